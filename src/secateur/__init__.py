@@ -1,0 +1,1 @@
+"""Secateur makes vision networks small and measurably fast."""

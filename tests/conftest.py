@@ -1,0 +1,20 @@
+"""Fixtures that every room's tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# One test process per core is faster than one process with many threads on layers this small.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with real images and pretrained weights; tests that need it are skipped where it is absent."""
+    shared = Path(os.environ.get("SECATEUR_SHARED", REPOSITORY.parent / "shared"))
+    if not (shared / "data" / "models").is_dir():
+        pytest.skip("needs the real images and weights (set SECATEUR_SHARED to their folder)")
+    return shared / "data"
