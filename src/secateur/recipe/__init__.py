@@ -1,0 +1,47 @@
+"""Recipes: what to do, as data."""
+
+from secateur.recipe.load import build_recipe, load_recipe, parse_recipe, recipe_to_yaml, save_recipe
+from secateur.recipe.schema import (
+    AgpEpochs,
+    AgpIterations,
+    BenchmarkStage,
+    Data,
+    Distillation,
+    EvaluateStage,
+    ExportStage,
+    FinetuneStage,
+    Model,
+    OneShot,
+    Recipe,
+    ReportStage,
+    Schedule,
+    SparsifyStage,
+    Stage,
+    Training,
+    TrainStage,
+)
+
+__all__ = [
+    "AgpEpochs",
+    "AgpIterations",
+    "BenchmarkStage",
+    "Data",
+    "Distillation",
+    "EvaluateStage",
+    "ExportStage",
+    "FinetuneStage",
+    "Model",
+    "OneShot",
+    "Recipe",
+    "ReportStage",
+    "Schedule",
+    "SparsifyStage",
+    "Stage",
+    "TrainStage",
+    "Training",
+    "build_recipe",
+    "load_recipe",
+    "parse_recipe",
+    "recipe_to_yaml",
+    "save_recipe",
+]
