@@ -99,6 +99,9 @@ def _note_lines(node: yaml.Node, at: Location, lines: dict[Location, int], sourc
 
 def _first_fault(error: ValidationError, value: Any, source: str, lines: dict[Location, int]) -> str:
     faults = error.errors(include_url=False)
+    # A container is called too short when its only item is faulty: the fault inside is the one to tell.
+    places = [fault["loc"] for fault in faults]
+    faults = [f for f in faults if not any(len(at) > len(f["loc"]) and at[: len(f["loc"])] == f["loc"] for at in places)]
     # An unknown key explains most other faults (a missing one, say): it comes first.
     faults.sort(key=lambda fault: fault["type"] != "extra_forbidden")
     fault = faults[0]
