@@ -1,0 +1,299 @@
+"""What a network holds and what it costs: weights, zeros, multiply-accumulates, layer by layer.
+
+    sparsity             s   = zeros / total
+    parameter reduction  r_p = weights / nonzeros
+    MACs of a layer      m_l = n_l * P_l                      n_l weights, P_l positions of one image
+    compute reduction    r_c = sum n_l * P_l / sum nnz_l * P_l
+
+Counted are the weights of convolutions (1-D to 3-D, transposed too) and linear layers, not biases, norms or
+embeddings. A zero weight saves its MAC at every position, border positions included. Batch 1.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from secateur.errors import ArtifactError, SparsityError
+from secateur.graph.table import dims, percent, text_table
+from secateur.registry import unknown
+
+Kind = Literal["conv", "depthwise", "linear", "conv_transpose"]
+Base = Literal["conv_linear", "selected", "conv_only", "all_params", "macs", "channels"]
+
+BASES: dict[str, str] = {
+    "conv_linear": "weights of all convolution and linear layers",
+    "selected": "weights of the layers that may be pruned",
+    "conv_only": "weights of all convolutions",
+    "all_params": "all parameters: weights, biases, norms",
+    "macs": "multiply-accumulates",
+    "channels": "output channels",
+}
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """One weight tensor and the work it does on one image.
+
+    shape                      as stored; a linear layer is (outputs, inputs)
+    input_shape, output_shape  of the first call, without the batch dimension
+    positions                  how often the weights are applied: output positions, input positions of a transposed
+                               convolution; summed over all calls when a layer is reached twice
+    channels, zero_channels    output channels, and those whose weights are all zero
+    note                       what a reader must know: not reached, reached twice, shared
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    groups: int
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    positions: int
+    weights: int
+    nonzeros: int
+    channels: int = 0
+    zero_channels: int = 0
+    attributes: str = ""
+    note: str = ""
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of zeros, base: this layer's weights."""
+        return 1.0 - self.nonzeros / self.weights if self.weights else 0.0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image, zeros included."""
+        return self.weights * self.positions
+
+    @property
+    def sparse_macs(self) -> int:
+        """Multiply-accumulates of one image, by nonzero weights only."""
+        return self.nonzeros * self.positions
+
+
+@dataclass(frozen=True)
+class BaseCount:
+    """How much of one base is zero."""
+
+    base: Base
+    zeros: int
+    total: int
+
+    @property
+    def sparsity(self) -> float:
+        return self.zeros / self.total if self.total else 0.0
+
+    @property
+    def reduction(self) -> float:
+        """Total / what is left: 1 when nothing is zero, infinite when everything is."""
+        return _ratio(self.total, self.total - self.zeros)
+
+    def __str__(self) -> str:
+        return f"{100 * self.sparsity:.5f} % of {self.total:,} ({self.base}: {BASES[self.base]})"
+
+
+@dataclass(frozen=True)
+class Census:
+    """All layers of a network, counted.
+
+    input_shape    (channels, height, width) of the image that positions refer to
+    parameters     all parameters, biases and norms included, shared ones once
+    dynamic_macs   MACs of products of two activations (attention); they are never pruned and not part of `macs`
+    other_zeros    zeros among the parameters that no layer holds
+    notes          what the figures do not contain
+    """
+
+    layers: tuple[LayerCount, ...]
+    input_shape: tuple[int, ...]
+    parameters: int
+    dynamic_macs: int = 0
+    other_zeros: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> int:
+        return sum(layer.weights for layer in self.layers)
+
+    @property
+    def nonzeros(self) -> int:
+        return sum(layer.nonzeros for layer in self.layers)
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of zeros, base conv_linear."""
+        return self.base("conv_linear").sparsity
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def sparse_macs(self) -> int:
+        return sum(layer.sparse_macs for layer in self.layers)
+
+    @property
+    def parameter_reduction(self) -> float:
+        """Weights / nonzeros, base conv_linear."""
+        return _ratio(self.weights, self.nonzeros)
+
+    @property
+    def compute_reduction(self) -> float:
+        """MACs / MACs of nonzero weights, dynamic MACs left out."""
+        return _ratio(self.macs, self.sparse_macs)
+
+    def layer(self, name: str) -> LayerCount:
+        """The layer of that name. raises SparsityError with the nearest name."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise SparsityError(unknown("layer", name, [layer.name for layer in self.layers]))
+
+    def base(self, base: str = "conv_linear", *, selected: Iterable[str] = ()) -> BaseCount:
+        """Zeros and total in one of the bases that percentages are given in.
+
+        selected    the names that base 'selected' counts
+        raises      SparsityError  unknown base, or a selected layer that does not exist
+        """
+        if base == "conv_linear":
+            return BaseCount("conv_linear", self.weights - self.nonzeros, self.weights)
+        if base == "selected":
+            return _weights_of("selected", [self.layer(name) for name in selected])
+        if base == "conv_only":
+            return _weights_of("conv_only", [layer for layer in self.layers if layer.kind != "linear"])
+        if base == "all_params":
+            return BaseCount("all_params", self.weights - self.nonzeros + self.other_zeros, self.parameters)
+        if base == "macs":
+            return BaseCount("macs", self.macs - self.sparse_macs, self.macs)
+        if base == "channels":
+            zeros = sum(layer.zero_channels for layer in self.layers)
+            return BaseCount("channels", zeros, sum(layer.channels for layer in self.layers))
+        raise SparsityError(unknown("base", base, BASES))
+
+    def statistics(self) -> str:
+        """One line: parameters, nonzeros, sparsity, MACs, remaining MACs, ratio."""
+        dynamic = f", dynamic MACs {self.dynamic_macs:,}" if self.dynamic_macs else ""
+        return (
+            f"parameters {self.parameters:,}, weights {self.weights:,}, nonzeros {self.nonzeros:,}, "
+            f"sparsity {100 * self.sparsity:.5f} % (base conv_linear), MACs {self.macs:,}, "
+            f"remaining MACs {self.sparse_macs:,}, ratio {_times(self.compute_reduction)}{dynamic}"
+        )
+
+    def compute_summary(self) -> str:
+        """Per layer: type, attributes, shapes and volumes of input, output and weights, MACs; then the total."""
+        headers = ("layer", "type", "attributes", "input", "volume", "output", "volume", "weights", "MACs")
+        rows = [
+            (
+                layer.name,
+                layer.kind,
+                layer.attributes,
+                dims(layer.input_shape),
+                f"{math.prod(layer.input_shape):,}" if layer.input_shape else "-",
+                dims(layer.output_shape),
+                f"{math.prod(layer.output_shape):,}" if layer.output_shape else "-",
+                f"{layer.weights:,}",
+                f"{layer.macs:,}",
+            )
+            for layer in self.layers
+        ]
+        rows.append(("total", "", "", "", "", "", "", f"{self.weights:,}", f"{self.macs:,}"))
+        return text_table(headers, rows, left=3, total=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; `totals` repeats the derived figures for readers, None where a reduction is infinite."""
+        return {
+            "input_shape": list(self.input_shape),
+            "parameters": self.parameters,
+            "dynamic_macs": self.dynamic_macs,
+            "other_zeros": self.other_zeros,
+            "notes": list(self.notes),
+            "layers": [_plain(asdict(layer)) for layer in self.layers],
+            "totals": {
+                "weights": self.weights,
+                "nonzeros": self.nonzeros,
+                "sparsity": self.sparsity,
+                "macs": self.macs,
+                "sparse_macs": self.sparse_macs,
+                "parameter_reduction": _finite(self.parameter_reduction),
+                "compute_reduction": _finite(self.compute_reduction),
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, value: Any) -> "Census":
+        """The census that `to_dict` wrote. raises ArtifactError when it is something else."""
+        try:
+            return cls(
+                layers=tuple(_layer(entry) for entry in value["layers"]),
+                input_shape=tuple(int(side) for side in value["input_shape"]),
+                parameters=int(value["parameters"]),
+                dynamic_macs=int(value.get("dynamic_macs", 0)),
+                other_zeros=int(value.get("other_zeros", 0)),
+                notes=tuple(str(note) for note in value.get("notes", ())),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(f"this is not a census: {type(error).__name__} {error}.") from error
+
+    def __str__(self) -> str:
+        headers = ("layer", "kind", "shape", "positions", "weights", "nonzeros", "zeros %", "MACs", "sparse MACs")
+        rows = [_row(layer.name, layer.kind, dims(layer.shape), f"{layer.positions:,}", layer) for layer in self.layers]
+        rows.append(_row("total", "", "", "", self))
+        lines = [text_table(headers, rows, left=3, total=True)]
+        lines.append(
+            f"base conv_linear ({BASES['conv_linear']}); one image of {dims(self.input_shape)}; "
+            f"{self.parameters:,} parameters in all"
+        )
+        lines.append(
+            f"parameter reduction {_times(self.parameter_reduction)}, "
+            f"compute reduction {_times(self.compute_reduction)}"
+        )
+        if self.dynamic_macs:
+            lines.append(f"dynamic MACs (products of two activations, never pruned): {self.dynamic_macs:,}")
+        lines.extend(f"{layer.name}: {layer.note}" for layer in self.layers if layer.note)
+        lines.extend(self.notes)
+        return "\n".join(lines)
+
+
+def _row(name: str, kind: str, shape: str, positions: str, counts: LayerCount | Census) -> tuple[str, ...]:
+    return (
+        name,
+        kind,
+        shape,
+        positions,
+        f"{counts.weights:,}",
+        f"{counts.nonzeros:,}",
+        percent(counts.weights - counts.nonzeros, counts.weights),
+        f"{counts.macs:,}",
+        f"{counts.sparse_macs:,}",
+    )
+
+
+def _weights_of(base: Base, layers: list[LayerCount]) -> BaseCount:
+    total = sum(layer.weights for layer in layers)
+    return BaseCount(base, total - sum(layer.nonzeros for layer in layers), total)
+
+
+def _ratio(whole: int, left: int) -> float:
+    if left:
+        return whole / left
+    return math.inf if whole else 1.0
+
+
+def _times(ratio: float) -> str:
+    return "infinite" if math.isinf(ratio) else f"{ratio:.4f}×"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _plain(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in entry.items()}
+
+
+def _layer(entry: Any) -> LayerCount:
+    if entry["kind"] not in get_args(Kind):
+        raise ValueError(f"layer kind '{entry['kind']}'")
+    values = {key: tuple(int(side) for side in value) if isinstance(value, list) else value for key, value in entry.items()}
+    return LayerCount(**values)
