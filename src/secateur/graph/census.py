@@ -37,8 +37,8 @@ class LayerCount:
 
     shape                      as stored; a linear layer is (outputs, inputs)
     input_shape, output_shape  of the first call, without the batch dimension
-    positions                  how often the weights are applied: output positions, input positions of a transposed
-                               convolution; summed over all calls when a layer is reached twice
+    positions                  how often the weights are applied to one image: output positions (input positions of
+                               a transposed convolution), summed over all calls when a layer is reached twice
     channels, zero_channels    output channels, and those whose weights are all zero
     note                       what a reader must know: not reached, reached twice, shared
     """
@@ -100,7 +100,7 @@ class Census:
 
     input_shape    (channels, height, width) of the image that positions refer to
     parameters     all parameters, biases and norms included, shared ones once
-    dynamic_macs   MACs of products of two activations (attention); they are never pruned and not part of `macs`
+    dynamic_macs   MACs of products of two activations (attention); never pruned, not part of `macs`
     other_zeros    zeros among the parameters that no layer holds
     notes          what the figures do not contain
     """
@@ -181,7 +181,7 @@ class Census:
         )
 
     def compute_summary(self) -> str:
-        """Per layer: type, attributes, shapes and volumes of input, output and weights, MACs; then the total."""
+        """Per layer: type, attributes, shape and volume of input and output, weights, MACs; then the total."""
         headers = ("layer", "type", "attributes", "input", "volume", "output", "volume", "weights", "MACs")
         rows = [
             (
@@ -201,7 +201,7 @@ class Census:
         return text_table(headers, rows, left=3, total=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; `totals` repeats the derived figures for readers, None where a reduction is infinite."""
+        """Plain JSON; `totals` repeats derived figures for readers, None where a reduction is infinite."""
         return {
             "input_shape": list(self.input_shape),
             "parameters": self.parameters,
@@ -236,8 +236,13 @@ class Census:
             raise ArtifactError(f"this is not a census: {type(error).__name__} {error}.") from error
 
     def __str__(self) -> str:
-        headers = ("layer", "kind", "shape", "positions", "weights", "nonzeros", "zeros %", "MACs", "sparse MACs")
-        rows = [_row(layer.name, layer.kind, dims(layer.shape), f"{layer.positions:,}", layer) for layer in self.layers]
+        headers = (
+            "layer", "kind", "shape", "positions", "weights", "nonzeros", "zeros %", "MACs", "sparse MACs",
+        )  # fmt: skip
+        rows = [
+            _row(layer.name, layer.kind, dims(layer.shape), f"{layer.positions:,}", layer)
+            for layer in self.layers
+        ]
         rows.append(_row("total", "", "", "", self))
         lines = [text_table(headers, rows, left=3, total=True)]
         lines.append(
@@ -295,5 +300,7 @@ def _plain(entry: dict[str, Any]) -> dict[str, Any]:
 def _layer(entry: Any) -> LayerCount:
     if entry["kind"] not in get_args(Kind):
         raise ValueError(f"layer kind '{entry['kind']}'")
-    values = {key: tuple(int(side) for side in value) if isinstance(value, list) else value for key, value in entry.items()}
+    values: dict[str, Any] = dict(entry)
+    for key in ("shape", "input_shape", "output_shape"):
+        values[key] = tuple(int(side) for side in values[key])
     return LayerCount(**values)

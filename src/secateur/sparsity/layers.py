@@ -1,0 +1,76 @@
+"""The layers of a network whose weights count: convolutions and linear layers, by name."""
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd  # pyright: ignore[reportPrivateUsage]
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parametrize
+
+from secateur.graph.census import Kind
+
+WEIGHTED = (_ConvNd, nn.Linear)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One weight tensor. Layers that share a tensor are one layer, under the name of the first.
+
+    shape     as stored: (C_out, C_in/groups, kernel...), (C_out, C_in); transposed: (C_in, C_out/groups, kernel...)
+    shared    names of the other layers that use the same tensor
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    groups: int = 1
+    shared: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> int:
+        return math.prod(self.shape)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside DistributedDataParallel or DataParallel, so that names have no leading `module.`."""
+    while isinstance(model, DistributedDataParallel | nn.DataParallel):
+        model = cast(nn.Module, model.module)
+    return model
+
+
+def weighted_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Name -> module of every convolution and linear layer, in order of definition."""
+    return {
+        name: module
+        for name, module in unwrapped(model).named_modules()
+        if isinstance(module, WEIGHTED) and isinstance(module.weight, Tensor)
+    }
+
+
+def stored_weight(module: nn.Module) -> Tensor:
+    """The dense tensor that an optimiser updates: behind the mask where there is one."""
+    if parametrize.is_parametrized(module, "weight"):
+        parametrizations = cast(nn.ModuleDict, module.parametrizations)
+        return cast(Tensor, parametrizations["weight"].original)
+    return cast(Tensor, module.weight)
+
+
+def layers_of(model: nn.Module) -> tuple[Layer, ...]:
+    """All weighted layers in order of definition, each tensor once."""
+    names: dict[int, list[str]] = {}
+    modules = weighted_modules(model)
+    for name, module in modules.items():
+        names.setdefault(id(stored_weight(module)), []).append(name)
+    return tuple(_layer(modules[first], first, tuple(others)) for first, *others in names.values())
+
+
+def _layer(module: nn.Module, name: str, shared: tuple[str, ...]) -> Layer:
+    shape = tuple(cast(Tensor, module.weight).shape)
+    if not isinstance(module, _ConvNd):
+        return Layer(name, "linear", shape, 1, shared)
+    if isinstance(module, _ConvTransposeNd):
+        return Layer(name, "conv_transpose", shape, module.groups, shared)
+    depthwise = module.groups > 1 and module.groups == module.in_channels
+    return Layer(name, "depthwise" if depthwise else "conv", shape, module.groups, shared)

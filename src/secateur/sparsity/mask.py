@@ -1,0 +1,100 @@
+"""Masks as parametrizations: the layer computes with its kept weights, the optimiser sees the dense ones.
+
+    forward     w.masked_fill(not mask, 0)        so a removed weight is +0, whatever an optimiser step did
+    backward    removed weights get no gradient; momentum and weight decay move only the hidden dense copy
+
+The mask is a boolean buffer beside the parameter: it is in the state dict, moves with the module, and is the same on
+every rank of DistributedDataParallel. Layers that share a weight share one mask. Folding writes the zeros into the
+weight and leaves no trace of the mask.
+"""
+
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from secateur.errors import SparsityError
+from secateur.registry import unknown
+from secateur.sparsity.layers import stored_weight, weighted_modules
+
+
+class Mask(nn.Module):
+    """The parametrization of one weight: a boolean mask, True = kept."""
+
+    mask: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool, requires_grad=False))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight.masked_fill(~self.mask, 0.0)
+
+
+def attach_masks_(model: nn.Module, names: Iterable[str]) -> None:
+    """Give the named layers a mask that keeps everything; a layer that has one keeps it.
+
+    raises    SparsityError  a name that is no convolution or linear layer
+    """
+    modules = weighted_modules(model)
+    users: dict[int, list[nn.Module]] = {}
+    for module in modules.values():
+        users.setdefault(id(stored_weight(module)), []).append(module)
+    for name in names:
+        if name not in modules:
+            raise SparsityError(unknown("layer", name, modules))
+        if _mask_of(modules[name]) is not None:
+            continue
+        weight = stored_weight(modules[name])
+        mask = Mask(weight)
+        for module in users[id(weight)]:
+            # unsafe: the shape stays, and the check would run the forward pass of every mask once more.
+            parametrize.register_parametrization(module, "weight", mask, unsafe=True)
+
+
+def set_mask_(module: nn.Module, mask: Tensor) -> None:
+    """Replace the mask of one layer, in place.
+
+    mask      boolean, the shape of the weight, True = kept
+    raises    SparsityError  the layer has no mask, or the new one has another shape or type
+    """
+    found = _mask_of(module)
+    if found is None:
+        raise SparsityError(f"this {type(module).__name__} has no mask; attach_masks_ gives it one.")
+    if mask.shape != found.mask.shape or mask.dtype != torch.bool:
+        raise SparsityError(
+            f"the mask of a weight of shape {tuple(found.mask.shape)} must be boolean and of that shape, "
+            f"not {mask.dtype} of shape {tuple(mask.shape)}."
+        )
+    found.mask.copy_(mask)
+
+
+def masks(model: nn.Module) -> dict[str, Tensor]:
+    """Layer name -> mask, True = kept, for every layer that has one."""
+    found = {name: _mask_of(module) for name, module in weighted_modules(model).items()}
+    return {name: mask.mask for name, mask in found.items() if mask is not None}
+
+
+def has_masks(model: nn.Module) -> bool:
+    """Whether any layer has a mask."""
+    return bool(masks(model))
+
+
+@torch.no_grad()
+def fold_masks_(model: nn.Module) -> None:
+    """Write the zeros into the weights and take the masks away; the function stays the same.
+
+    Another parametrization of the same weight, such as weight norm, is folded with it.
+    """
+    for module in weighted_modules(model).values():
+        if _mask_of(module) is not None:
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+
+
+def _mask_of(module: nn.Module) -> Mask | None:
+    if not parametrize.is_parametrized(module, "weight"):
+        return None
+    chain = cast(nn.ModuleDict, module.parametrizations)["weight"]
+    return next((step for step in chain.children() if isinstance(step, Mask)), None)

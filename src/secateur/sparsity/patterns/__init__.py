@@ -1,0 +1,1 @@
+"""One file per pattern; every file here is found by itself."""

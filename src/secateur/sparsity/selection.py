@@ -1,0 +1,98 @@
+"""Which layers may be pruned, and for every other one the reason why not.
+
+    excluded by default    the first convolution, depthwise convolutions, the classifier; each has a switch
+    excluded by name       globs such as layer4.*; a leading `module.` is ignored
+    cannot                 the pattern does not fit the shape; fewer weights than `min_weights`
+
+The first convolution is the one defined first. The classifier is the last linear layer defined, or the last
+convolution where there is no linear layer (SqueezeNet).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from secateur.errors import SparsityError
+from secateur.registry import unknown
+from secateur.sparsity.layers import Layer, layers_of
+from secateur.sparsity.pattern import Pattern, parse_pattern
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Layers that may be pruned, and those that may not, with reasons."""
+
+    chosen: tuple[str, ...]
+    skipped: dict[str, str]
+
+
+def select_layers(
+    model: nn.Module,
+    pattern: str | Pattern = "unstructured",
+    *,
+    include_first: bool = False,
+    include_depthwise: bool = False,
+    include_classifier: bool = False,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    min_weights: int = 0,
+) -> Selection:
+    """The layers of `model` that `pattern` may prune.
+
+    include    names or globs that the defaults and `min_weights` do not hold back
+    exclude    names or globs; one that matches nothing is an error; stronger than include
+    raises     SparsityError  no layer at all, or a glob that matches nothing
+    """
+    layers = layers_of(model)
+    if not layers:
+        raise SparsityError("the model has no convolution and no linear layer, so there is nothing to prune.")
+    rule = parse_pattern(pattern)
+    skipped: dict[str, str] = {}
+    for glob in exclude:
+        for name in match_layers(layers, glob):
+            skipped.setdefault(name, f"excluded by '{glob}'")
+    wanted = {name for glob in include for name in match_layers(layers, glob)}
+    first, last = _first_convolution(layers), _classifier(layers)
+    for layer in layers:
+        reason = rule.applies(layer.shape, layer.groups, layer.kind)
+        if layer.name in wanted:
+            pass
+        elif layer is first and not include_first:
+            reason = "first convolution"
+        elif layer is last and not include_classifier:
+            reason = "classifier"
+        elif layer.kind == "depthwise" and not include_depthwise:
+            reason = "depthwise"
+        elif layer.weights < min_weights:
+            reason = f"fewer than {min_weights} weights"
+        if reason is not None:
+            skipped.setdefault(layer.name, reason)
+    in_order = {layer.name: skipped[layer.name] for layer in layers if layer.name in skipped}
+    return Selection(tuple(layer.name for layer in layers if layer.name not in skipped), in_order)
+
+
+def match_layers(layers: Sequence[Layer], glob: str) -> tuple[str, ...]:
+    """Names of the layers that a name or glob means; a shared tensor answers to each of its names.
+
+    raises    SparsityError  when nothing matches, with the nearest name
+    """
+    wanted = glob.removeprefix("module.")
+    matched = tuple(
+        layer.name
+        for layer in layers
+        if any(fnmatchcase(name, wanted) for name in (layer.name, *layer.shared))
+    )
+    if not matched:
+        raise SparsityError(unknown("layer or glob", glob, [layer.name for layer in layers]))
+    return matched
+
+
+def _first_convolution(layers: Sequence[Layer]) -> Layer | None:
+    return next((layer for layer in layers if layer.kind != "linear"), None)
+
+
+def _classifier(layers: Sequence[Layer]) -> Layer:
+    linear = [layer for layer in layers if layer.kind == "linear"]
+    return (linear or list(layers))[-1]
