@@ -1,0 +1,34 @@
+"""Networks as files: ONNX that is checked, weights that are small, and the folder that holds both."""
+
+from secateur.export.artifact import (
+    DENSE_FILE,
+    MODEL_FILE,
+    PLAN_FILE,
+    RECIPE_FILE,
+    WEIGHTS_FILE,
+    Artifact,
+    open_artifact,
+)
+from secateur.export.check import ExportCheck, check_onnx
+from secateur.export.compact import Packed, pack_tensor, stored_bytes, unpack_tensor
+from secateur.export.onnx_file import export_onnx
+from secateur.export.weights_file import load_weights, save_weights
+
+__all__ = [
+    "DENSE_FILE",
+    "MODEL_FILE",
+    "PLAN_FILE",
+    "RECIPE_FILE",
+    "WEIGHTS_FILE",
+    "Artifact",
+    "ExportCheck",
+    "Packed",
+    "check_onnx",
+    "export_onnx",
+    "load_weights",
+    "open_artifact",
+    "pack_tensor",
+    "save_weights",
+    "stored_bytes",
+    "unpack_tensor",
+]

@@ -1,0 +1,79 @@
+"""The folder that a run leaves behind: which files it has and what each one means.
+
+    model.onnx            the compressed network, batch norm and masks folded
+    dense.onnx            the network before compression, for timing side by side
+    weights.safetensors   its state dict, sparse tensors compact; its metadata says how to build the network
+    plan.json             what was decided and done, layer by layer
+    recipe.yaml           what was asked for
+
+Nothing in it is code, and reading it runs none.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from secateur.errors import ArtifactError
+from secateur.export.weights_file import load_weights
+from secateur.files import read_json
+
+MODEL_FILE = "model.onnx"
+DENSE_FILE = "dense.onnx"
+WEIGHTS_FILE = "weights.safetensors"
+PLAN_FILE = "plan.json"
+RECIPE_FILE = "recipe.yaml"
+
+_REQUIRED = (MODEL_FILE, WEIGHTS_FILE, PLAN_FILE, RECIPE_FILE)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A complete folder."""
+
+    folder: Path
+    plan: dict[str, Any]
+    metadata: dict[str, str]  # of weights.safetensors
+
+    @property
+    def model(self) -> Path:
+        return self.folder / MODEL_FILE
+
+    @property
+    def dense(self) -> Path | None:
+        """The dense network's file, if the run kept one."""
+        path = self.folder / DENSE_FILE
+        return path if path.is_file() else None
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / WEIGHTS_FILE
+
+    @property
+    def recipe(self) -> Path:
+        return self.folder / RECIPE_FILE
+
+
+def open_artifact(folder: Path | str) -> Artifact:
+    """The artifact in `folder`, checked for completeness; its weights are read to see that they are whole.
+
+    raises    ArtifactError  when it is not a folder, lacks a file, or a file is empty or damaged
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"{folder}: not a folder. An artifact is the folder that `secateur compress --out` wrote."
+        )
+    missing = [name for name in _REQUIRED if not (folder / name).is_file()]
+    if missing:
+        raise ArtifactError(
+            f"{folder}: not a finished artifact, {' and '.join(missing)} missing. "
+            "Run the same `secateur compress` command again to finish it."
+        )
+    for name in _REQUIRED:
+        if (folder / name).stat().st_size == 0:
+            raise ArtifactError(f"{folder / name}: the file is empty.")
+    plan = read_json(folder / PLAN_FILE)
+    if not isinstance(plan, dict):
+        raise ArtifactError(f"{folder / PLAN_FILE}: must hold an object, not {type(plan).__name__}.")
+    _, metadata = load_weights(folder / WEIGHTS_FILE)
+    return Artifact(folder, plan, metadata)
