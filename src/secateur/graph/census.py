@@ -37,8 +37,9 @@ class LayerCount:
 
     shape                      as stored; a linear layer is (outputs, inputs)
     input_shape, output_shape  of the first call, without the batch dimension
-    positions                  how often the weights are applied to one image: output positions (input positions of
-                               a transposed convolution), summed over all calls when a layer is reached twice
+    positions                  how often the weights are applied to one image: output positions (input
+                               positions of a transposed convolution), summed over all calls when a layer is
+                               reached twice
     channels, zero_channels    output channels, and those whose weights are all zero
     note                       what a reader must know: not reached, reached twice, shared
     """
@@ -181,7 +182,7 @@ class Census:
         )
 
     def compute_summary(self) -> str:
-        """Per layer: type, attributes, shape and volume of input and output, weights, MACs; then the total."""
+        """Per layer: type, attributes, shapes and volumes, weights, MACs; then the total."""
         headers = ("layer", "type", "attributes", "input", "volume", "output", "volume", "weights", "MACs")
         rows = [
             (
@@ -297,10 +298,11 @@ def _plain(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in entry.items()}
 
 
-def _layer(entry: Any) -> LayerCount:
+def _layer(entry: dict[str, Any]) -> LayerCount:
     if entry["kind"] not in get_args(Kind):
         raise ValueError(f"layer kind '{entry['kind']}'")
-    values: dict[str, Any] = dict(entry)
+    values = dict(entry)
     for key in ("shape", "input_shape", "output_shape"):
-        values[key] = tuple(int(side) for side in values[key])
+        sides: list[int] = values[key]
+        values[key] = tuple(int(side) for side in sides)
     return LayerCount(**values)

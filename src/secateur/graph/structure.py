@@ -1,12 +1,12 @@
-"""The structure table of a network's tensors: how many zeros, and whether whole rows, kernels or filters vanish.
+"""The structure table of tensors: how many zeros, and whether whole rows, kernels or filters vanish.
 
     Fine    zero weights                     2D   kernels (one filter x one input channel) entirely zero
     3D      filters entirely zero            Ch   input channels entirely zero
     Rows    2-D tensors: input features entirely zero       Cols    2-D tensors: output features entirely zero
 
 All in percent. Rows and Cols are those of the transposed matrix and belong to 2-D tensors only; 2D, 3D and Ch
-belong to convolutions only. For 1x1 convolutions 2D equals Fine. Standard deviation (of a sample) and means run
-over all elements, zeros included.
+belong to convolutions only. For 1x1 convolutions 2D equals Fine. Standard deviation (of a sample) and means
+run over all elements, zeros included.
 
 Source: the tables in the schedule files of Distiller and DeGirum (columns and conventions).
 """

@@ -1,17 +1,19 @@
 """Allocations: the sparsity of each layer, so that the total meets the target in its base.
 
     uniform    the same level for every layer that may be pruned
-    erk        density eps * p_l with p_l = (sum shape_l / prod shape_l)^scale, at most 1
-               eps = [ sum_{not dense}(n_l - floor(s n_l)) - sum_{dense} floor(s n_l) ] / sum_{not dense} p_l n_l
+    erk        density eps * p_l, at most 1, with p_l = (sum shape_l / prod shape_l)^scale
+               eps = [ sum_{not dense} (n_l - s n_l) - sum_{dense} s n_l ] / sum_{not dense} p_l n_l
 
-Both are one problem: densities d_l = clip(eps * p_l, 1 - cap, 1) that keep a given number of weights; eps is unique.
-Marking layers dense while eps * max p_l > 1, as ERK is usually written, is the upper clip; the cap is the lower one,
-so that what the cap cuts off is taken from the other layers until the total is met exactly.
+Both are one problem: densities d_l = clip(eps * p_l, 1 - cap, 1) that keep a given number of weights; there is
+one such eps. Marking layers dense while eps * max p_l > 1, as ERK is usually written, is the upper clip. The
+cap is the lower one: what it cuts off is taken from the other layers, so that the total is met exactly. (ERK's
+source rounds every s n_l down first; here whole groups are counted afterwards, so that uniform and ERK mean the
+same total.)
 
-With base conv_linear the excluded layers count as dense and the others are pruned harder; with base selected the
-target holds among the layers that may be pruned. Layers with a given level are left out of both sums.
+With base conv_linear the excluded layers count as dense and the others are pruned harder; with base selected
+the target holds among the layers that may be pruned. Layers with a given level are left out of both sums.
 
-Source: Mocanu et al. 2018, Evci et al. 2020 (RigL, section 3) for ERK; clipping in both directions is our own.
+Source: Mocanu et al. 2018 and Evci et al. 2020 (RigL, section 3) for ERK; clipping from below is our own.
 """
 
 import math
@@ -24,21 +26,65 @@ from secateur.registry import Registry, unknown
 from secateur.sparsity.layers import Layer
 
 AllocationBase = Literal["conv_linear", "selected"]
-# Affinity of a layer for density: densities are proportional to it until they meet a bound.
-Affinity = Callable[[Layer, float], float]
-allocations: Registry[Affinity] = Registry("allocation")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What an allocation has to solve.
+
+    layers    those whose level is free
+    reach     weights of each that the pattern can remove
+    kept      how many of these must stay
+    least     smallest density of one layer: 1 - cap
+    scale     exponent of ERK
+    """
+
+    layers: tuple[Layer, ...]
+    reach: tuple[int, ...]
+    kept: float
+    least: float
+    scale: float
+
+
+# Densities of the free layers, in their order.
+Allocator = Callable[[Problem], list[float]]
+allocations: Registry[Allocator] = Registry("allocation")
 
 
 @allocations.register("uniform")
-def uniform(layer: Layer, scale: float) -> float:
+def uniform(problem: Problem) -> list[float]:
     """The same density everywhere."""
-    return 1.0
+    return fill([1.0] * len(problem.layers), problem)
 
 
 @allocations.register("erk")
-def erk(layer: Layer, scale: float) -> float:
+def erk(problem: Problem) -> list[float]:
     """Erdős-Rényi-Kernel: small and narrow layers stay denser."""
-    return (sum(layer.shape) / math.prod(layer.shape)) ** scale
+    return fill(
+        [(sum(layer.shape) / math.prod(layer.shape)) ** problem.scale for layer in problem.layers], problem
+    )
+
+
+def fill(affinities: Sequence[float], problem: Problem) -> list[float]:
+    """clip(eps * p_l, least, 1) with the eps that keeps the right number of weights.
+
+    The sum grows piecewise linearly with eps: find the piece between two corners, then solve it.
+    """
+    if not affinities:
+        return []
+
+    def clipped(eps: float) -> list[float]:
+        return [min(max(eps * p, problem.least), 1.0) for p in affinities]
+
+    def total(eps: float) -> float:
+        return sum(density * n for density, n in zip(clipped(eps), problem.reach, strict=True))
+
+    corners = sorted({bound / p for p in affinities for bound in (problem.least, 1.0)})
+    upper = next((corner for corner in corners if total(corner) >= problem.kept), corners[-1])
+    lower = max((corner for corner in corners if corner < upper), default=0.0)
+    rise = total(upper) - total(lower)
+    share = (problem.kept - total(lower)) / rise if rise > 0 else 1.0
+    return clipped(lower + min(max(share, 0.0), 1.0) * (upper - lower))
 
 
 @dataclass(frozen=True)
@@ -86,7 +132,7 @@ def allocate(
         raise SparsityError(f"a cap is above 0 and at most 1, not {cap}.")
     if base not in get_args(AllocationBase):
         raise SparsityError(unknown("base", base, get_args(AllocationBase)))
-    affinity = allocations[allocation]
+    solve = allocations[allocation]
     for name, level in given.items():
         if not 0.0 <= level <= 1.0:
             raise SparsityError(f"{name}: a level is a fraction from 0 to 1, not {level}.")
@@ -95,17 +141,12 @@ def allocate(
     counted = [
         layer for layer in layers if layer.name not in given and (base == "conv_linear" or layer in free)
     ]
-    # floor per layer, as in the formula; a fraction of a weight cannot go.
-    zeros = sum(math.floor(sparsity * layer.weights + 1e-6) for layer in counted)
-    if allocation == "uniform":
-        zeros = sparsity * sum(layer.weights for layer in counted)
+    zeros = sparsity * sum(layer.weights for layer in counted)
     most = cap * sum(reach[layer.name] for layer in free)
     if zeros > most * (1 + 1e-12):
         raise SparsityError(_out_of_reach(sparsity, base, cap, most, counted, free, excluded))
-    kept = sum(reach[layer.name] for layer in free) - zeros
-    densities = _densities(
-        [affinity(layer, scale) for layer in free], [reach[layer.name] for layer in free], kept, 1.0 - cap
-    )
+    reachable = tuple(reach[layer.name] for layer in free)
+    densities = solve(Problem(tuple(free), reachable, sum(reachable) - zeros, 1.0 - cap, scale))
     levels = {layer.name: 1.0 - density for layer, density in zip(free, densities, strict=True)}
     capped = tuple(name for name, level in levels.items() if level >= cap - 1e-9 and sparsity < cap)
     levels |= {layer.name: given[layer.name] for layer in layers if layer.name in given}
@@ -115,29 +156,6 @@ def allocate(
     weights = sum(layer.weights for layer in total)
     skipped = {layer.name: excluded[layer.name] for layer in layers if layer.name not in ordered}
     return Allocation(ordered, removed / weights if weights else 0.0, base, skipped, capped)
-
-
-def _densities(affinities: Sequence[float], weights: Sequence[int], kept: float, least: float) -> list[float]:
-    """clip(eps * p_l, least, 1) with the eps that keeps `kept` weights.
-
-    The sum grows piecewise linearly with eps: find the piece between two corners, then solve it.
-    """
-    if not affinities:
-        return []
-
-    def clipped(eps: float) -> list[float]:
-        return [min(max(eps * p, least), 1.0) for p in affinities]
-
-    def total(eps: float) -> float:
-        return sum(density * n for density, n in zip(clipped(eps), weights, strict=True))
-
-    corners = sorted({bound / p for p in affinities for bound in (least, 1.0)})
-    upper = next((corner for corner in corners if total(corner) >= kept), corners[-1])
-    below = [corner for corner in corners if corner < upper]
-    lower = below[-1] if below else 0.0
-    rise = total(upper) - total(lower)
-    share = (kept - total(lower)) / rise if rise > 0 else 1.0
-    return clipped(lower + min(max(share, 0.0), 1.0) * (upper - lower))
 
 
 def _out_of_reach(
@@ -156,7 +174,7 @@ def _out_of_reach(
     held = f" Dense are {dense}{more}." if dense else ""
     reached = math.floor(1e4 * most / weights) / 1e4 if weights else 0.0
     return (
-        f"sparsity {sparsity:g} of the {weights:,} weights counted (base {base}) is out of reach: the {len(free)} "
-        f"layers that may be pruned give at most {reached:.4f} with cap {cap:g}.{held} "
+        f"sparsity {sparsity:g} of the {weights:,} weights counted (base {base}) is out of reach: the "
+        f"{len(free)} layers that may be pruned give at most {reached:.4f} with cap {cap:g}.{held} "
         f"Prune those too, raise the cap, choose base selected, or lower the target."
     )

@@ -1,13 +1,13 @@
 """Counting a torch network: run it once on one image and see how often every weight is applied.
 
-Modules are followed by hooks. Weights that a network uses without calling their module (attention) are recognised by
-their memory in the products that torch computes; a product of two activations is a dynamic one.
+Modules are followed by hooks. Weights that a network uses without calling their module (attention) are
+recognised by their memory in the products that torch computes; a product of two activations is a dynamic one.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -30,7 +30,7 @@ def census(model: nn.Module, input_shape: Sequence[int] | None = None) -> Census
     """Weights, nonzeros, positions and MACs of every convolution and linear layer, for one image.
 
     input_shape    (channels, height, width); by default that of `model.preprocessing`, else 3x224x224
-    returns        masked weights count as zeros; layers that share a tensor are one, with the positions of both
+    returns        masked weights count as zeros; layers that share a tensor are one, positions added
     raises         ModelError  the network does not run on an image of that shape
     """
     network = unwrapped(model)
@@ -94,7 +94,7 @@ class _Watch(TorchDispatchMode):
         uses: dict[str, _Use],
         functional: dict[str, _Use],
     ) -> None:
-        super().__init__()
+        super().__init__()  # pyright: ignore[reportUnknownMemberType]
         self.dynamic_macs = 0
         self._inside = 0
         self._functional = functional
@@ -106,7 +106,7 @@ class _Watch(TorchDispatchMode):
         self._weights = {_memory(cast(Tensor, modules[layer.name].weight)): layer.name for layer in layers}
 
     @contextmanager
-    def hooks(self) -> Iterator[None]:
+    def hooks(self) -> Generator[None]:
         handles = [
             handle
             for name, module in self._modules.items()
@@ -188,7 +188,7 @@ def _input_shape(network: nn.Module, given: Sequence[int] | None) -> tuple[int, 
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def _evaluating(network: nn.Module) -> Generator[None]:
     """Evaluation mode with attention computed openly; every module's own mode comes back afterwards."""
     modes = {module: module.training for module in network.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()

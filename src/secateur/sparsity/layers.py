@@ -1,6 +1,7 @@
 """The layers of a network whose weights count: convolutions and linear layers, by name."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,7 +19,8 @@ WEIGHTED = (_ConvNd, nn.Linear)
 class Layer:
     """One weight tensor. Layers that share a tensor are one layer, under the name of the first.
 
-    shape     as stored: (C_out, C_in/groups, kernel...), (C_out, C_in); transposed: (C_in, C_out/groups, kernel...)
+    shape     as stored: (C_out, C_in/groups, kernel...), (C_out, C_in); transposed: (C_in, C_out/groups,
+              kernel...)
     shared    names of the other layers that use the same tensor
     """
 
@@ -34,7 +36,7 @@ class Layer:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside DistributedDataParallel or DataParallel, so that names have no leading `module.`."""
+    """The network inside (Distributed)DataParallel, so that names have no leading `module.`."""
     while isinstance(model, DistributedDataParallel | nn.DataParallel):
         model = cast(nn.Module, model.module)
     return model
@@ -42,11 +44,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def weighted_modules(model: nn.Module) -> dict[str, nn.Module]:
     """Name -> module of every convolution and linear layer, in order of definition."""
-    return {
-        name: module
-        for name, module in unwrapped(model).named_modules()
-        if isinstance(module, WEIGHTED) and isinstance(module.weight, Tensor)
-    }
+    modules = cast(Iterator[tuple[str, nn.Module]], unwrapped(model).named_modules())
+    return {name: module for name, module in modules if isinstance(module, WEIGHTED)}
 
 
 def stored_weight(module: nn.Module) -> Tensor:

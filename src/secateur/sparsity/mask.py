@@ -3,9 +3,9 @@
     forward     w.masked_fill(not mask, 0)        so a removed weight is +0, whatever an optimiser step did
     backward    removed weights get no gradient; momentum and weight decay move only the hidden dense copy
 
-The mask is a boolean buffer beside the parameter: it is in the state dict, moves with the module, and is the same on
-every rank of DistributedDataParallel. Layers that share a weight share one mask. Folding writes the zeros into the
-weight and leaves no trace of the mask.
+The mask is a boolean buffer beside the parameter: it is in the state dict, moves with the module, and is the
+same on every rank of DistributedDataParallel. Layers that share a weight share one mask. Folding writes the
+zeros into the weight and leaves no trace of the mask.
 """
 
 from collections.abc import Iterable

@@ -68,7 +68,7 @@ _rules: dict[type[Pattern], Rule] = {}
 def mask_rule(pattern: type[Pattern]) -> Callable[[Rule], Rule]:
     """Decorator: the function that decides which weights of a tensor a pattern keeps.
 
-    The function gets (scores, pattern, sparsity, rounding, ties, groups) and gives a boolean mask, kept = True.
+    The function gets (scores, pattern, sparsity, rounding, ties, groups) and gives a mask, True = kept.
     """
 
     def add(rule: Rule) -> Rule:

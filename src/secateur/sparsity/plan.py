@@ -1,6 +1,7 @@
 """The plan: what will become of every layer, before anything is changed.
 
-Printed, it is a table to act on: each layer with its level and zeros, or with the reason why it is left alone.
+Printed, it is a table to act on: each layer with its level and zeros, or with the reason why it is left
+alone.
 """
 
 import math
@@ -157,4 +158,6 @@ class SparsityPlan:
 
 
 def _planned(entry: Mapping[str, Any]) -> PlannedLayer:
-    return PlannedLayer(**{**entry, "shape": tuple(int(side) for side in entry["shape"])})
+    values = dict(entry)
+    values["shape"] = tuple(int(side) for side in values["shape"])
+    return PlannedLayer(**values)

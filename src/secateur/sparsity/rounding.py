@@ -6,8 +6,8 @@
     complement   n - int((1 - s) n) in double precision, exactly as MSBench: 901 of 1000 at .9
 
 The first three add or take 1e-6 so that a binary fraction such as .29 * 100 does not lose one.
-Ties: `exact` removes exactly that many, equal scores in index order; `threshold` removes everything up to the score
-of the last one, as systems do that keep what is strictly greater (more may go, never fewer).
+Ties: `exact` removes exactly that many, equal scores in index order; `threshold` removes everything up to the
+score of the last one, as systems do that keep what is strictly greater (more may go, never fewer).
 """
 
 import math

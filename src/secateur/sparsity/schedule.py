@@ -6,8 +6,8 @@
     agp_iterations     iterations (PocketFlow):    t_b = int(r_b T)   t_e = int(r_e T)
                        s(t) = s_f (1 - (1 - x)^alpha)     x = clip((t - t_b)/(t_e - t_b), 0, 1)
 
-In epochs, `end` is exclusive: the last scheduled epoch is below it and reaches the final level exactly; the level
-stays afterwards. In iterations masks change every so many steps from t_b on, and at t_e.
+In epochs, `end` is exclusive: the last scheduled epoch is below it and reaches the final level exactly; the
+level stays afterwards. In iterations masks change every so many steps from t_b on, and at t_e.
 
 Source: Zhu & Gupta 2017; the two conventions are those of the tools named.
 """
@@ -60,7 +60,7 @@ class OneShot:
 @schedules.register("agp")
 @dataclass(frozen=True)
 class AgpEpochs:
-    """The cubic ramp in epochs, from `initial` at `start` to `final` at the last scheduled epoch before `end`."""
+    """The cubic ramp in epochs: `initial` at `start`, `final` at the last scheduled epoch before `end`."""
 
     start: int
     end: int
@@ -76,8 +76,8 @@ class AgpEpochs:
             )
         if self.start < 0 or self.every < 1 or self.span <= 0:
             raise SparsityError(
-                f"a gradual schedule from epoch {self.start} to {self.end} (exclusive) every {self.every} has fewer "
-                f"than two steps; end must be at least start + every + 1."
+                f"a gradual schedule from epoch {self.start} to {self.end} (exclusive) every {self.every} "
+                f"has fewer than two steps; end must be at least start + every + 1."
             )
 
     @property
@@ -115,10 +115,10 @@ class AgpIterations:
 
     def __post_init__(self) -> None:
         _check_levels(0.0, self.final)
-        if not (0.0 <= self.begin and self.end <= 1.0 and self.first < self.last):
+        if not (self.begin >= 0.0 and self.end <= 1.0 and self.first < self.last):
             raise SparsityError(
-                f"a schedule from {self.begin:g} to {self.end:g} of {self.total} iterations has no room to rise: "
-                f"begin must lie before end by one iteration or more, both within 0 and 1."
+                f"a schedule from {self.begin:g} to {self.end:g} of {self.total} iterations has no room to "
+                f"rise: begin must lie before end by one iteration or more, both within 0 and 1."
             )
         if self.every < 1 or self.exponent <= 0:
             raise SparsityError(

@@ -2,7 +2,8 @@
 
     level of layer l at time t = plan level of l * s(t) / s_final
 
-Masks are recomputed from the stored dense weights, so a removed weight may come back while the schedule rises.
+Masks are recomputed from the stored dense weights, so a removed weight may come back while the schedule
+rises.
 """
 
 from collections.abc import Iterable, Mapping
@@ -47,8 +48,9 @@ def plan_sparsity(
     """A level or a reason for every layer of `model`; the model is not changed.
 
     sparsity    target fraction of zeros in `base`
-    levels      name or glob -> level of single layers, also of the first convolution, depthwise layers and the
-                classifier; a later entry overrides an earlier one; the target then holds for the other layers
+    levels      name or glob -> level of single layers, also of the first convolution, depthwise layers and
+                the classifier; a later entry overrides an earlier one; the target then holds for the other
+                layers
     cap         the largest level of one layer
     scale       exponent of the erk allocation
     raises      SparsityError  target out of reach, a glob that matches nothing, an unknown pattern
@@ -94,8 +96,9 @@ def plan_sparsity(
 class Sparsifier:
     """Keeps the masks of a network at the level that a schedule asks for.
 
-    Building one gives the planned layers masks that keep everything. The same seed chooses the same weights on every
-    device and every rank; random scores are drawn once per layer, so that rising levels give nested masks.
+    Building one gives the planned layers masks that keep everything. The same seed chooses the same weights
+    on every device and every rank; random scores are drawn once per layer, so that rising levels give nested
+    masks.
     """
 
     def __init__(
@@ -186,5 +189,6 @@ def _check_fits(model: nn.Module, plan: SparsityPlan) -> None:
             raise SparsityError(f"the plan prunes {layer.name}, which the model does not have.")
         if shapes[layer.name] != layer.shape:
             raise SparsityError(
-                f"the plan is for another model: {layer.name} has shape {shapes[layer.name]}, not {layer.shape}."
+                f"the plan is for another model: {layer.name} has shape {shapes[layer.name]}, "
+                f"not {layer.shape}."
             )

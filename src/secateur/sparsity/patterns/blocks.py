@@ -1,14 +1,14 @@
 """1xN: N consecutive filters share which positions they keep.
 
     kernel      W[jN:(j+1)N, i, :, :]        "1x4": the whole kernels of one input channel go together
-    position    W[jN:(j+1)N, i, ky, kx]      "1x4-fine": one input position goes; the same thing for 1x1 layers
+    position    W[jN:(j+1)N, i, ky, kx]      "1x4-fine": one input position; the same thing for 1x1 layers
     score       mean of the element scores of a block;  removed: the floor(s * blocks) lowest of the layer
 
-With |w| as element score the ranking is that of the block's L1 norm. The mean, not the sum, lets the shorter block
-of a remainder compete fairly. Blocks never cross the groups of a grouped convolution.
+With |w| as element score the ranking is that of the block's L1 norm. The mean, not the sum, lets the shorter
+block of a remainder compete fairly. Blocks never cross the groups of a grouped convolution.
 
-Source: Lin et al. 2022, "1xN Pattern for Pruning Convolutional Neural Networks" (kernel). The fine variant is our
-own design. Filters are not rearranged here.
+Source: Lin et al. 2022, "1xN Pattern for Pruning Convolutional Neural Networks" (kernel). The fine variant is
+our own design. Filters are not rearranged here.
 """
 
 import re
@@ -89,7 +89,7 @@ class BlockOf(Pattern):
 def keep_blocks(
     scores: Tensor, pattern: BlockOf, sparsity: float, rounding: Rounding, ties: Ties, groups: int
 ) -> Tensor:
-    """Mask without the blocks of lowest mean score; ties go in the order (group, block, channel, position)."""
+    """Mask without the blocks of lowest mean score; ties in the order (group, block, channel, position)."""
     n = pattern.n
     filters = scores.shape[0] // groups
     # (group, filter, channel, position); double precision, so that sums do not invent an order among equals.
