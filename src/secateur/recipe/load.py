@@ -16,7 +16,8 @@ from secateur.recipe.schema import Recipe, Section
 from secateur.registry import unknown
 
 # Recipes are written by people: a file beyond this is a mistake or an attack.
-MAX_BYTES = 1_000_000
+MAX_BYTES = 200_000
+MAX_DEPTH = 20
 
 Location = tuple[int | str, ...]
 
@@ -40,13 +41,13 @@ def load_recipe(path: Path | str) -> Recipe:
 def parse_recipe(text: str, source: str = "recipe") -> Recipe:
     """The recipe in a YAML text; `source` names it in errors. raises RecipeError."""
     try:
-        _refuse_aliases(text, source)
+        _refuse_bombs(text, source)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RecipeError(f"{source}:{line}: not valid YAML: {error.problem}.") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"{source}: not valid YAML: {error}.") from error
     if not isinstance(value, dict) or root is None:
         raise RecipeError(f"{source}: a recipe is a mapping with the keys {_listed(Recipe.model_fields)}.")
@@ -65,7 +66,7 @@ def build_recipe(value: dict[str, Any], source: str = "recipe", lines: dict[Loca
 
 def recipe_to_yaml(recipe: Recipe) -> str:
     """The recipe as YAML that `parse_recipe` reads back to an equal recipe; every default is written out."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=110)
 
 
 def save_recipe(recipe: Recipe, path: Path | str) -> None:
@@ -73,11 +74,19 @@ def save_recipe(recipe: Recipe, path: Path | str) -> None:
     write_text(path, recipe_to_yaml(recipe))
 
 
-def _refuse_aliases(text: str, source: str) -> None:
-    # Aliases let a small file expand to an enormous value; recipes have no need of them.
+def _refuse_bombs(text: str, source: str) -> None:
+    """Refuse what makes a small file expensive: aliases that expand without end, and nesting without end."""
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
-            raise RecipeError(f"{source}:{event.start_mark.line + 1}: YAML aliases (*{event.anchor}) are not allowed.")
+            raise RecipeError(f"{source}:{line}: YAML aliases (*{event.anchor}) are not allowed.")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise RecipeError(f"{source}:{line}: nested deeper than {MAX_DEPTH} levels; a recipe needs four.")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _note_lines(node: yaml.Node, at: Location, lines: dict[Location, int], source: str) -> None:
