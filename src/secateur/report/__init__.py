@@ -1,0 +1,8 @@
+"""The report: one page that shows what compression did, and the same as Markdown, JSON, CSV and reStructuredText."""
+
+from secateur.report.collect import collect
+from secateur.report.content import Content
+from secateur.report.table import Column, Table
+from secateur.report.write import render, write_report
+
+__all__ = ["Column", "Content", "Table", "collect", "render", "write_report"]

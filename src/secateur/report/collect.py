@@ -1,0 +1,261 @@
+"""From the record of a run to the facts of its report."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from secateur.graph import Census, StructureRow
+from secateur.pipeline.record import RunRecord, stage_name
+from secateur.recipe import recipe_to_yaml
+from secateur.report.content import (
+    Accuracy,
+    AccuracyChange,
+    Content,
+    Epoch,
+    ExportCheck,
+    FileSize,
+    Layer,
+    StageTime,
+    Storage,
+    Technique,
+)
+from secateur.report.fields import Fields
+from secateur.report.latencies import collect_latencies, collect_runtime_accuracy
+
+_DENSE_FOLDER = "dense/"
+_TRAINING_KINDS = ("train", "sparsify", "finetune")
+# Before any of these stages the network is the dense one.
+_COMPRESSING_KINDS = ("sparsify",)
+
+
+def collect(record: RunRecord, title: str | None = None) -> Content:
+    """The facts in a record; without a title, model and data name the page.
+
+    raises    ArtifactError  with file and key, when a stage's result is not what that stage writes
+    """
+    results = _results(record)
+    export = _last(results, "export")
+    benchmark = _last(results, "benchmark")
+    plans = [fields.fields("plan") for kind, fields in results if kind == "sparsify" and "plan" in fields]
+    plan = plans[-1] if plans else None
+    dense, compressed = _censuses(export)
+    stages = _stages(record)
+    return Content(
+        title=title or _title(record),
+        model=record.recipe.model.name,
+        data=record.recipe.data.name,
+        command=record.command,
+        started=record.started,
+        finished=all(stage.seconds is not None for stage in stages),
+        recipe=recipe_to_yaml(record.recipe),
+        machine=tuple(_flat(record.machine)),
+        stages=stages,
+        technique=_technique(plan),
+        accuracy=_accuracy(results),
+        runtime_accuracy=collect_runtime_accuracy(benchmark),
+        dense=dense,
+        compressed=compressed,
+        layers=_layers(compressed, plan, export),
+        structure=_structure(export),
+        files=_files(export),
+        latencies=collect_latencies(benchmark),
+        checks=_checks(export),
+        epochs=_epochs(results),
+    )
+
+
+def _results(record: RunRecord) -> list[tuple[str, Fields]]:
+    return [
+        (stage.kind, Fields(stage.result, str(record.folder / "stages" / stage.name / "result.json")))
+        for stage in record.stages
+    ]
+
+
+def _last(results: list[tuple[str, Fields]], kind: str) -> Fields | None:
+    found = [fields for name, fields in results if name == kind]
+    return found[-1] if found else None
+
+
+def _title(record: RunRecord) -> str:
+    for stage in record.recipe.stages:
+        if stage.stage == "report" and stage.title:
+            return stage.title
+    return f"{record.recipe.model.name} on {record.recipe.data.name}"
+
+
+def _technique(plan: Fields | None) -> Technique | None:
+    if plan is None:
+        return None
+    return Technique(
+        pattern=plan.text("pattern"),
+        sparsity=plan.number("sparsity"),
+        planned=plan.number("achieved"),
+        base=plan.text("base"),
+        criterion=plan.text("criterion"),
+        allocation=plan.text("allocation"),
+    )
+
+
+def _accuracy(results: list[tuple[str, Fields]]) -> AccuracyChange | None:
+    """Dense is the last evaluation before the first zeros, compressed the last one after them."""
+    dense: Accuracy | None = None
+    compressed: Accuracy | None = None
+    compressing = False
+    for kind, fields in results:
+        compressing = compressing or kind in _COMPRESSING_KINDS
+        if kind != "evaluate":
+            continue
+        value = Accuracy(
+            fields.number("top1"), fields.number("top5"), fields.number("loss"), fields.integer("images")
+        )
+        if compressing:
+            compressed = value
+        else:
+            dense = value
+    return AccuracyChange(dense, compressed) if dense or compressed else None
+
+
+def _censuses(export: Fields | None) -> tuple[Census | None, Census | None]:
+    if export is None or "census" not in export:
+        return None, None
+    censuses = export.fields("census")
+    dense = Census.from_dict(censuses.value["dense"]) if "dense" in censuses else None
+    compressed = Census.from_dict(censuses.value["compressed"]) if "compressed" in censuses else None
+    return dense, compressed
+
+
+def _layers(census: Census | None, plan: Fields | None, export: Fields | None) -> tuple[Layer, ...]:
+    if census is None:
+        return ()
+    pattern = plan.text("pattern") if plan else None
+    planned = {row.text("name"): row for row in plan.rows("layers")} if plan else {}
+    storage = _storage(export)
+    layers = []
+    for count in census.layers:
+        row = planned.get(count.name)
+        reason = row.optional_text("reason") if row else None
+        layers.append(
+            Layer(
+                name=count.name,
+                kind=count.kind,
+                shape=count.shape,
+                weights=count.weights,
+                nonzeros=count.nonzeros,
+                macs=count.macs,
+                sparse_macs=count.sparse_macs,
+                pattern=pattern if row and not reason else None,
+                level=row.optional_number("level") if row else None,
+                skipped=reason,
+                storage=storage.get(f"{count.name}.weight", storage.get(count.name)),
+            )
+        )
+    return tuple(layers)
+
+
+def _storage(export: Fields | None) -> dict[str, Storage]:
+    if export is None or "formats" not in export:
+        return {}
+    return {
+        name: Storage(fields.text("format"), fields.integer("bytes"), fields.integer("dense_bytes"))
+        for name, fields in export.fields("formats").items()
+    }
+
+
+def _structure(export: Fields | None) -> tuple[StructureRow, ...]:
+    rows = export.rows("structure") if export else []
+    return tuple(
+        StructureRow(
+            name=row.text("name"),
+            shape=row.shape("shape"),
+            dense=row.integer("dense"),
+            nonzeros=row.integer("nonzeros"),
+            columns=row.number("columns"),
+            rows=row.number("rows"),
+            channels=row.number("channels"),
+            kernels=row.number("kernels"),
+            filters=row.number("filters"),
+            fine=row.number("fine"),
+            std=row.number("std"),
+            mean=row.number("mean"),
+            abs_mean=row.number("abs_mean"),
+        )
+        for row in rows
+    )
+
+
+def _files(export: Fields | None) -> tuple[FileSize, ...]:
+    if export is None or "files" not in export:
+        return ()
+    files = export.fields("files")
+    return tuple(
+        FileSize(
+            name,
+            files.integer(f"{_DENSE_FOLDER}{name}") if f"{_DENSE_FOLDER}{name}" in files else None,
+            files.integer(name),
+        )
+        for name in files.value
+        if not name.startswith(_DENSE_FOLDER)
+    )
+
+
+def _checks(export: Fields | None) -> tuple[ExportCheck, ...]:
+    named = (("dense", "check_dense"), ("compressed", "check"))
+    if export is None:
+        return ()
+    return tuple(_check(subject, export.fields(key)) for subject, key in named if key in export)
+
+
+def _check(subject: str, fields: Fields) -> ExportCheck:
+    return ExportCheck(
+        subject,
+        fields.number("max_abs_error"),
+        fields.number("max_rel_error"),
+        fields.number("tolerance"),
+        fields.number("top1_agreement"),
+        fields.integer("images"),
+    )
+
+
+def _epochs(results: list[tuple[str, Fields]]) -> tuple[Epoch, ...]:
+    epochs: list[Epoch] = []
+    for number, (kind, fields) in enumerate(results):
+        if kind not in _TRAINING_KINDS:
+            continue
+        rows = fields.fields("history").rows("rows") if "history" in fields else []
+        for row in rows:
+            epochs.append(_epoch(len(epochs) + 1, stage_name(number, kind), row))
+    return tuple(epochs)
+
+
+def _epoch(index: int, stage: str, row: Fields) -> Epoch:
+    return Epoch(
+        index=index,
+        stage=stage,
+        epoch=row.integer("epoch") + 1,
+        learning_rate=row.optional_number("learning_rate"),
+        loss=row.optional_number("loss"),
+        train_top1=row.optional_number("train_accuracy"),
+        top1=row.optional_number("top1"),
+        top5=row.optional_number("top5"),
+        test_loss=row.optional_number("test_loss"),
+        sparsity=row.optional_number("sparsity"),
+        seconds=row.optional_number("seconds"),
+    )
+
+
+def _stages(record: RunRecord) -> tuple[StageTime, ...]:
+    """The stages of the recipe, without the report: the page is the same before and after it is recorded."""
+    done = {stage.name: stage.seconds for stage in record.stages}
+    names = [(stage_name(index, stage.stage), stage.stage) for index, stage in enumerate(record.recipe.stages)]
+    return tuple(StageTime(name, kind, done.get(name)) for name, kind in names if kind != "report")
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Nested facts about the machine as lines: `versions, torch`: `2.13.0`."""
+    for key, inner in value.items():
+        name = f"{prefix}, {key}" if prefix else str(key)
+        if isinstance(inner, dict):
+            yield from _flat(inner, name)
+        elif isinstance(inner, list):
+            yield name, ", ".join(str(item) for item in inner)
+        elif inner is not None:
+            yield name, str(inner)

@@ -1,0 +1,253 @@
+"""What the page says, as facts: numbers with their meaning, no words and no layout.
+
+    drop            dense top-1 - compressed top-1, in points; negative when the compressed network is better
+    standard error  100 * sqrt(p (1 - p) / n) of an accuracy p measured on n images
+    expected        what the removed weights, or the removed MACs, promise     achieved   dense time / compressed time
+    efficiency      achieved / expected
+
+Source of the definitions: ALGORITHMS A3 and I1 (see docs/vocabulary.md).
+"""
+
+import math
+from dataclasses import dataclass, field
+
+from secateur.graph import Census, StructureRow
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy on the test images; top-1 and top-5 in percent, loss in nats."""
+
+    top1: float
+    top5: float
+    loss: float
+    images: int
+
+    @property
+    def standard_error(self) -> float:
+        """Of top-1, in points: how far another test set of this size would typically differ."""
+        p = self.top1 / 100
+        return 100 * math.sqrt(p * (1 - p) / self.images) if self.images else math.inf
+
+
+@dataclass(frozen=True)
+class AccuracyChange:
+    """The network before and after compression on the same test images; either may not have been measured."""
+
+    dense: Accuracy | None
+    compressed: Accuracy | None
+
+    @property
+    def drop(self) -> float | None:
+        """Points of top-1 lost."""
+        if self.dense is None or self.compressed is None:
+            return None
+        return self.dense.top1 - self.compressed.top1
+
+    @property
+    def drop_error(self) -> float | None:
+        """Standard error of the drop in points, as if both had been measured on different images.
+
+        Both see the same images and mostly fail on the same ones, so the true error is smaller.
+        """
+        if self.dense is None or self.compressed is None:
+            return None
+        return math.hypot(self.dense.standard_error, self.compressed.standard_error)
+
+
+@dataclass(frozen=True)
+class RuntimeAccuracy:
+    """Top-1 and top-5, in percent, of the exported networks in one runtime, all on the same images."""
+
+    runtime: str
+    subject: str
+    top1: float
+    top5: float | None
+    images: int
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How one tensor lies in weights.safetensors."""
+
+    format: str
+    bytes: int
+    dense_bytes: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer before and after; `skipped` is the reason why it was left dense.
+
+    nonzeros, macs, sparse_macs    measured in the network that was exported; MACs of one image
+    level                          sparsity that the plan asked for, as a fraction
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    weights: int
+    nonzeros: int
+    macs: int
+    sparse_macs: int
+    pattern: str | None = None
+    level: float | None = None
+    skipped: str | None = None
+    storage: Storage | None = None
+
+    @property
+    def sparsity(self) -> float:
+        return 1 - self.nonzeros / self.weights if self.weights else 0.0
+
+    @property
+    def expected_speedup(self) -> float | None:
+        """Dense MACs / MACs left; None when nothing is left or nothing was there."""
+        return self.macs / self.sparse_macs if self.sparse_macs else None
+
+
+@dataclass(frozen=True)
+class FileSize:
+    """A file of the artifact beside its dense counterpart, in bytes."""
+
+    name: str
+    dense: int | None
+    compressed: int
+
+    @property
+    def ratio(self) -> float | None:
+        """Dense / compressed."""
+        return self.dense / self.compressed if self.dense is not None and self.compressed else None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of one inference: median, 90th percentile and spread (median absolute deviation) of `runs`."""
+
+    median: float
+    p90: float
+    spread: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Dense and compressed network in one runtime, timed interleaved; a network that failed has no timing.
+
+    ignores_zeros    the runtime gains nothing from zeros; `uses_zeros` is its own sentence about that
+    expected         by parameters and by MACs; None where it was not counted
+    note             what the measurement wants to be known, such as a difference inside the noise
+    failures         subject: why it was not measured
+    """
+
+    runtime: str
+    title: str
+    version: str
+    ignores_zeros: bool
+    uses_zeros: str
+    batch: int
+    threads: int
+    dense: Timing | None
+    compressed: Timing | None
+    expected_parameters: float | None = None
+    expected_macs: float | None = None
+    note: str = ""
+    failures: dict[str, str] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def achieved(self) -> float | None:
+        """Median of dense / median of compressed, in this runtime at these settings."""
+        if self.dense is None or self.compressed is None or not self.compressed.median:
+            return None
+        return self.dense.median / self.compressed.median
+
+    def efficiency(self, expected: float | None) -> float | None:
+        """Achieved as a fraction of one of the expectations."""
+        return self.achieved / expected if self.achieved is not None and expected else None
+
+
+@dataclass(frozen=True)
+class ExportCheck:
+    """The exported file against the network in torch, on real images; agreement in percent of them.
+
+    max_rel_error, tolerance    of the largest absolute logit; the file passes below the tolerance
+    """
+
+    subject: str
+    max_abs_error: float
+    max_rel_error: float
+    tolerance: float
+    top1_agreement: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of training; `index` counts from 1 over all stages, `sparsity` is a fraction."""
+
+    index: int
+    stage: str
+    epoch: int
+    learning_rate: float | None
+    loss: float | None
+    train_top1: float | None
+    top1: float | None
+    top5: float | None
+    test_loss: float | None
+    sparsity: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """One stage of the recipe; `seconds` is None while it is not finished."""
+
+    name: str
+    kind: str
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Technique:
+    """What the sparsify stage was asked for; sparsity and what was planned as fractions of the weights of `base`."""
+
+    pattern: str
+    sparsity: float
+    planned: float
+    base: str
+    criterion: str
+    allocation: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything that one report says. What a run did not do is None or empty.
+
+    dense, compressed    counts of the exported networks
+    machine              as the run recorded it, flattened: (what, value)
+    """
+
+    title: str
+    model: str
+    data: str
+    command: str
+    started: str
+    finished: bool
+    recipe: str
+    machine: tuple[tuple[str, str], ...]
+    stages: tuple[StageTime, ...]
+    technique: Technique | None = None
+    accuracy: AccuracyChange | None = None
+    runtime_accuracy: tuple[RuntimeAccuracy, ...] = ()
+    dense: Census | None = None
+    compressed: Census | None = None
+    layers: tuple[Layer, ...] = ()
+    structure: tuple[StructureRow, ...] = ()
+    files: tuple[FileSize, ...] = ()
+    latencies: tuple[Latency, ...] = ()
+    checks: tuple[ExportCheck, ...] = ()
+    epochs: tuple[Epoch, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        return sum(stage.seconds or 0.0 for stage in self.stages)

@@ -1,0 +1,97 @@
+"""The order of the page: sections with their lead sentence, charts and tables; what a run did not do is left out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from secateur.report import network_tables as network
+from secateur.report import run_tables as run
+from secateur.report.charts import Chart, latency_chart, layers_chart, training_chart
+from secateur.report.content import Content
+from secateur.report.table import Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading with what stands below it; `codes` are (label, text) shown word for word."""
+
+    id: str
+    title: str
+    leads: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    tables: tuple[Table, ...] = ()
+    codes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not (self.charts or self.tables or self.codes)
+
+
+def sections(content: Content) -> tuple[Section, ...]:
+    """All sections that have something to show, in reading order."""
+    found = [build(content) for build in _ORDER]
+    return tuple(section for section in found if not section.empty)
+
+
+def zeros_sentences(content: Content) -> tuple[str, ...]:
+    """One sentence for each runtime that gains nothing from zeros."""
+    titles = dict.fromkeys(row.title for row in content.latencies if row.ignores_zeros)
+    return tuple(f"{title} ignores zeros: no speedup is to be expected there, see docs." for title in titles)
+
+
+def _tables(content: Content, *builds: Callable[[Content], Table | None]) -> tuple[Table, ...]:
+    return tuple(table for table in (build(content) for build in builds) if table is not None)
+
+
+def _charts(content: Content, build: Callable[[Content], Chart | None]) -> tuple[Chart, ...]:
+    chart = build(content)
+    return () if chart is None else (chart,)
+
+
+def _accuracy(content: Content) -> Section:
+    tables = _tables(content, network.accuracy_table, run.runtime_accuracy_table)
+    return Section("accuracy", "Accuracy", tables=tables)
+
+
+def _speed(content: Content) -> Section:
+    leads = zeros_sentences(content)
+    tables = _tables(content, run.speedup_table, run.latency_table)
+    return Section("speed", "Speed", leads, _charts(content, latency_chart), tables)
+
+
+def _size(content: Content) -> Section:
+    return Section("size", "Size", tables=_tables(content, network.sizes_table, network.reductions_table))
+
+
+def _layers(content: Content) -> Section:
+    dense = [layer for layer in content.layers if layer.skipped]
+    leads = ()
+    if dense:
+        leads = (f"{len(dense)} of {len(content.layers)} layers were left dense; the table says why.",)
+    notes = content.compressed.notes if content.compressed else ()
+    tables = _tables(content, network.layers_table, network.structure_table)
+    return Section("layers", "Layers", (*leads, *notes), _charts(content, layers_chart), tables)
+
+
+def _export(content: Content) -> Section:
+    return Section("export", "Export", tables=_tables(content, run.export_table))
+
+
+def _training(content: Content) -> Section:
+    return Section("training", "Training", (), _charts(content, training_chart), _tables(content, run.training_table))
+
+
+def _run(content: Content) -> Section:
+    tables = _tables(content, run.stages_table, run.machine_table)
+    codes = (("Command", content.command), ("Recipe, every default written out", content.recipe))
+    return Section("run", "How it was made", (), (), tables, tuple((label, text) for label, text in codes if text))
+
+
+_ORDER: tuple[Callable[[Content], Section], ...] = (
+    _accuracy,
+    _speed,
+    _size,
+    _layers,
+    _export,
+    _training,
+    _run,
+)

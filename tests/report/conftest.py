@@ -1,0 +1,267 @@
+"""A run as the pipeline leaves it: ResNet-20 on CIFAR-10, 1x4 at 80 %, with round numbers where a test computes them."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from secateur.graph import Census, LayerCount, structure_table
+from secateur.pipeline.record import RECIPE_FILE, RunRecord, StageRecord, save_record, stage_name
+from secateur.recipe import build_recipe, save_recipe
+
+Results = dict[str, dict[str, Any]]
+RunMaker = Callable[..., Path]
+
+RUNTIMES = {
+    "torch": ("2.13.0", "ignores zeros", 5.94),
+    "torch.compile": ("2.13.0", "ignores zeros", 2.71),
+    "onnxruntime": ("1.23.2", "ignores zeros", 1.46),
+    "openvino": ("2025.3.0", "uses unstructured zeros of linear layers with int8 weights only", 1.12),
+    "secateur": ("0.1.0", "uses 1xN blocks and unstructured zeros of convolutions", 1.31),
+}
+SKIPPED = {"conv1": "first convolution", "fc": "classifier"}
+
+
+def resnet20() -> list[tuple[str, str, tuple[int, ...], int]]:
+    """(name, kind, weight shape, output side) of CIFAR's ResNet-20 with option A."""
+    layers: list[tuple[str, str, tuple[int, ...], int]] = [("conv1", "conv", (16, 3, 3, 3), 32)]
+    channels = 16
+    for stage, (width, side) in enumerate(((16, 32), (32, 16), (64, 8)), start=1):
+        for block in range(3):
+            for conv in (1, 2):
+                shape = (width, channels, 3, 3)
+                layers.append((f"layer{stage}.{block}.conv{conv}", "conv", shape, side))
+                channels = width
+    return [*layers, ("fc", "linear", (10, 64), 1)]
+
+
+def census(sparsity: float) -> Census:
+    layers = []
+    for name, kind, shape, side in resnet20():
+        weights = math.prod(shape)
+        zeros = 0 if name in SKIPPED else int(weights * sparsity + 1e-6)
+        layers.append(
+            LayerCount(
+                name=name,
+                kind=kind,  # type: ignore[arg-type]
+                shape=shape,
+                groups=1,
+                input_shape=(shape[1], side, side),
+                output_shape=(shape[0], side, side),
+                positions=side * side,
+                weights=weights,
+                nonzeros=weights - zeros,
+                channels=shape[0],
+            )
+        )
+    return Census(tuple(layers), (3, 32, 32), sum(layer.weights for layer in layers) + 1386)
+
+
+def plan() -> dict[str, Any]:
+    layers = [
+        {
+            "name": name,
+            "kind": kind,
+            "shape": list(shape),
+            "groups": 1,
+            "level": None if name in SKIPPED else 0.8055,
+            "units": math.prod(shape) // 36,
+            "zeros": 0 if name in SKIPPED else int(0.8055 * math.prod(shape)),
+            "reason": SKIPPED.get(name),
+        }
+        for name, kind, shape, _ in resnet20()
+    ]
+    return {
+        "sparsity": 0.8,
+        "base": "conv_linear",
+        "achieved": 0.7996,
+        "pattern": "1x4",
+        "remainder": "short",
+        "criterion": "magnitude",
+        "allocation": "uniform",
+        "rounding": "floor",
+        "ties": "exact",
+        "capped": [],
+        "layers": layers,
+    }
+
+
+def history(epochs: int, start: float, end: float, top1: float) -> dict[str, Any]:
+    rows = []
+    for epoch in range(epochs):
+        ramp = 1 - (1 - min(1.0, (epoch + 1) / (0.6 * epochs))) ** 3
+        dip = 3.2 * ramp * (1 - (epoch + 1) / epochs) ** 0.7
+        rows.append(
+            {
+                "epoch": epoch,
+                "learning_rate": 0.01 * (1 + math.cos(math.pi * (epoch + 1) / epochs)) / 2,
+                "loss": 0.42 - 0.02 * epoch / epochs + 0.11 * dip / 3,
+                "train_accuracy": top1 + 1.4 - 1.3 * dip,
+                "top1": round(top1 - dip, 2),
+                "top5": 99.6 - dip / 20,
+                "test_loss": 0.32 + dip / 30,
+                "sparsity": start + (end - start) * ramp,
+                "seconds": 21.4,
+            }
+        )
+    return {"rows": rows}
+
+
+def export() -> dict[str, Any]:
+    dense, compressed = census(0.0), census(0.8055)
+    generator = np.random.default_rng(0)
+    tensors = {}
+    for layer in compressed.layers:
+        weight = generator.normal(0, 0.1, layer.shape).astype(np.float32)
+        if layer.nonzeros < layer.weights:
+            kernels = generator.random((layer.shape[0] // 4, 1, layer.shape[1], 1, 1)) < 0.8055
+            weight = np.where(np.broadcast_to(kernels, (layer.shape[0] // 4, 4, *layer.shape[1:])).reshape(layer.shape), 0, weight)
+        tensors[f"{layer.name}.weight"] = weight
+    return {
+        "files": {
+            "model.onnx": 1_088_312,
+            "weights.safetensors": 241_664,
+            "dense/model.onnx": 1_088_312,
+            "dense/weights.safetensors": 1_082_368,
+        },
+        "check": _check(3.1e-06),
+        "check_dense": _check(2.6e-06),
+        "census": {"dense": dense.to_dict(), "compressed": compressed.to_dict()},
+        "structure": [
+            {**vars(row), "shape": list(row.shape)} for row in structure_table(tensors).rows
+        ],
+        "formats": {
+            f"{layer.name}.weight": {
+                "format": "dense" if layer.nonzeros == layer.weights else "1x4",
+                "bytes": 4 * layer.nonzeros + (0 if layer.nonzeros == layer.weights else layer.weights // 36 * 2),
+                "dense_bytes": 4 * layer.weights,
+            }
+            for layer in compressed.layers
+        },
+    }
+
+
+def _check(error: float) -> dict[str, Any]:
+    return {
+        "max_abs_error": error,
+        "max_rel_error": error / 14,
+        "top1_agreement": 100.0,
+        "images": 64,
+        "tolerance": 1e-3,
+        "passed": True,
+    }
+
+
+def benchmark() -> dict[str, Any]:
+    timings, speedups, accuracies = [], [], []
+    for threads in (1, 2):
+        for name, (version, uses_zeros, dense_ms) in RUNTIMES.items():
+            gain = 3.42 if name == "secateur" else 1.01
+            for subject, median in (("dense", dense_ms), ("compressed", dense_ms / gain)):
+                median *= 1.0 if threads == 1 else 0.61
+                timings.append(
+                    {
+                        "runtime": name,
+                        "version": version,
+                        "subject": subject,
+                        "batch": 1,
+                        "threads": threads,
+                        "median_ms": median,
+                        "p90_ms": median * 1.06,
+                        "spread_ms": median * 0.012,
+                        "runs": 100,
+                    }
+                )
+            speedups.append(
+                {
+                    "runtime": name,
+                    "uses_zeros": uses_zeros,
+                    "batch": 1,
+                    "threads": threads,
+                    "expected_parameters": 4.99,
+                    "expected_macs": 4.9,
+                    "note": "" if name == "secateur" else "no difference beyond the noise",
+                }
+            )
+    for name in RUNTIMES:
+        for subject, top1 in (("dense", 91.8), ("compressed", 90.82)):
+            accuracies.append({"runtime": name, "subject": subject, "top1": top1, "top5": 99.61, "images": 512})
+    return {"benchmark": {"timings": timings, "accuracies": accuracies}, "speedups": speedups}
+
+
+def resnet20_results() -> Results:
+    """Results by stage name, in order."""
+    kinds_and_results: list[tuple[str, dict[str, Any]]] = [
+        ("evaluate", {"top1": 91.73, "top5": 99.71, "loss": 0.3126, "images": 10_000}),
+        ("sparsify", {"plan": plan(), "history": history(10, 0.05, 0.7996, 90.6)}),
+        ("finetune", {"history": history(4, 0.7996, 0.7996, 91.02)}),
+        ("evaluate", {"top1": 91.02, "top5": 99.66, "loss": 0.3041, "images": 10_000}),
+        ("export", export()),
+        ("benchmark", benchmark()),
+        ("report", {"files": []}),
+    ]
+    return {stage_name(index, kind): result for index, (kind, result) in enumerate(kinds_and_results)}
+
+
+MACHINE: dict[str, Any] = {
+    "cpu": "AMD EPYC 9B14",
+    "cores": 2,
+    "features": ["avx2", "avx512f", "avx512_vnni"],
+    "memory": "24 GB",
+    "system": "Linux 6.1 x86_64",
+    "versions": {"python": "3.12.3", "secateur": "0.1.0", "torch": "2.13.0", "onnxruntime": "1.23.2", "numpy": "2.3.4"},
+}
+COMMAND = "secateur compress resnet20_cifar10 --data cifar10 --weights resnet20.safetensors --pattern 1x4 --sparsity 0.8 --out run"
+
+
+def make_run(
+    folder: Path,
+    results: Results | None = None,
+    *,
+    model: str = "resnet20_cifar10",
+    command: str = COMMAND,
+    machine: dict[str, Any] | None = None,
+    stages: list[str] | None = None,
+) -> Path:
+    """A run folder that holds `results`; `stages` are the kinds the recipe asks for, by default those with results."""
+    results = resnet20_results() if results is None else results
+    kinds = stages or [name.split("-", 1)[1] for name in results]
+    recipe = build_recipe(
+        {
+            "model": {"name": model, "weights": "pretrained"},
+            "data": {"name": "cifar10"},
+            "stages": [{"stage": kind} for kind in kinds],
+        }
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    save_recipe(recipe, folder / RECIPE_FILE)
+    records = []
+    for index, (name, result) in enumerate(results.items()):
+        path = folder / "stages" / name / "result.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result))
+        records.append(StageRecord(name, name.split("-", 1)[1], f"key{index}", 3.5 * 7**index % 400, result))
+    record = RunRecord(
+        folder, recipe, command, "2026-02-03T10:20:30+00:00", MACHINE if machine is None else machine, tuple(records)
+    )
+    save_record(record)
+    return folder
+
+
+@pytest.fixture
+def run_maker(tmp_path: Path) -> RunMaker:
+    """Makes run folders below tmp_path: run_maker(results, name='run', **what_make_run_takes)."""
+
+    def make(results: Results | None = None, name: str = "run", **more: Any) -> Path:
+        return make_run(tmp_path / name, results, **more)
+
+    return make
+
+
+@pytest.fixture
+def results() -> Results:
+    return resnet20_results()
