@@ -1,0 +1,10 @@
+"""Training: a readable loop that can be killed and goes on, distillation, accuracy."""
+
+from secateur.training.distill import distill
+from secateur.training.distillation import soft_loss
+from secateur.training.evaluate import Accuracy, evaluate
+from secateur.training.history import History, Row
+from secateur.training.learning_rate import learning_rate
+from secateur.training.loop import fit
+
+__all__ = ["Accuracy", "History", "Row", "distill", "evaluate", "fit", "learning_rate", "soft_loss"]

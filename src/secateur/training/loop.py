@@ -1,0 +1,307 @@
+"""The training loop.
+
+    every epoch    masks, where the schedule says so; all batches; test accuracy; history; checkpoint
+    every batch    loss (labels, and the teacher's outputs where there is one), gradients, clipping, step
+
+A run can be killed at any moment: the same call goes on from the last checkpoint and ends with the same
+numbers, bit for bit on a CPU with the same number of threads. All that varies is derived from the place in
+the run: the learning rate from the step, the images and their augmentation from (seed, epoch, image), dropout
+from (seed, step, process)."""
+
+import contextlib
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from secateur.errors import DataError, TrainingError
+from secateur.files import write_json
+from secateur.progress import track
+from secateur.recipe import Distillation, Training
+from secateur.sparsity import Sparsifier, layers_of
+from secateur.sparsity.layers import weighted_modules
+from secateur.training import distributed
+from secateur.training.checkpoint import Place, digest_of, load_checkpoint_, save_checkpoint
+from secateur.training.distillation import as_teacher, distillation_loss, outputs_of
+from secateur.training.evaluate import accuracy_where_it_is, check_labels
+from secateur.training.history import History, Row, finite
+from secateur.training.learning_rate import learning_rate
+from secateur.training.optimizer import build_optimizer, clip_gradients_, set_learning_rate_
+from secateur.training.placement import moved, placed
+from secateur.training.tensorboard import tensorboard_log
+from secateur.zoo.image_data import ImageData
+from secateur.zoo.loader import loader
+from secateur.zoo.preprocessing import Preprocessing
+
+CHECKPOINT, HISTORY = "checkpoint.safetensors", "history.json"
+
+
+def fit(
+    model: nn.Module,
+    data: ImageData,
+    config: Training,
+    *,
+    folder: Path | str,
+    preprocessing: Preprocessing,
+    teacher: nn.Module | None = None,
+    distillation: Distillation | None = None,
+    sparsifier: Sparsifier | None = None,
+    seed: int = 0,
+    name: str = "train",
+    evaluate_each_epoch: bool = True,
+    workers: int = 0,
+    train_limit: int | None = None,
+    test_limit: int | None = None,
+) -> History:
+    """Train `model` in place; a run that was interrupted, or is complete, goes on from its checkpoint.
+
+    folder                 gets checkpoint.safetensors, history.json and tensorboard/; one folder a run
+    teacher                with `distillation`: whom to learn from, by default the model as it is given
+    sparsifier             chooses the masks again whenever its schedule is due
+    evaluate_each_epoch    otherwise only after the last one
+    raises                 TrainingError  a loss not finite, a checkpoint damaged or of another run
+                           DataError      no training images, or labels that the model has no output for
+                           DiskError      a checkpoint that cannot be written; the one before it stays
+    """
+    distributed.start()
+    if data.train is None:
+        raise DataError(f"{data.name} has no training images.")
+    if distillation is not None:
+        teacher = as_teacher(model if teacher is None else teacher)
+    elif teacher is not None:
+        raise TrainingError("a teacher was given, but not how to learn from it: give a distillation too.")
+    if sparsifier is not None and sparsifier.model is not model:
+        raise TrainingError("the sparsifier was built for another model than the one to train.")
+    run = _Run(
+        model, data, config, Path(folder), preprocessing, teacher, distillation, sparsifier, seed, name,
+        evaluate_each_epoch, workers, train_limit, test_limit,
+    )  # fmt: skip
+    device = distributed.device()
+    with contextlib.ExitStack() as stack:
+        # The caller's random numbers are left as they are.
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        # The choice of cuDNN kernels by timing would make two equal runs differ.
+        stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True))
+        for network in filter(None, (model, teacher)):
+            stack.enter_context(placed(network, device))
+        return _train(run, device)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The arguments of `fit`."""
+
+    model: nn.Module
+    data: ImageData
+    config: Training
+    folder: Path
+    preprocessing: Preprocessing
+    teacher: nn.Module | None
+    distillation: Distillation | None
+    sparsifier: Sparsifier | None
+    seed: int
+    name: str
+    evaluate_each_epoch: bool
+    workers: int
+    train_limit: int | None
+    test_limit: int | None
+
+    def batches(self, epoch: int, skip: int = 0) -> Any:
+        """This process's share of the training images of one epoch, without the first `skip` batches."""
+        return loader(
+            self.data,
+            "train",
+            self.preprocessing,
+            batch_size=distributed.share_of(self.config.batch_size),
+            augment=self.config.augment,
+            seed=self.seed,
+            epoch=epoch,
+            skip_batches=skip,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            workers=self.workers,
+            limit=self.train_limit,
+        )
+
+    def description(self) -> dict[str, Any]:
+        """All that the numbers of this run depend on, except the starting weights and the machine."""
+        sparsifier = self.sparsifier
+        return {
+            "config": self.config.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+            "distillation": self.distillation and self.distillation.model_dump(mode="json"),
+            "teacher": self.teacher and digest_of(self.teacher),
+            "sparsifier": sparsifier
+            and {
+                "schedule": repr(sparsifier.schedule),
+                "criterion": sparsifier.criterion,
+                "seed": sparsifier.seed,
+                "levels": dict(sparsifier.plan.levels),
+                "pattern": str(sparsifier.plan.pattern),
+            },
+            "seed": self.seed,
+            "data": self.data.name,
+            "preprocessing": self.preprocessing.to_dict(),
+            "train_limit": self.train_limit,
+            "test_limit": self.test_limit,
+            "evaluate_each_epoch": self.evaluate_each_epoch,
+        }
+
+
+def _train(run: _Run, device: torch.device) -> History:
+    optimizer = build_optimizer(run.model, run.config)
+    description = json.loads(json.dumps(run.description()))
+    path = run.folder / CHECKPOINT
+    place = load_checkpoint_(path, run.model, optimizer, description)
+    distributed.barrier()  # every process has read the file before the main one writes it again
+    learner = run.model
+    if distributed.started():
+        learner = DistributedDataParallel(run.model, device_ids=[device] if device.type == "cuda" else None)
+
+    def save(place: Place) -> None:
+        if distributed.is_main():
+            save_checkpoint(path, place, run.model, optimizer, description)
+
+    steps = len(run.batches(0))
+    if not steps:
+        raise DataError(f"{run.data.name} has fewer training images than there are processes.")
+    with _log(run, place) as log:
+        while place.epoch < run.config.epochs:
+            if run.sparsifier is not None and run.sparsifier.schedule.unit == "epoch" and place.batch == 0:
+                run.sparsifier.update_(place.epoch)
+            place = _train_epoch(run, learner, optimizer, place, steps, save)
+            row = _finish_epoch(run, place, steps)
+            log(row)
+            history = History((*place.history.rows, row))
+            done = place.epoch + 1
+            place = Place(epoch=done, history=history, finished=done == run.config.epochs)
+            save(place)
+            distributed.barrier()
+    if distributed.is_main():
+        write_json(run.folder / HISTORY, place.history.to_dict())
+    return place.history
+
+
+def _train_epoch(
+    run: _Run,
+    learner: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    place: Place,
+    steps: int,
+    save: Callable[[Place], None],
+) -> Place:
+    """The rest of an epoch, from `place` on. returns the place after its last batch."""
+    config, device = run.config, next(learner.parameters()).device
+    learner.train()
+    saved = now = time.monotonic()
+    with track(steps, f"{run.name} {place.epoch + 1}/{config.epochs}") as progress:
+        progress.advance(place.batch)
+        for images, labels in run.batches(place.epoch, place.batch):
+            step = place.epoch * steps + place.batch
+            if run.sparsifier is not None and run.sparsifier.schedule.unit == "iteration":
+                run.sparsifier.update_(step)
+            rate = learning_rate(config, step, steps)
+            set_learning_rate_(optimizer, rate)
+            torch.manual_seed(_noise_seed(run.seed, step, distributed.rank()))
+
+            inputs, targets = moved(images, labels, device)
+            with torch.autocast(
+                device.type, torch.bfloat16, config.mixed_precision and device.type == "cuda"
+            ):
+                outputs = learner(inputs).float()
+                taught = None if run.teacher is None else outputs_of(run.teacher, inputs)
+            check_labels(outputs, labels)
+            loss = F.cross_entropy(outputs, targets, label_smoothing=config.label_smoothing)
+            if taught is not None and run.distillation is not None:
+                loss = distillation_loss(loss, outputs, taught, run.distillation)
+            sums = _sums(loss, outputs, targets)
+            if not math.isfinite(sums[0]):
+                raise TrainingError(
+                    f"the loss is {sums[0]} in epoch {place.epoch + 1}, batch {place.batch + 1} of {steps}, "
+                    f"at learning rate {rate:g}; a lower one or clip_gradient_norm may help. "
+                    f"The last checkpoint in {run.folder} is from before."
+                )
+
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            clip_gradients_(run.model, config.clip_gradient_norm)
+            optimizer.step()
+
+            before, now = now, time.monotonic()
+            place = replace(
+                place,
+                batch=place.batch + 1,
+                loss_sum=place.loss_sum + sums[0],
+                correct=place.correct + round(sums[1]),
+                images=place.images + round(sums[2]),
+                seconds=place.seconds + now - before,
+            )
+            progress.advance(loss=place.loss_sum / place.images, top1=100 * place.correct / place.images)
+            if now - saved >= config.checkpoint_seconds:
+                save(place)
+                saved = time.monotonic()
+    return place
+
+
+def _finish_epoch(run: _Run, place: Place, steps: int) -> Row:
+    """Evaluate where that is wanted, and sum the epoch up."""
+    started, accuracy = time.monotonic(), None
+    if run.evaluate_each_epoch or place.epoch + 1 == run.config.epochs:
+        accuracy = accuracy_where_it_is(
+            run.model,
+            run.data,
+            run.preprocessing,
+            batch_size=max(256, distributed.share_of(run.config.batch_size)),
+            limit=run.test_limit,
+            workers=run.workers,
+            name=f"{run.name} {place.epoch + 1}/{run.config.epochs} test",
+        )
+    return Row(
+        epoch=place.epoch,
+        learning_rate=learning_rate(run.config, (place.epoch + 1) * steps - 1, steps),
+        loss=place.loss_sum / place.images,
+        train_accuracy=100 * place.correct / place.images,
+        top1=accuracy and accuracy.top1,
+        top5=accuracy and accuracy.top5,
+        test_loss=accuracy and finite(accuracy.loss),
+        sparsity=_sparsity(run.model),
+        seconds=place.seconds + time.monotonic() - started,
+    )
+
+
+@torch.no_grad()
+def _sums(loss: Tensor, outputs: Tensor, targets: Tensor) -> list[float]:
+    """Loss, correct answers and images of one batch, over all processes."""
+    images = torch.tensor(len(targets), device=targets.device)
+    correct = (outputs.argmax(dim=1) == targets).sum()
+    return distributed.sum_over_group(
+        torch.stack([loss.double() * images, correct.double(), images.double()])
+    ).tolist()
+
+
+@torch.no_grad()
+def _sparsity(model: nn.Module) -> float:
+    """Fraction of zeros among all convolution and linear weights, masks applied."""
+    modules = weighted_modules(model)
+    weights = [cast(Tensor, modules[layer.name].weight) for layer in layers_of(model)]
+    total = sum(weight.numel() for weight in weights)
+    return 1 - sum(int(torch.count_nonzero(weight)) for weight in weights) / total if total else 0.0
+
+
+def _noise_seed(seed: int, step: int, rank: int) -> int:
+    """Of the random numbers that the network itself draws (dropout) in one step on one process."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()[:8], "little") >> 1
+
+
+def _log(run: _Run, place: Place) -> contextlib.AbstractContextManager[Callable[[Row], None]]:
+    if distributed.is_main():
+        return tensorboard_log(run.folder, place.epoch)
+    return contextlib.nullcontext(lambda row: None)
