@@ -1,6 +1,6 @@
 """Random variations of training images, the same for the same (seed, epoch, image) whoever loads it.
 
-Small inputs (up to 64 pixels): a crop after padding by 4, and a mirror image, drawn for a whole batch at once.
+Small inputs (up to 64 pixels): a crop after padding by 4, and a mirror image, for a whole batch at once.
 Larger inputs: torchvision's RandomResizedCrop and a mirror image.
 """
 

@@ -45,3 +45,8 @@ class OwnModel:
 
 
 own_models: Registry[OwnModel] = Registry("model")
+
+
+def renamings_of(name: str) -> tuple[Renaming, ...]:
+    """Other namings of the tensors of the network called `name`; none for networks that are not our own."""
+    return own_models[name].renamings if name in own_models else ()

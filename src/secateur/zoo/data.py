@@ -53,8 +53,8 @@ def check_classes(images: ImageData, module: nn.Module) -> None:
     if has != wants:
         network = getattr(module, "zoo_name", type(module).__name__)
         raise DataError(
-            f"{images.name}: has {has} classes, but {network} tells {wants} apart; build it with classes={has}, "
-            f"or give a class list of {wants} lines."
+            f"{images.name}: has {has} classes, but {network} tells {wants} apart; build it with "
+            f"classes={has}, or give a class list of {wants} lines."
         )
 
 

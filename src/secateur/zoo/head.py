@@ -6,7 +6,7 @@ from secateur.errors import ModelError
 
 
 def head_of(module: nn.Module) -> str:
-    """Name of the layer whose outputs are the classes. raises ModelError when there is no linear or convolution."""
+    """Name of the layer whose outputs are the classes. raises ModelError when there is none."""
     layers = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     if not layers:
         raise ModelError(

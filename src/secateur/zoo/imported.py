@@ -18,7 +18,7 @@ def is_spec(name: str) -> bool:
 def import_callable(spec: str, error_class: type[SecateurError]) -> Callable[..., Any]:
     """The callable that `package.module:callable` names; modules in the working folder are found too.
 
-    raises    error_class  when the module or the attribute does not exist, or the module fails while it is imported
+    raises    error_class  when module or attribute does not exist, or the module fails while it is imported
     """
     module_name, _, attribute = spec.partition(":")
     here = str(Path.cwd())
@@ -36,7 +36,7 @@ def import_callable(spec: str, error_class: type[SecateurError]) -> Callable[...
 
 
 def call(spec: str, function: Callable[..., Any], error_class: type[SecateurError], **arguments: Any) -> Any:
-    """What the user's `function` returns; whatever it raises becomes a sentence (the cause stays attached)."""
+    """What the user's `function` returns; whatever it raises becomes a sentence, with its cause attached."""
     try:
         return function(**arguments)
     except SecateurError:

@@ -1,4 +1,4 @@
-"""Networks that torchvision and timm have under a name, built, with their own weights, and with their own input."""
+"""Networks that torchvision and timm have under a name, with their weights and their input."""
 
 from typing import Any
 
@@ -131,7 +131,7 @@ def _copy_but_head(donor: nn.Module, module: nn.Module, name: str) -> None:
     taken = {key: given[key] for key in wanted if key in given and given[key].shape == wanted[key].shape}
     if unfit := [key for key in wanted if key not in taken and key not in head]:
         raise WeightsError(
-            f"{name}: the pretrained weights do not fit the network with these options: {len(unfit)} tensors differ, "
-            f"the first is {unfit[0]}."
+            f"{name}: the pretrained weights do not fit the network with these options: "
+            f"{len(unfit)} tensors differ, the first is {unfit[0]}."
         )
     module.load_state_dict(taken, strict=False)

@@ -1,8 +1,8 @@
-"""Batches of prepared images, the same for the same (seed, epoch), whatever number of workers or processes load them.
+"""Batches of prepared images, the same for the same (seed, epoch), however many workers or processes load them.
 
-The epoch's order is one permutation. Step k takes the next batch_size * world_size images of it and deals them out to
-the ranks, so that the union over the ranks is what one process would have seen. Decoded pixels of small data sets stay
-in memory; larger ones are decoded by torch's DataLoader.
+The epoch's order is one permutation. Step k takes the next batch_size * world_size images of it and deals them
+out to the ranks, so that the union over the ranks is what one process would have seen. Decoded pixels of small
+data sets stay in memory; larger ones are decoded by torch's DataLoader.
 """
 
 from collections.abc import Iterator
@@ -105,7 +105,7 @@ def loader(
     augment       random crops and mirror images
     skip_batches  resume inside an epoch: leave out this many of its batches
     workers       processes that decode; 0 decodes here. Data kept in memory needs none
-    limit         use only so many images, spread evenly over the split (a folder's images are sorted by class)
+    limit         use only so many images, evenly spread over the split (folders are sorted by class)
 
     raises    DataError  no such split; while iterating, an image that cannot be read
     """
@@ -152,7 +152,7 @@ class _Reader(Dataset):
     vary: ResizedCropAndFlip | None
 
     def __getitem__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray] | DataError:
-        # An error that is raised in a worker arrives with its traceback as its message; a returned one stays a sentence.
+        # Raised in a worker, an error arrives with a traceback as its message; returned, it stays a sentence.
         try:
             items = [item(self.data, self.split, int(index)) for index in batch]
         except DataError as error:

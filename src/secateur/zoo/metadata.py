@@ -1,4 +1,4 @@
-"""What a safetensors file says about itself: how its images were prepared, and with which options it was trained.
+"""What a safetensors file says about itself: how its images were prepared, which options its network has.
 
 Two forms are read.
 1. Our own: `secateur.preprocessing` and `secateur.model`, both JSON (`metadata_of` writes them).
@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from secateur.errors import WeightsError
+from secateur.errors import ModelError, WeightsError
 from secateur.zoo.preprocessing import FIELDS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 PREPROCESSING_KEY, MODEL_KEY = "secateur.preprocessing", "secateur.model"
@@ -71,18 +71,20 @@ def parse_metadata(metadata: Mapping[str, str], source: str) -> Stated:
         known = _parse_input(first)
         not_understood = text if known is None else None
         preprocessing.update(known or {})
-        options.update(
-            {"activation": _ACTIVATIONS[part.lower()] for part in others if part.lower() in _ACTIVATIONS}
-        )
+        for part in others:
+            if part.lower() in _ACTIVATIONS:
+                options["activation"] = _ACTIVATIONS[part.lower()]
     options.update(_parse_options(metadata, source))
     if MODEL_KEY in metadata:
         model = _json_object(metadata, MODEL_KEY, source)
         name = str(model.get("name"))
         options.update({key: value for key, value in model.items() if key not in ("name", *FIELDS)})
     if PREPROCESSING_KEY in metadata:
-        preprocessing.update(
-            Preprocessing.from_dict(_json_object(metadata, PREPROCESSING_KEY, source)).to_dict()
-        )
+        values = _json_object(metadata, PREPROCESSING_KEY, source)
+        try:
+            preprocessing.update(Preprocessing.from_dict(values).to_dict())
+        except ModelError as error:
+            raise WeightsError(f"{source}: its metadata '{PREPROCESSING_KEY}' is damaged: {error}") from error
     return Stated(preprocessing, options, name, not_understood)
 
 

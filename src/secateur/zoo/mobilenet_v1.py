@@ -2,8 +2,8 @@
 
     block: 3x3 depthwise, batch norm, activation, 1x1 convolution, batch norm, activation
 
-TensorFlow pads a stride-2 convolution unevenly (SAME: the odd zero goes to the right and to the bottom), torch evenly;
-weights trained with one are several points worse with the other, so the padding is an option of the network.
+TensorFlow pads a stride-2 convolution unevenly (SAME: the odd zero goes to the right and to the bottom),
+torch evenly; weights trained with one are several points worse with the other, so the padding is an option.
 
 Source: Howard et al. 2017 (1704.04861), table 1.
 """
@@ -35,7 +35,7 @@ PADDINGS = ("tensorflow", "torch")
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after an axis of `size` so that the output has ceil(size / stride) positions (TensorFlow)."""
+    """Zeros before and after an axis of `size`, so that the output has ceil(size / stride) positions."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
@@ -135,7 +135,8 @@ _BLOCK_PARTS = {"0": "depthwise", "1": "depthwise_bn", "3": "pointwise", "4": "p
 def from_stages(name: str) -> str:
     """Our name of a tensor of the 'stage1.0.0' naming; other names are returned as they are.
 
-    Three sequences hold the stem and 5, 6 and 2 blocks; within a block 0, 1, 3, 4 are convolutions and batch norms.
+    Three sequences hold the stem with 5 blocks, 6 blocks and 2 blocks; within a block 0 and 3 are
+    convolutions, 1 and 4 batch norms.
     """
     if name.startswith("fc."):
         return "classifier." + name.removeprefix("fc.")

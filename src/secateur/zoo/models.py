@@ -5,8 +5,8 @@
     module.zoo_name          # "resnet20_cifar10"
     module.zoo_options       # plain JSON; model(**module.zoo_options) builds the same network again
 
-What the user passes comes first, then what the weights file states, then the network's own default. A weights file
-that contradicts the user is an error.
+What the user passes comes first, then what the weights file states, then the network's own default. A weights
+file that contradicts the user is an error.
 """
 
 import fnmatch
@@ -24,14 +24,14 @@ import secateur.zoo.mobilenet_v1
 import secateur.zoo.mobilenet_v2_wide  # noqa: F401  (the three imports register their networks)
 from secateur.errors import ModelError, WeightsError
 from secateur.registry import nearest, unknown
-from secateur.zoo.catalogue import own_models
+from secateur.zoo.catalogue import own_models, renamings_of
 from secateur.zoo.head import classes_of
 from secateur.zoo.imported import call, import_callable, is_spec
 from secateur.zoo.library import LIBRARIES
 from secateur.zoo.metadata import Stated
 from secateur.zoo.preprocessing import FIELDS, Preprocessing
 from secateur.zoo.weight_files import WeightsFile, open_weights
-from secateur.zoo.weights import load_file_
+from secateur.zoo.weights import check_fits, load_file_
 
 PRETRAINED = "pretrained"
 
@@ -42,7 +42,7 @@ def models(pattern: str = "*") -> list[str]:
 
 
 def model_sources(pattern: str = "*") -> list[tuple[str, str, bool]]:
-    """(name, where it comes from, whether `weights="pretrained"` exists) of every name that matches a glob."""
+    """(name, where it comes from, whether it has pretrained weights) of every name that matches a glob."""
     found = {
         name: (name, f"secateur: {entry.about}", False)
         for name, entry in own_models.items()
@@ -65,9 +65,9 @@ def model(
 ) -> nn.Module:
     """The network called `name`, in evaluation mode.
 
-    weights   None: random, by `seed`; "pretrained": the library's own; or a safetensors, .pth, .pt or .th file
-    classes   None: what the weights have, or the network's default
-    options   of the network (`padding="torch"`) and of its input (`input_size`, `mean`, `std`, `crop_pct`, ...)
+    weights   None: random, by `seed`; "pretrained": the library's own; or a .safetensors, .pth, .pt, .th file
+    classes   None: what the weights file states, or the network's default
+    options   of the network (`padding="torch"`) and of its input (`input_size`, `mean`, `crop_pct`, ...)
 
     raises    ModelError    unknown name or option, a value that does not exist
               WeightsError  weights that cannot be had, are damaged, or belong to another network
@@ -78,7 +78,7 @@ def model(
     given = frozenset(given_input) | frozenset(options)
     file = None
     if weights is not None and weights != PRETRAINED:
-        file = open_weights(weights, own_models[name].renamings if name in own_models else ())
+        file = open_weights(weights, renamings_of(name))
     with _seeded(seed):
         module, default_input, options = _build(name, weights == PRETRAINED, file, classes, options)
     _describe(module, name, options, given, default_input, given_input)
@@ -103,12 +103,14 @@ def _build(
 ) -> tuple[nn.Module, Preprocessing | None, dict[str, Any]]:
     """The network, its own preprocessing, and every option that it was built with."""
     stated = file.stated if file else Stated()
+    if file and "classes" in stated.options:
+        _check_stated_classes(file)
     if name in own_models:
         if pretrained:
             raise WeightsError(
                 f"{name}: no weights are published for it; pass a .safetensors or .pth file, or none."
             )
-        return _build_own(name, stated, classes, options)
+        return _build_own(name, file, classes, options)
     if is_spec(name):
         if pretrained:
             raise WeightsError(
@@ -127,19 +129,38 @@ def _build(
 
 
 def _build_own(
-    name: str, stated: Stated, classes: int | None, options: dict[str, Any]
+    name: str, file: WeightsFile | None, classes: int | None, options: dict[str, Any]
 ) -> tuple[nn.Module, Preprocessing, dict[str, Any]]:
     entry = own_models[name]
     for key in options:
         if key not in entry.options:
             raise ModelError(f"{name}: {unknown('option', key, (*entry.options, *FIELDS))}")
+    stated = file.stated if file else Stated()
     from_file = {key: value for key, value in stated.options.items() if key in entry.options}
     options = entry.options | from_file | options
     classes = classes or stated.options.get("classes") or entry.classes
     try:
+        if file:
+            # What a file states must not make us build something larger than the file itself.
+            with torch.device("meta"):
+                check_fits(_named(entry.build(classes=classes, **options), name), file)
         return entry.build(classes=classes, **options), entry.preprocessing, options
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{name}: cannot be built with {options}: {error}.") from error
+
+
+def _check_stated_classes(file: WeightsFile) -> None:
+    """A number of classes that no tensor of the file has is damage, and could exhaust the memory."""
+    classes = file.stated.options["classes"]
+    if not any(shape[:1] == (classes,) for shape in file.shapes.values()):
+        raise WeightsError(
+            f"{file.path}: its metadata says {classes!r} classes, but none of its tensors has as many."
+        )
+
+
+def _named(module: nn.Module, name: str) -> nn.Module:
+    module.zoo_name = name  # type: ignore[assignment]
+    return module
 
 
 def _build_imported(
@@ -187,7 +208,7 @@ def _describe(
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Random initialisation by `seed`; the program's own random numbers go on as if nothing had been drawn."""
+    """Random initialisation by `seed`; the program's own random numbers go on as if none had been drawn."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

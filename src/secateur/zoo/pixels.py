@@ -36,7 +36,7 @@ def fit(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     image = in_mode(image, preprocessing)
     height, width = preprocessing.input_size[1:]
     if image.size != (width, height):
-        # The resized image covers the input enlarged by 1 / crop_pct, as short-side resizing does for squares.
+        # It covers the input enlarged by 1 / crop_pct, as resizing the short side does for squares.
         needed = (round(width / preprocessing.crop_pct), round(height / preprocessing.crop_pct))
         scale = max(needed[0] / image.width, needed[1] / image.height)
         size = (max(needed[0], int(image.width * scale)), max(needed[1], int(image.height * scale)))
@@ -84,7 +84,8 @@ def item(data: ImageData, split: str, index: int) -> tuple[Image.Image, int]:
     image, label = data.split(split)[index]
     if not 0 <= label < len(data.classes):
         raise DataError(
-            f"{data.name}: image {index} of {split} has the label {label}, outside of its {len(data.classes)} classes."
+            f"{data.name}: image {index} of {split} has the label {label}, outside of its "
+            f"{len(data.classes)} classes."
         )
     return image, label
 

@@ -25,8 +25,7 @@ class Preprocessing:
     input_size     (channels, height, width)
     mean, std      one number per channel, on the scale 0..1, in the network's channel order
     interpolation  of the resize: nearest, bilinear, bicubic or lanczos
-    crop_pct       input side / side that the image is resized to before the centre is cut; 1 cuts nothing off the
-                   short side
+    crop_pct       input side / side that the image is resized to before the centre is cut out
     channels       order in which the network reads them: rgb or bgr
 
     raises  ModelError  when a value is impossible
@@ -71,7 +70,10 @@ class Preprocessing:
         """The inverse of `to_dict`; absent keys keep their defaults. raises ModelError."""
         if unknown := sorted(set(values) - set(FIELDS)):
             raise ModelError(f"preprocessing has no '{unknown[0]}'; it has {', '.join(FIELDS)}.")
-        return Preprocessing(**values)
+        try:
+            return Preprocessing(**values)
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"preprocessing has a value of the wrong type: {error}.") from error
 
 
 FIELDS = tuple(field.name for field in fields(Preprocessing))

@@ -1,8 +1,8 @@
 """Import torchvision even where its compiled operators do not fit the installed torch build.
 
-A torchvision whose binary extension cannot be loaded (another torch build, CPU beside CUDA) still registers shape
-functions for the two operators `nms` and `qnms`, and fails with "operator torchvision::nms does not exist". Declaring
-the two operators first makes models, transforms and data sets work; only calling them would fail, and no
+A torchvision whose binary extension cannot be loaded (another torch build, CPU beside CUDA) still registers
+shape functions for the operators `nms` and `qnms`, and fails: "operator torchvision::nms does not exist".
+Declaring the two first makes models, transforms and data sets work; only calling them would fail, and no
 classification network does.
 
 timm imports torchvision too, so that everything that needs either of them imports it through this module.
@@ -24,7 +24,7 @@ _declarations: list[torch.library.Library] = []
 
 
 def import_torchvision(submodule: str = "") -> ModuleType:
-    """torchvision, or `torchvision.<submodule>`, with the two operators declared when the plain import needs them.
+    """torchvision, or `torchvision.<submodule>`; the two operators are declared if the plain import fails.
 
     raises    ModelError  when torchvision is not installed
     """

@@ -1,7 +1,7 @@
 """Files with weights: safetensors, and torch's own format without code (`weights_only`).
 
-A file is opened without reading its tensors; names, shapes and what it states about itself are known at once, so that
-a file that does not fit is refused before anything large is read.
+A file is opened without reading its tensors; names, shapes and what it states about itself are known at once,
+so that a file that does not fit is refused before anything large is read.
 """
 
 import pickle

@@ -1,7 +1,7 @@
 """Put the tensors of a file into a network, all of them or none.
 
-Everything is checked before the first tensor is written: names, shapes, classes, finite values, and whether the file
-states another input or other options than the network was explicitly given.
+Everything is checked before the first tensor is written: names, shapes, classes, finite values, and whether
+the file states another input or other options than the network was explicitly given.
 """
 
 import math
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import WeightsError
-from secateur.zoo.catalogue import own_models
+from secateur.zoo.catalogue import own_models, renamings_of
 from secateur.zoo.head import head_of
 from secateur.zoo.preprocessing import FIELDS, Preprocessing
 from secateur.zoo.weight_files import WeightsFile, open_weights
@@ -25,20 +25,17 @@ OPTIONAL = "num_batches_tracked"
 
 
 def load_weights_(module: nn.Module, path: str | Path) -> None:
-    """Replace every parameter and buffer of `module` by those in a file; `module.preprocessing` follows the file.
+    """Replace every parameter and buffer of `module` by those in a file; `module.preprocessing` follows it.
 
-    raises    WeightsError  with one sentence, and `module` as it was: the file is missing or damaged, belongs to
-                            another network, has other classes, holds NaN or infinity, or contradicts the options
+    raises    WeightsError  and leaves `module` as it was: the file is missing or damaged, belongs to another
+                            network, has other classes, holds NaN or infinity, or contradicts the options
     """
-    name = getattr(module, "zoo_name", None)
-    load_file_(module, open_weights(path, own_models[name].renamings if name in own_models else ()))
+    load_file_(module, open_weights(path, renamings_of(_name(module))))
 
 
 def load_file_(module: nn.Module, file: WeightsFile) -> None:
     """The same from a file that is already open."""
-    _check_size(module, file)
-    _check_names(module, file)
-    _check_shapes(module, file)
+    check_fits(module, file)
     preprocessing = _stated_preprocessing(module, file)
     _check_options(module, file)
     module.load_state_dict(_finite_tensors(module, file), strict=False)
@@ -49,13 +46,20 @@ def load_file_(module: nn.Module, file: WeightsFile) -> None:
             module.zoo_options = {**module.zoo_options, **stated}  # type: ignore[assignment,dict-item]
 
 
+def check_fits(module: nn.Module, file: WeightsFile) -> None:
+    """Compare names and shapes alone; `module` may lie on the meta device. raises WeightsError."""
+    _check_size(module, file)
+    _check_names(module, file)
+    _check_shapes(module, file)
+
+
 def _check_size(module: nn.Module, file: WeightsFile) -> None:
     wanted = sum(tensor.numel() for tensor in module.state_dict().values())
     size = file.path.stat().st_size
     if file.elements > FILE_TO_MODEL * wanted or size > FILE_TO_MODEL * 4 * wanted + (1 << 20):
         raise WeightsError(
-            f"{file.path}: has {file.elements:,} numbers in {size:,} bytes, far more than the {wanted:,} numbers of "
-            f"{_name(module)}, so it belongs to another network."
+            f"{file.path}: has {file.elements:,} numbers in {size:,} bytes, far more than the "
+            f"{wanted:,} numbers of {_name(module)}, so it belongs to another network."
         )
 
 
@@ -88,13 +92,15 @@ def _check_shapes(module: nn.Module, file: WeightsFile) -> None:
         has, wants = file.shapes[differing[0]][:1], shapes[differing[0]][:1]
         if has != wants:
             raise WeightsError(
-                f"{file.path}: has {has[0] if has else 'no'} classes, {_name(module)} was built with {wants[0]}; "
-                f"the head {head} differs, so pass classes={has[0] if has else wants[0]} or another file."
+                f"{file.path}: has {has[0] if has else 'no'} classes, {_name(module)} was built with "
+                f"{wants[0]}; the head {head} differs, so pass classes={has[0] if has else wants[0]} "
+                "or another file."
             )
     first = differing[0]
     raise WeightsError(
-        f"{file.path}: {len(differing)} tensors have other shapes than in {_name(module)}; the first is {first}, "
-        f"{list(file.shapes[first])} in the file and {list(shapes[first])} in the network.{_says(module, file)}"
+        f"{file.path}: {len(differing)} tensors have other shapes than in {_name(module)}; the first is "
+        f"{first}, {list(file.shapes[first])} in the file and {list(shapes[first])} in the network."
+        f"{_says(module, file)}"
     )
 
 
@@ -142,7 +148,8 @@ def _stated_preprocessing(module: nn.Module, file: WeightsFile) -> Preprocessing
         has, wants = getattr(after, key), getattr(current, key)
         if not _same(has, wants):
             raise WeightsError(
-                f"{file.path}: was trained with {key} {has} of its input, but {wants} was asked for; leave it out."
+                f"{file.path}: was trained with {key} {has} of its input, but {wants} was asked for; "
+                "leave it out."
             )
     return replace(after, **chosen)
 
@@ -160,8 +167,9 @@ def _check_options(module: nn.Module, file: WeightsFile) -> None:
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, tuple | list) and isinstance(b, tuple | list):
         return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
-    numbers = isinstance(a, int | float) and isinstance(b, int | float)
-    return math.isclose(a, b, rel_tol=1e-6) if numbers else a == b
+    if isinstance(a, int | float) and isinstance(b, int | float):
+        return math.isclose(a, b, rel_tol=1e-6)
+    return a == b
 
 
 def _name(module: nn.Module) -> str:
@@ -169,7 +177,7 @@ def _name(module: nn.Module) -> str:
 
 
 def _says(module: nn.Module, file: WeightsFile) -> str:
-    """' It fits X.' when the file names another zoo model, or its tensors are exactly those of one of our own."""
+    """' It fits X.' when the file names another zoo model, or its tensors are those of one of our own."""
     if file.stated.model and file.stated.model != _name(module):
         return f" It says that it holds {file.stated.model}."
     fitting = _own_model_that_fits(file)

@@ -1,4 +1,4 @@
-"""MobileNetV2 for 32x32 images: torchvision's, with stride 1 in the first convolution and in the second stage.
+"""MobileNetV2 for 32x32 images: torchvision's, with stride 1 in the stem and in the second stage.
 
 Source: Sandler et al. 2018; the strides are the field's custom for CIFAR-10 (the last map is 4x4).
 """

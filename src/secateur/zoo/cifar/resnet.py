@@ -46,7 +46,7 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """(batch, 3, 32, 32) -> (batch, classes). The head is named `linear` with option A and `fc` with option B."""
+    """(batch, 3, 32, 32) -> (batch, classes); the head is `linear` with option A, `fc` with option B."""
 
     def __init__(self, depth: int, classes: int, convolution_shortcut: bool) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """VGG-16 for 32x32 images: thirteen 3x3 convolutions with batch norm, and one hidden layer of 512.
 
-Source: Simonyan & Zisserman 2015, configuration D; the small classifier is Li et al. 2017 (1608.08710, section 4.1).
+Source: Simonyan & Zisserman 2015, configuration D; the small classifier is that of Li et al. 2017
+(1608.08710, section 4.1).
 """
 
 from torch import Tensor, nn

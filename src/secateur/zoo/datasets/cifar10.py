@@ -42,8 +42,8 @@ def _download(dataset: Any, root: Path, train: bool) -> Any:
         return dataset(str(root), train=train, download=True)
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"cifar10: not in {root}, and the download failed ({describe(error)}); put cifar-10-batches-py there, "
-            "or name its folder: cifar10:DIR."
+            f"cifar10: not in {root}, and the download failed ({describe(error)}); put "
+            "cifar-10-batches-py there, or name its folder: cifar10:DIR."
         ) from error
 
 

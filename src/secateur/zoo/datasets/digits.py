@@ -3,6 +3,8 @@
 Source: Alpaydin & Kaynak 1998, 8x8 pixels with values 0..16; here enlarged to 32x32 in RGB, 0..255.
 """
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
@@ -21,7 +23,7 @@ def digits(wanted: Wanted) -> ImageData:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
         raise DataError("digits: needs scikit-learn; install secateur[torch].") from error
-    bunch = load_digits()
+    bunch: Any = load_digits()
     by_class = np.argsort(bunch.target, kind="stable")
     tested = np.zeros(len(by_class), bool)
     tested[by_class[::TEST_EVERY]] = True
