@@ -1,0 +1,54 @@
+"""Figures that may be compared: interleaved times, memory, accuracy, what the zeros gave. Without torch."""
+
+from secateur.measure import onnxruntime_runtime as _onnxruntime  # noqa: F401  (registers itself)
+from secateur.measure import openvino_runtime as _openvino  # noqa: F401
+from secateur.measure.accuracy import RuntimeAccuracy, accuracy_of
+from secateur.measure.benchmark import benchmark
+from secateur.measure.clock import Ratio, Timing, ratio, same, time_interleaved
+from secateur.measure.failure import Failure, RunError
+from secateur.measure.machine import Machine, machine, usable_cpus
+from secateur.measure.memory import peak_memory
+from secateur.measure.result import BenchmarkResult, Row, RowFailure
+from secateur.measure.runtime import Runner, Runtime, Subject, ignores_zeros, installed_runtimes, runtimes
+from secateur.measure.speedup import (
+    Expected,
+    Speedup,
+    SpeedupTable,
+    efficiency,
+    expected_of,
+    expected_of_sparsity,
+    speedup_table,
+)
+
+__all__ = [
+    "BenchmarkResult",
+    "Expected",
+    "Failure",
+    "Machine",
+    "Ratio",
+    "Row",
+    "RowFailure",
+    "RunError",
+    "Runner",
+    "Runtime",
+    "RuntimeAccuracy",
+    "Speedup",
+    "SpeedupTable",
+    "Subject",
+    "Timing",
+    "accuracy_of",
+    "benchmark",
+    "efficiency",
+    "expected_of",
+    "expected_of_sparsity",
+    "ignores_zeros",
+    "installed_runtimes",
+    "machine",
+    "peak_memory",
+    "ratio",
+    "runtimes",
+    "same",
+    "speedup_table",
+    "time_interleaved",
+    "usable_cpus",
+]

@@ -1,0 +1,82 @@
+"""What a runtime is, and the registry of those that are known.
+
+    @runtimes.register("onnxruntime")
+    class OnnxRuntime: ...
+
+    run = runtimes["onnxruntime"]().load(Subject("dense", onnx=Path("dense.onnx")), threads=1, batch=8)
+    logits = run(images)                    # float32 (8, channels, height, width) -> (8, classes)
+
+Adding a runtime is one file with one decorated class; rooms above this one may register theirs (torch does).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.measure.failure import Failure, RunError
+from secateur.registry import Registry
+
+Images = NDArray[np.float32]
+Runner = Callable[[Images], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to be measured, by the files that hold it; a runtime takes the one it can read.
+
+    onnx        an ONNX file
+    artifact    the run folder whose weights a torch runtime can rebuild the network from
+    """
+
+    name: str
+    onnx: Path | None = None
+    artifact: Path | None = None
+
+    def onnx_file(self, runtime: str) -> Path:
+        """The ONNX file. raises RunError when the subject has none."""
+        if self.onnx is None:
+            raise RunError(Failure.NOT_SUPPORTED, f"{self.name}: {runtime} needs an ONNX file.")
+        if not self.onnx.is_file():
+            raise RunError(Failure.NOT_SUPPORTED, f"{self.onnx}: no such file.")
+        return self.onnx
+
+
+class Runtime(Protocol):
+    """Something that runs networks.
+
+    name         the word used on the command line and in recipes
+    uses_zeros   a plain sentence that starts with yes, partly or no: does it skip the work of zero weights
+    """
+
+    name: str
+    uses_zeros: str
+
+    def available(self) -> str | None:
+        """None when it can be used here, otherwise the reason and what to install."""
+        ...
+
+    def version(self) -> str: ...
+
+    def load(self, subject: Subject, threads: int, batch: int) -> Runner:
+        """A function from images (exactly `batch` of them) to logits, on exactly `threads` threads.
+
+        raises    RunError  when this runtime cannot read or run the network
+        """
+        ...
+
+
+runtimes: Registry[type[Runtime]] = Registry("runtime")
+
+
+def ignores_zeros(runtime: Runtime) -> bool:
+    """Does this runtime multiply zero weights like any other."""
+    return runtime.uses_zeros.lower().startswith("no")
+
+
+def installed_runtimes() -> tuple[str, ...]:
+    """Names of the registered runtimes that can be used here."""
+    return tuple(name for name in runtimes if runtimes[name]().available() is None)
