@@ -7,7 +7,7 @@ from secateur.zoo.loader import Loader, loader, numpy_batches
 from secateur.zoo.metadata import metadata_of
 from secateur.zoo.models import model, model_sources, models, preprocessing_of
 from secateur.zoo.preprocessing import Preprocessing
-from secateur.zoo.weights import load_weights_
+from secateur.zoo.weights import load_state_, load_weights_
 
 __all__ = [
     "ImageData",
@@ -16,6 +16,7 @@ __all__ = [
     "check_classes",
     "classes_of",
     "data",
+    "load_state_",
     "load_weights_",
     "loader",
     "metadata_of",

@@ -1,8 +1,8 @@
-"""Batches of prepared images, the same for the same (seed, epoch), however many workers or processes load them.
+"""Batches of prepared images, the same for the same (seed, epoch), however many processes load them.
 
-The epoch's order is one permutation. Step k takes the next batch_size * world_size images of it and deals them
-out to the ranks, so that the union over the ranks is what one process would have seen. Decoded pixels of small
-data sets stay in memory; larger ones are decoded by torch's DataLoader.
+The epoch's order is one permutation. Step k takes the next batch_size * world_size images of it and deals
+them out to the ranks, so that the union over the ranks is what one process would have seen. Decoded pixels of
+small data sets stay in memory; larger ones are decoded by torch's DataLoader.
 """
 
 from collections.abc import Iterator

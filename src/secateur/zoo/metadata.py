@@ -1,6 +1,6 @@
 """What a safetensors file says about itself: how its images were prepared, which options its network has.
 
-Two forms are read.
+Two forms are read; the first also inside the one entry `secateur` that exported weights have.
 1. Our own: `secateur.preprocessing` and `secateur.model`, both JSON (`metadata_of` writes them).
 2. The text key `input`, in one of the forms
        ImageNet mean/std on 0..1
@@ -21,6 +21,7 @@ from secateur.errors import ModelError, WeightsError
 from secateur.zoo.preprocessing import FIELDS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 PREPROCESSING_KEY, MODEL_KEY = "secateur.preprocessing", "secateur.model"
+HEADER_KEY = "secateur"
 
 _NUMBER = r"\d*\.?\d+"
 _MEAN_STD = re.compile(rf"mean((?: {_NUMBER})+) std((?: {_NUMBER})+) on 0\.\.1")
@@ -63,6 +64,9 @@ def metadata_of(module: nn.Module) -> dict[str, str]:
 
 def parse_metadata(metadata: Mapping[str, str], source: str) -> Stated:
     """Read the metadata of the file named `source`. raises WeightsError when our own keys are damaged."""
+    if HEADER_KEY in metadata:
+        inner = _json_object(metadata, HEADER_KEY, source).get("metadata")
+        metadata = inner if isinstance(inner, dict) else {}
     preprocessing: dict[str, Any] = {}
     options: dict[str, Any] = {}
     name = not_understood = None

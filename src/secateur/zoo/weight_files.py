@@ -22,6 +22,8 @@ from secateur.zoo.metadata import Stated, parse_metadata
 TORCH_SUFFIXES = (".pth", ".pt", ".th")
 # Training scripts wrap the state dict in one of these, among optimiser states and epochs.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+# Exported sparse tensors are stored in parts, as `conv.weight#values`.
+COMPACT_MARK = "#"
 # A torch file of the old format is read whole, whatever it holds.
 LARGEST_OLD_FORMAT = 4 << 30
 
@@ -38,6 +40,12 @@ class WeightsFile:
     @property
     def elements(self) -> int:
         return sum(torch.Size(shape).numel() for shape in self.shapes.values())
+
+
+def from_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: Path) -> WeightsFile:
+    """Tensors that were read by other means, as if `source` held them."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return WeightsFile(source, shapes, tensors.__getitem__, parse_metadata(metadata, str(source)))
 
 
 def open_weights(path: str | Path, renamings: tuple[Renaming, ...] = ()) -> WeightsFile:
@@ -71,6 +79,11 @@ def _open_safetensors(path: Path) -> WeightsFile:
         metadata = handle.metadata() or {}
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"{path}: not a whole safetensors file: {_first_line(error)}.") from error
+    if any(COMPACT_MARK in name for name in shapes):
+        raise WeightsError(
+            f"{path}: holds sparse tensors in compact form; read it with secateur.export.load_weights "
+            "and give the tensors to secateur.zoo.load_state_."
+        )
     return WeightsFile(path, shapes, handle.get_tensor, parse_metadata(metadata, str(path)))
 
 
@@ -92,8 +105,7 @@ def _open_torch(path: Path) -> WeightsFile:
             )
         # DistributedDataParallel and DataParallel put this before every name.
         tensors[str(name).removeprefix("module.")] = value
-    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
-    return WeightsFile(path, shapes, tensors.__getitem__, Stated())
+    return from_tensors(tensors, {}, path)
 
 
 def _load_torch(path: Path) -> Any:
@@ -101,6 +113,8 @@ def _load_torch(path: Path) -> Any:
         mapped = zipfile.is_zipfile(path)
         if not mapped and path.stat().st_size > LARGEST_OLD_FORMAT:
             raise WeightsError(f"{path}: larger than {LARGEST_OLD_FORMAT >> 30} GiB in torch's old format.")
+        if mapped:
+            _check_uncompressed(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error) or "Weights only" in str(error):
@@ -125,6 +139,13 @@ def _load_torch(path: Path) -> Any:
         zipfile.BadZipFile,
     ) as error:
         raise WeightsError(f"{path}: not a whole torch file: {_first_line(error)}.") from error
+
+
+def _check_uncompressed(path: Path) -> None:
+    """torch never compresses; a compressed part could unfold to any size."""
+    with zipfile.ZipFile(path) as archive:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+            raise WeightsError(f"{path}: is a compressed archive, which torch does not write; it is not read.")
 
 
 def _renamed(file: WeightsFile, renaming: Renaming) -> WeightsFile:

@@ -5,6 +5,7 @@ the file states another input or other options than the network was explicitly g
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from secateur.errors import WeightsError
 from secateur.zoo.catalogue import own_models, renamings_of
 from secateur.zoo.head import head_of
 from secateur.zoo.preprocessing import FIELDS, Preprocessing
-from secateur.zoo.weight_files import WeightsFile, open_weights
+from secateur.zoo.weight_files import WeightsFile, from_tensors, open_weights
 
-# Training checkpoints hold a few copies (optimiser states) beside the weights; more is another network.
+# A file of so many times the numbers is refused before its names are compared.
 FILE_TO_MODEL = 8
 # The counter of batch norm is absent from files of old torch versions and has no use for inference.
 OPTIONAL = "num_batches_tracked"
@@ -31,6 +32,13 @@ def load_weights_(module: nn.Module, path: str | Path) -> None:
                             network, has other classes, holds NaN or infinity, or contradicts the options
     """
     load_file_(module, open_weights(path, renamings_of(_name(module))))
+
+
+def load_state_(
+    module: nn.Module, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: str | Path
+) -> None:
+    """The same from tensors in memory; `source` says in errors where they came from. raises WeightsError."""
+    load_file_(module, from_tensors(tensors, metadata, Path(source)))
 
 
 def load_file_(module: nn.Module, file: WeightsFile) -> None:
@@ -55,11 +63,10 @@ def check_fits(module: nn.Module, file: WeightsFile) -> None:
 
 def _check_size(module: nn.Module, file: WeightsFile) -> None:
     wanted = sum(tensor.numel() for tensor in module.state_dict().values())
-    size = file.path.stat().st_size
-    if file.elements > FILE_TO_MODEL * wanted or size > FILE_TO_MODEL * 4 * wanted + (1 << 20):
+    if file.elements > FILE_TO_MODEL * wanted:
         raise WeightsError(
-            f"{file.path}: has {file.elements:,} numbers in {size:,} bytes, far more than the "
-            f"{wanted:,} numbers of {_name(module)}, so it belongs to another network."
+            f"{file.path}: has {file.elements:,} numbers, far more than the {wanted:,} of {_name(module)}, "
+            f"so it belongs to another network.{_says(module, file)}"
         )
 
 

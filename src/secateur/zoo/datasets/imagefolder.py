@@ -128,8 +128,8 @@ def _same_classes(train: Path, test: Path) -> list[str]:
     if ours != theirs:
         only = sorted(set(ours) ^ set(theirs))[0]
         raise DataError(
-            f"{train.parent}: {train.name}/ has {len(ours)} class folders and {test.name}/ has {len(theirs)}, "
-            f"which differ, for example in '{only}'; a class list file fixes the classes."
+            f"{train.parent}: {train.name}/ has {len(ours)} class folders and {test.name}/ has "
+            f"{len(theirs)}, which differ, for example in '{only}'; a class list file fixes the classes."
         )
     return ours
 
