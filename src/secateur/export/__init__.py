@@ -1,7 +1,7 @@
 """Networks as files: ONNX that is checked, weights that are small, and the folder that holds both."""
 
 from secateur.export.artifact import (
-    DENSE_FILE,
+    DENSE_FOLDER,
     MODEL_FILE,
     PLAN_FILE,
     RECIPE_FILE,
@@ -15,7 +15,7 @@ from secateur.export.onnx_file import export_onnx
 from secateur.export.weights_file import load_weights, save_weights
 
 __all__ = [
-    "DENSE_FILE",
+    "DENSE_FOLDER",
     "MODEL_FILE",
     "PLAN_FILE",
     "RECIPE_FILE",

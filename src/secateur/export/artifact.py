@@ -1,10 +1,10 @@
 """The folder that a run leaves behind: which files it has and what each one means.
 
     model.onnx            the compressed network, batch norm and masks folded
-    dense.onnx            the network before compression, for timing side by side
     weights.safetensors   its state dict, sparse tensors compact; its metadata says how to build the network
     plan.json             what was decided and done, layer by layer
     recipe.yaml           what was asked for
+    dense/                model.onnx and weights.safetensors of the network before compression, to compare
 
 Nothing in it is code, and reading it runs none.
 """
@@ -18,7 +18,7 @@ from secateur.export.weights_file import load_weights
 from secateur.files import read_json
 
 MODEL_FILE = "model.onnx"
-DENSE_FILE = "dense.onnx"
+DENSE_FOLDER = "dense"
 WEIGHTS_FILE = "weights.safetensors"
 PLAN_FILE = "plan.json"
 RECIPE_FILE = "recipe.yaml"
@@ -40,9 +40,9 @@ class Artifact:
 
     @property
     def dense(self) -> Path | None:
-        """The dense network's file, if the run kept one."""
-        path = self.folder / DENSE_FILE
-        return path if path.is_file() else None
+        """The folder of the dense network, if the run kept one."""
+        path = self.folder / DENSE_FOLDER
+        return path if (path / MODEL_FILE).is_file() else None
 
     @property
     def weights(self) -> Path:

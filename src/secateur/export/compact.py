@@ -75,7 +75,7 @@ def unpack_tensor(packed: Packed) -> torch.Tensor:
     """The tensor again, bit for bit.
 
     raises    ArtifactError  with the end of a sentence ("its mask has 3 bytes for 80 elements") when parts
-              and description contradict each other, or the tensor would be more than 1024 times its stored size
+              and description contradict each other, or the tensor would be over 1024 times its stored size
     """
     shape, form = _read_description(packed.description)
     if VALUES not in packed.parts:

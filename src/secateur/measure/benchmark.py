@@ -40,14 +40,15 @@ class _Guarded:
     """A runner that fails once and then does nothing, so that the rounds of the others go on."""
 
     def __init__(self, run: Runner) -> None:
-        self.run, self.failure = run, None
+        self.run = run
+        self.failure: Exception | None = None
 
     def __call__(self, images: Images) -> None:
         if self.failure is None:
             try:
                 self.run(images)
             except _RUN_ERRORS as error:
-                self.failure: Exception | None = error
+                self.failure = error
 
 
 def benchmark(
@@ -172,17 +173,8 @@ class _Job:
                     f"{subject.name}: one call takes {again / 1000:.0f} s in {engine.name}.",
                 )
             return _Candidate(row, _Guarded(run), first_call)
-        except (
-            RuntimeError,
-            ValueError,
-            TypeError,
-            OSError,
-            ImportError,
-            MemoryError,
-            MeasureError,
-        ) as error:
-            message = f"{subject.name}: {engine.name} failed: {first_line(error)}."
-            return replace(row, failure=RowFailure(Failure.CRASHED, message))
+        except _RUN_ERRORS as error:
+            return replace(row, failure=_failure(row, error))
 
     def _complete(self, row: Row, run: Runner) -> Row:
         """The row with memory and accuracy; the first of them that fails is its failure."""
@@ -223,6 +215,12 @@ class _Job:
             except MeasureError as error:
                 self._accuracy[key] = RowFailure(Failure.ACCURACY, f"{row.subject} in {row.runtime}: {error}")
         return self._accuracy[key]
+
+
+def _failure(row: Row, error: Exception) -> RowFailure:
+    if isinstance(error, RunError):
+        return RowFailure.of(error)
+    return RowFailure(Failure.CRASHED, f"{row.subject}: {row.runtime} failed: {first_line(error)}.")
 
 
 def _first_call_ms(run: Runner, feed: Images) -> float:

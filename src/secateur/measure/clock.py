@@ -188,7 +188,7 @@ def same(a: Timing, b: Timing) -> bool:
 
 
 def interval_rank(n: int) -> int:
-    """The largest r such that the r-th smallest and the r-th largest (from 0) of n samples enclose the median.
+    """The largest r such that the r-th smallest and the r-th largest (from 0) of n enclose the median.
 
     They do so with 95 % confidence: P(median below the r-th smallest) = sum_{i <= r} C(n, i) / 2^n. Five
     samples and fewer reach no 95 %; their smallest and largest are taken, and the interval is then as wide as

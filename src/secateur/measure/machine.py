@@ -17,18 +17,19 @@ FEATURES = (
 )  # fmt: skip
 
 PACKAGES = (
-    "secateur", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "openvino", "torch", "torchvision", "timm",
-    "safetensors", "llvmlite", "ai-edge-litert", "ray",
+    "secateur", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "openvino", "torch", "torchvision",
+    "timm", "safetensors", "llvmlite", "ai-edge-litert", "ray",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Machine:
-    """CPU, memory, system and installed packages; `packages` maps a name to its version, absent ones are left out.
+    """CPU, memory, system and installed packages.
 
     physical_cores    cores of the machine; `cpus` is how many logical ones this process may use
     governor          of the clock rate, None where the system does not say
     load_average      of the last minute, None where there is none
+    packages          version by name; what is not installed is left out
     """
 
     cpu: str

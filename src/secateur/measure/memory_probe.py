@@ -60,7 +60,7 @@ def _reset_peak() -> int:
 
 
 def _peak() -> int:
-    """Largest resident size since the last reset, or since the start where the system knows no reset; bytes."""
+    """Largest resident size since the last reset (or the start, where there is no reset); bytes."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:

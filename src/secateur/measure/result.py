@@ -1,4 +1,4 @@
-"""What a benchmark found: one row per network, runtime, batch and thread count; every row has a figure or a reason."""
+"""What a benchmark found: a row per network, runtime, batch and thread count, with a figure or a reason."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +12,8 @@ from secateur.measure.failure import Failure, RunError
 from secateur.measure.machine import Machine
 
 _HEADERS = (
-    "network", "runtime", "batch", "threads", "median ms", "MAD", "p90", "first call", "memory MiB", "top-1 %", "note",
+    "network", "runtime", "batch", "threads", "median ms", "MAD", "p90", "first call", "memory MiB",
+    "top-1 %", "note",
 )  # fmt: skip
 
 

@@ -19,8 +19,8 @@ from secateur.measure.failure import Failure
 from secateur.measure.result import BenchmarkResult, Row
 
 _HEADERS = (
-    "runtime", "batch", "threads", "dense ms", "ms", "in this runtime", "best dense", "achieved", "of parameters %",
-    "of compute %", "note",
+    "runtime", "batch", "threads", "dense ms", "ms", "in this runtime", "best dense", "achieved",
+    "of parameters %", "of compute %", "note",
 )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ class Speedup:
 
     dense_ms, compressed_ms   medians of the two networks in this runtime
     within                    dense / compressed in this runtime, from paired rounds
-    best_dense                the runtime with the fastest dense network here, which `achieved` is measured against
+    best_dense                the runtime with the fastest dense network here, to which `achieved` refers
     achieved                  its dense median / this runtime's compressed median
     percent_of_parameters     100 * achieved / expected.parameters; percent_of_compute likewise
     failure                   why there is no figure, or that the runtime ignores zeros
@@ -84,8 +84,9 @@ class SpeedupTable:
         return "\n".join(
             (
                 text_table(_HEADERS, [_cells(row) for row in self.rows], left=1),
-                f"expected: {self.expected.parameters:.2f}x by parameters, {self.expected.compute:.2f}x by compute "
-                "(base conv_linear); achieved: best dense time of any runtime / compressed time",
+                f"expected: {self.expected.parameters:.2f}x by parameters, "
+                f"{self.expected.compute:.2f}x by compute (base conv_linear); "
+                "achieved: best dense time of any runtime / compressed time",
             )
         )
 
@@ -122,9 +123,11 @@ def speedup_table(
     for batch, threads in result.settings():
         here = [row for row in result.rows if (row.batch, row.threads) == (batch, threads)]
         best = min((row for row in here if row.subject == dense and row.timing), key=_median, default=None)
-        for row in here:
-            if row.subject == compressed:
-                rows.append(_speedup(row, result.row(dense, row.runtime, batch, threads), best, expected))
+        rows += [
+            _speedup(row, result.row(dense, row.runtime, batch, threads), best, expected)
+            for row in here
+            if row.subject == compressed
+        ]
     return SpeedupTable(expected, tuple(rows))
 
 

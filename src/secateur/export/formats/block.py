@@ -1,7 +1,7 @@
 """1xN blocks: N consecutive output channels share one column index (block compressed rows).
 
-    kernel span     a block is N filters x one input channel x the whole kernel (the 1xN paper); K = kernel area
-    position span   a block is N filters x one input position; K = 1
+    kernel span    a block is N filters x one input channel x the whole kernel (1xN paper); K = kernel area
+    position span  a block is N filters x one input position; K = 1
     bytes = sum over blocks of (filters * K * v + b_index) + (ceil(C_out / N) + 1) * 4
 
 The filters beyond a multiple of N form one shorter row of blocks. A block is stored when any of its values is
