@@ -1,0 +1,23 @@
+"""Recipe -> stages -> artifact, resumable at every step."""
+
+from secateur.pipeline.context import Context, stage_handlers
+from secateur.pipeline.network import build_images, build_network, folded, load_artifact_network
+from secateur.pipeline.record import RunRecord, StageRecord, load_record
+from secateur.pipeline.run import run_recipe
+from secateur.pipeline.stages.benchmark import subjects_of
+from secateur.pipeline.stages.sparsify import plan_of
+
+__all__ = [
+    "Context",
+    "RunRecord",
+    "StageRecord",
+    "build_images",
+    "build_network",
+    "folded",
+    "load_artifact_network",
+    "load_record",
+    "plan_of",
+    "run_recipe",
+    "stage_handlers",
+    "subjects_of",
+]

@@ -3,7 +3,7 @@
     run/
       run.json                    command, versions, machine, and every stage that is finished
       recipe.yaml                 what was asked for, every default written out
-      stages/03-sparsify/         result.json, model.safetensors (the network after the stage), checkpoint while training
+      stages/03-sparsify/         result.json, model.safetensors (the network after it), checkpoint
       model.onnx weights.safetensors plan.json dense/     the artifact (stage export)
       report.html report.md report.json tables/           (stage report)
 """

@@ -102,7 +102,7 @@ class AgpEpochs(Section):
     start: Annotated[int, Field(ge=0)] = 0
     end: Positive | None = Field(None, description="exclusive; by default 60 % of the epochs, at least start + 2")
     every: Positive = 1
-    initial: Fraction = 0.05
+    initial: Fraction | None = Field(None, description="by default 0.05, or half the target where that is less")
 
 
 class AgpIterations(Section):

@@ -4,7 +4,15 @@ from secateur.sparsity.allocation import Allocation, AllocationBase, allocate, a
 from secateur.sparsity.census import census, structure
 from secateur.sparsity.criterion import Criterion, criteria
 from secateur.sparsity.layers import Layer, layers_of, stored_weight, unwrapped
-from secateur.sparsity.mask import Mask, attach_masks_, fold_masks_, has_masks, masks, set_mask_
+from secateur.sparsity.mask import (
+    Mask,
+    attach_masks_,
+    fold_masks_,
+    fold_parametrizations_,
+    has_masks,
+    masks,
+    set_mask_,
+)
 from secateur.sparsity.pattern import Pattern, Remainder, make_mask, mask_rule, parse_pattern, pattern_types
 from secateur.sparsity.patterns.blocks import BlockOf
 from secateur.sparsity.patterns.unstructured import Unstructured
@@ -40,6 +48,7 @@ __all__ = [
     "census",
     "criteria",
     "fold_masks_",
+    "fold_parametrizations_",
     "has_masks",
     "layers_of",
     "make_mask",

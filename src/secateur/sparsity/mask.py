@@ -82,15 +82,32 @@ def has_masks(model: nn.Module) -> bool:
     return bool(masks(model))
 
 
-@torch.no_grad()
 def fold_masks_(model: nn.Module) -> None:
     """Write the zeros into the weights and take the masks away; the function stays the same.
 
-    Another parametrization of the same weight, such as weight norm, is folded with it.
+    Another parametrization of the same module, such as weight norm, is folded with it.
     """
     for module in weighted_modules(model).values():
         if _mask_of(module) is not None:
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+            fold_parametrizations_(module)
+
+
+@torch.no_grad()
+def fold_parametrizations_(module: nn.Module) -> None:
+    """Make the parametrized tensors of one module plain parameters; those that modules share stay shared."""
+    # torch's remove_parametrizations edits the module's class, which a deep copy shares with its original: folding
+    # the one would take the weight of the other away. Here each module gets its plain class back by itself.
+    chains = cast(nn.ModuleDict, module.parametrizations)
+    values = {name: cast(Tensor, getattr(module, name)).detach().clone() for name in chains}
+    originals = {name: getattr(chain, "original", None) for name, chain in chains.items()}
+    module.__class__ = type(module).__bases__[0]
+    del module._modules["parametrizations"]
+    for name, value in values.items():
+        parameter = originals[name]
+        if parameter is None:
+            parameter = nn.Parameter(value)
+        parameter.data = value
+        module.register_parameter(name, parameter)
 
 
 def _mask_of(module: nn.Module) -> Mask | None:

@@ -1,0 +1,102 @@
+"""Networks on their way through a run: built from a recipe, written between stages, rebuilt from an artifact.
+
+Between stages a network is kept with its masks, as `model.safetensors` of the stage's folder. In the artifact the
+masks are folded, and the metadata of `weights.safetensors` says how to build the network they belong to:
+
+    model            JSON of the zoo's options: name, classes, and every option it was built with
+    preprocessing    JSON of the input size and normalisation
+"""
+
+import copy
+import json
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from secateur import zoo
+from secateur.errors import ArtifactError, ModelError, SecateurError
+from secateur.export import load_weights, save_weights
+from secateur.recipe import Data, Model
+from secateur.sparsity import attach_masks_, fold_masks_
+
+# The state dict key of a masked weight's mask, after the layer's name (torch.nn.utils.parametrize).
+MASK_KEY = ".parametrizations.weight.0.mask"
+
+
+def build_images(data: Data) -> zoo.ImageData:
+    """The images that a recipe names. raises DataError, RecipeError."""
+    return zoo.data(data.name, classes_file=data.classes_file, root=data.root, holdout=data.holdout)
+
+
+def build_network(model: Model, data: Data, images: zoo.ImageData, seed: int) -> nn.Module:
+    """The network that a recipe names, for these images. raises ModelError, WeightsError, DataError."""
+    options = dict(model.options)
+    if data.crop_pct is not None:
+        options["crop_pct"] = data.crop_pct
+    # A weights file says how many classes it has; the images must agree, and the zoo says so when they do not.
+    given = model.classes or (None if model.weights else len(images.classes))
+    network = zoo.model(model.name, weights=model.weights, classes=given, seed=seed, **options)
+    zoo.check_classes(images, network)
+    return network
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """A copy with the zeros written into the weights and no masks."""
+    twin = copy.deepcopy(network)
+    fold_masks_(twin)
+    return twin.eval()
+
+
+def save_network(network: nn.Module, path: Path) -> None:
+    """Write the network with its masks. raises DiskError."""
+    save_weights(path, network.state_dict(), {})
+
+
+def restore_network_(network: nn.Module, path: Path) -> None:
+    """Bring `network` to the state in a file of `save_network`. raises ArtifactError when they do not fit."""
+    state, _ = load_weights(path)
+    _load_state_(network, state, path)
+
+
+def save_artifact_weights(network: nn.Module, path: Path) -> dict[str, Tensor]:
+    """Write the folded weights with what is needed to build the network again; returns the tensors written."""
+    metadata = {"producer": "secateur"}
+    options = getattr(network, "zoo_options", None)
+    if options is not None:
+        metadata["model"] = json.dumps(options, sort_keys=True)
+    preprocessing = getattr(network, "preprocessing", None)
+    if preprocessing is not None:
+        metadata["preprocessing"] = json.dumps(preprocessing.to_dict(), sort_keys=True)
+    state = folded(network).state_dict()
+    save_weights(path, state, metadata)
+    return state
+
+
+def load_artifact_network(path: Path) -> nn.Module:
+    """The network that a weights file of an artifact holds, in evaluation mode.
+
+    raises    ArtifactError  the file is damaged, or does not say how to build its network
+    """
+    state, metadata = load_weights(path)
+    if "model" not in metadata:
+        raise ArtifactError(
+            f"{path}: does not say which network it belongs to (it came from a Python object, not from a name)."
+        )
+    try:
+        options = json.loads(metadata["model"])
+        preprocessing = zoo.Preprocessing.from_dict(json.loads(metadata["preprocessing"]))
+        network = zoo.model(**options)
+    except (json.JSONDecodeError, KeyError, TypeError, ModelError) as error:
+        raise ArtifactError(f"{path}: what it says of its network is damaged: {error}.") from error
+    network.preprocessing = preprocessing  # type: ignore[assignment]
+    _load_state_(network, state, path)
+    return network.eval()
+
+
+def _load_state_(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    try:
+        attach_masks_(network, [key.removesuffix(MASK_KEY) for key in state if key.endswith(MASK_KEY)])
+        network.load_state_dict(state)
+    except (RuntimeError, SecateurError) as error:
+        first = str(error).splitlines()[0]
+        raise ArtifactError(f"{path}: belongs to another network ({first}).") from error

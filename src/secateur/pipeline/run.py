@@ -1,0 +1,223 @@
+"""Running a recipe: stages in order, each finished one kept, a killed run going on where it stopped.
+
+    key of a stage = hash(key of the stage before, what the recipe says of it)
+    key before the first = hash(starting weights, images, seed)
+
+A stage whose key stands in run.json is not run again: its result is read and its network restored. A folder that
+holds the run of another recipe is left alone unless the caller says that it may be overwritten; stages that both
+recipes share are kept even then.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import secateur.pipeline.stages  # noqa: F401  (registers the stages)
+from secateur.errors import ArtifactError, DiskError
+from secateur.files import remove_leftovers, write_json
+from secateur.measure import machine
+from secateur.pipeline.context import STAGES_FOLDER, Context, stage_handlers
+from secateur.pipeline.network import restore_network_, save_network
+from secateur.pipeline.record import (
+    RUN_FILE,
+    RunRecord,
+    StageRecord,
+    load_record,
+    save_record,
+    stage_name,
+)
+from secateur.progress import say
+from secateur.recipe import Recipe, Stage, save_recipe
+from secateur.training import distributed
+from secateur.training.checkpoint import digest_of
+
+LOCK_FILE = ".lock"
+NETWORK_FILE = "model.safetensors"
+RESULT_FILE = "result.json"
+RECIPE_FILE = "recipe.yaml"
+
+# Stages that change the network, and those that every process of a group takes part in.
+CHANGING = ("train", "sparsify", "finetune")
+COLLECTIVE = (*CHANGING, "evaluate")
+
+
+def run_recipe(
+    context: Context, *, command: str = "secateur.compress(...)", overwrite: bool = False
+) -> RunRecord:
+    """Carry out the recipe of `context` in its folder; `context.network` ends as the compressed network.
+
+    command      how the user started it, for the report
+    overwrite    the folder may hold the run of another recipe
+    raises       ArtifactError  the folder holds something else, or is in use;  and what the stages raise
+    """
+    distributed.start()
+    folder, recipe = context.folder, context.recipe
+    keys = _keys(context)
+    with _locked(folder):
+        if distributed.is_main():
+            _claim(folder, recipe, keys, overwrite)
+            save_recipe(recipe, folder / RECIPE_FILE)
+            begun = _begun(folder, recipe, keys, command)
+        distributed.barrier()
+        record = begun if distributed.is_main() else load_record(folder)
+        for index, (stage, key) in enumerate(zip(recipe.stages, keys, strict=True)):
+            if index < len(record.stages):
+                _restore(context, record.stages[index], stage)
+            elif distributed.is_main() or stage.stage in COLLECTIVE:
+                record = _run_stage(context, record, stage, key, index)
+    return record
+
+
+def _run_stage(context: Context, record: RunRecord, stage: Stage, key: str, index: int) -> RunRecord:
+    name = stage_name(index, stage.stage)
+    context.stage_folder = context.folder / STAGES_FOLDER / name
+    if distributed.is_main():
+        _clear_if_of_another_key(context.stage_folder, key)
+        say(f"[{index + 1}/{len(record.recipe.stages)}] {stage.stage}")
+    distributed.barrier() if stage.stage in COLLECTIVE else None
+    started = time.monotonic()
+    result = stage_handlers[stage.stage](context, stage)
+    seconds = time.monotonic() - started
+    # A stage that was killed and resumed took the time of all sittings; training knows it.
+    seconds = max(seconds, sum(row["seconds"] for row in result.get("history", [])))
+    record = RunRecord(
+        record.folder,
+        record.recipe,
+        record.command,
+        record.started,
+        record.machine,
+        (*record.stages, StageRecord(name, stage.stage, key, seconds, result)),
+    )
+    if distributed.is_main():
+        if stage.stage in CHANGING:
+            save_network(context.network, context.stage_folder / NETWORK_FILE)
+        write_json(context.stage_folder / RESULT_FILE, result)
+        save_record(record)
+    return record
+
+
+def _restore(context: Context, done: StageRecord, stage: Stage) -> None:
+    """Bring the network to where a finished stage left it."""
+    if stage.stage == "sparsify":
+        context.keep_dense()
+    if stage.stage in CHANGING:
+        restore_network_(context.network, context.folder / STAGES_FOLDER / done.name / NETWORK_FILE)
+    if distributed.is_main():
+        say(f"{done.name}: finished before, kept")
+
+
+def _keys(context: Context) -> list[str]:
+    recipe = context.recipe
+    # Where and how fast images are loaded changes no number.
+    data = recipe.data.model_dump(mode="json", exclude={"workers", "root"})
+    beginning = {
+        "network": digest_of(context.network),
+        "preprocessing": context.preprocessing.to_dict(),
+        "data": data,
+        "images": [len(context.images.train or ()), len(context.images.test)],
+        "classes": list(context.images.classes),
+        "seed": recipe.seed,
+    }
+    key, keys = _hash(beginning), []
+    for stage in recipe.stages:
+        key = _hash([key, stage.model_dump(mode="json")])
+        keys.append(key)
+    return keys
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _claim(folder: Path, recipe: Recipe, keys: list[str], overwrite: bool) -> None:
+    """Make sure that writing into `folder` destroys nothing that the user has not given up."""
+    if not (folder / RUN_FILE).exists():
+        strangers = sorted(p.name for p in folder.iterdir() if p.name != LOCK_FILE and not p.name.endswith(".part"))
+        if strangers and not overwrite and strangers != [RECIPE_FILE]:
+            raise ArtifactError(
+                f"{folder}: holds other files ({', '.join(strangers[:3])}) and no run of Secateur; "
+                "choose an empty or new folder, or allow overwriting (--overwrite)."
+            )
+        return
+    before = load_record(folder)
+    shared = [old.key == new for old, new in zip(before.stages, keys, strict=False)]
+    # A longer list of the same stages goes on with the run; anything else would replace results.
+    if not overwrite and (not all(shared) or len(keys) < len(before.stages)):
+        raise ArtifactError(
+            f"{folder}: holds the run of another recipe, weights or images{_difference(before.recipe, recipe)}. "
+            "Choose another folder, or allow overwriting (--overwrite)."
+        )
+
+
+def _difference(old: Recipe, new: Recipe) -> str:
+    """The first key in which two recipes differ, as ` (stages.1.sparsity: 0.8 there, 0.5 here)`."""
+
+    def first(a: Any, b: Any, at: str) -> str | None:
+        if isinstance(a, dict) and isinstance(b, dict):
+            pairs = [(key, a.get(key), b.get(key)) for key in (*a, *(k for k in b if k not in a))]
+        elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+            pairs = [(str(i), x, y) for i, (x, y) in enumerate(zip(a, b, strict=True))]
+        else:
+            return None if a == b else f" ({at.lstrip('.')}: {_short(a)} there, {_short(b)} here)"
+        return next((found for key, x, y in pairs if (found := first(x, y, f"{at}.{key}"))), None)
+
+    return first(old.model_dump(mode="json"), new.model_dump(mode="json"), "") or ""
+
+
+def _short(value: Any) -> str:
+    text = f"{len(value)} entries" if isinstance(value, list | dict) else str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _begun(folder: Path, recipe: Recipe, keys: list[str], command: str) -> RunRecord:
+    """The record to go on with: finished stages of this recipe, none of another one's."""
+    remove_leftovers(folder)
+    kept: list[StageRecord] = []
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    if (folder / RUN_FILE).exists():
+        before = load_record(folder)
+        started = before.started
+        for old, new in zip(before.stages, keys, strict=False):
+            if old.key != new:
+                break
+            kept.append(old)
+    record = RunRecord(folder, recipe, command, started, machine().to_dict(), tuple(kept))
+    save_record(record)
+    return record
+
+
+def _clear_if_of_another_key(folder: Path, key: str) -> None:
+    """Remove what another recipe's stage of this name left behind; keep the checkpoints of this one."""
+    marker = folder / "key"
+    if folder.is_dir() and (not marker.is_file() or marker.read_text() != key):
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        marker.write_text(key)
+    except OSError as error:
+        raise DiskError(f"{folder}: cannot be written: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this run; a second process that wants it gets a sentence."""
+    if not distributed.is_main():
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / LOCK_FILE).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ArtifactError(f"{folder}: another process is working on this run.") from error
+            yield
+    except OSError as error:
+        raise DiskError(f"{folder}: cannot be written: {error.strerror or error}.") from error

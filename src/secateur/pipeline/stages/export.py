@@ -1,0 +1,99 @@
+"""Stage `export`: the artifact, and the proof that it is the same function.
+
+    model.onnx, weights.safetensors, plan.json, recipe.yaml       the compressed network
+    dense/model.onnx, dense/weights.safetensors                   the baseline it is compared with
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from secateur import zoo
+from secateur.export import (
+    DENSE_FOLDER,
+    MODEL_FILE,
+    PLAN_FILE,
+    RECIPE_FILE,
+    WEIGHTS_FILE,
+    check_onnx,
+    export_onnx,
+    stored_bytes,
+)
+from secateur.files import write_json
+from secateur.pipeline.context import Context, stage_handlers
+from secateur.pipeline.network import save_artifact_weights
+from secateur.progress import say, track
+from secateur.recipe import ExportStage, save_recipe
+from secateur.sparsity import census, masks, structure
+
+CHECK_BATCH = 32
+
+
+@stage_handlers.register("export")
+def export_stage(context: Context, stage: ExportStage) -> dict[str, Any]:
+    """returns    file sizes, how far ONNX Runtime is from torch, the counts, and the form of every tensor
+
+    raises        ExportError  a network that cannot be exported, or whose file computes something else
+    """
+    networks = {"compressed": context.network}
+    if context.dense is not None:
+        networks["dense"] = context.dense
+    checks, formats, sizes = {}, {}, {}
+    with track(len(networks), "export") as progress:
+        for name, network in networks.items():
+            folder = context.folder / (DENSE_FOLDER if name == "dense" else "")
+            dynamic = stage.batch == "dynamic"
+            export_onnx(
+                network,
+                folder / MODEL_FILE,
+                context.preprocessing.input_size,
+                dynamic_batch=dynamic,
+                batch=1 if dynamic else int(stage.batch),
+                opset=stage.opset,
+            )
+            checks[name] = check_onnx(network, folder / MODEL_FILE, _images(context, stage.check_images))
+            tensors = save_artifact_weights(network, folder / WEIGHTS_FILE)
+            formats[name] = {key: _form(tensor) for key, tensor in tensors.items()}
+            for file in (folder / MODEL_FILE, folder / WEIGHTS_FILE):
+                sizes[file.relative_to(context.folder).as_posix()] = file.stat().st_size
+            progress.advance()
+    say(f"export: {checks['compressed']}")
+    counts = {name: census(network) for name, network in networks.items()}
+    write_json(context.folder / PLAN_FILE, _plan(context, counts["compressed"].to_dict()))
+    save_recipe(context.recipe, context.folder / RECIPE_FILE)
+    return {
+        "files": sizes,
+        "check": asdict(checks["compressed"]),
+        "check_dense": asdict(checks["dense"]) if "dense" in checks else None,
+        "census": {name: count.to_dict() for name, count in counts.items()},
+        "structure": [asdict(row) for row in structure(context.network).rows],
+        "formats": formats["compressed"],
+    }
+
+
+def _images(context: Context, limit: int) -> Iterator[np.ndarray]:
+    batches = zoo.numpy_batches(context.images, "test", context.preprocessing, CHECK_BATCH, limit=limit)
+    return (images for images, _ in batches)
+
+
+def _form(tensor: Tensor) -> dict[str, Any]:
+    """The form in which a tensor is stored, and its bytes in that form and dense."""
+    sizes = stored_bytes(tensor)
+    best = min(sizes, key=lambda name: sizes[name])
+    return {"format": best, "bytes": sizes[best], "dense_bytes": sizes["dense"]}
+
+
+def _plan(context: Context, counts: dict[str, Any]) -> dict[str, Any]:
+    """What was done to every layer: its counts, and the masks' share of each."""
+    return {
+        "version": 1,
+        "model": getattr(context.network, "zoo_options", None),
+        "preprocessing": context.preprocessing.to_dict(),
+        "classes": list(context.images.classes),
+        "masked_layers": sorted(masks(context.network)),
+        "census": counts,
+    }
+

@@ -1,0 +1,43 @@
+"""Stages `train` (the dense network) and `finetune` (the kept weights; masks stay as they are)."""
+
+from typing import Any
+
+from secateur.pipeline.context import Context, stage_handlers
+from secateur.recipe import FinetuneStage, SparsifyStage, TrainStage
+from secateur.sparsity import Sparsifier
+from secateur.training import fit
+
+
+@stage_handlers.register("train")
+def train_stage(context: Context, stage: TrainStage) -> dict[str, Any]:
+    """returns    the rows of the training history"""
+    return {"history": train_network(context, stage)}
+
+
+@stage_handlers.register("finetune")
+def finetune_stage(context: Context, stage: FinetuneStage) -> dict[str, Any]:
+    """returns    the rows of the training history"""
+    return {"history": train_network(context, stage)}
+
+
+def train_network(
+    context: Context, stage: TrainStage | FinetuneStage | SparsifyStage, sparsifier: Sparsifier | None = None
+) -> list[dict[str, Any]]:
+    """Train the network of `context` as a stage asks; goes on where a killed run stopped."""
+    data = context.recipe.data
+    history = fit(
+        context.network,
+        context.images,
+        stage.training,
+        folder=context.stage_folder,
+        preprocessing=context.preprocessing,
+        teacher=context.teacher(stage.distillation),
+        distillation=stage.distillation,
+        sparsifier=sparsifier,
+        seed=context.recipe.seed,
+        name=stage.stage,
+        workers=data.workers,
+        train_limit=data.train_limit,
+        test_limit=data.test_limit,
+    )
+    return history.to_dict()["rows"]
