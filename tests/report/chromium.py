@@ -51,7 +51,9 @@ class Browser:
 
     def open(self, page: Path, width: int, height: int, scheme: str) -> None:
         """Load a file as a device of that size whose owner prefers `scheme`, light or dark."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
+        )
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self._loaded = False
         self.call("Page.navigate", url=page.as_uri())

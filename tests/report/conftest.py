@@ -1,4 +1,4 @@
-"""A run as the pipeline leaves it: ResNet-20 on CIFAR-10, 1x4 at 80 %, with round numbers where a test computes them."""
+"""A run as the pipeline leaves it: ResNet-20 on CIFAR-10, 1x4 at 80 %, with numbers that tests compute from."""
 
 import json
 import math
@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from secateur.graph import Census, LayerCount, structure_table
+from secateur.measure import BenchmarkResult, Machine, Row, RuntimeAccuracy, Timing, expected_of, speedup_table
+from secateur.measure.clock import summarize
 from secateur.pipeline.record import RECIPE_FILE, RunRecord, StageRecord, save_record, stage_name
 from secateur.recipe import build_recipe, save_recipe
 
@@ -17,11 +19,24 @@ Results = dict[str, dict[str, Any]]
 RunMaker = Callable[..., Path]
 
 RUNTIMES = {
-    "torch": ("2.13.0", "ignores zeros", 5.94),
-    "torch.compile": ("2.13.0", "ignores zeros", 2.71),
-    "onnxruntime": ("1.23.2", "ignores zeros", 1.46),
-    "openvino": ("2025.3.0", "uses unstructured zeros of linear layers with int8 weights only", 1.12),
-    "secateur": ("0.1.0", "uses 1xN blocks and unstructured zeros of convolutions", 1.31),
+    "torch": ("2.13.0", "no: its kernels multiply every weight, zero or not.", 5.94),
+    "torch.compile": ("2.13.0", "no: the compiled kernels multiply every weight, zero or not.", 2.71),
+    "onnxruntime": ("1.23.2", "no: its CPU kernels multiply every weight, zero or not.", 1.46),
+    "openvino": ("2025.3.0", "no: for float32 on a CPU it multiplies every weight, zero or not.", 1.12),
+    "secateur": ("0.1.0", "yes: 1xN blocks and unstructured zeros of convolutions.", 1.31),
+}
+MACHINE: dict[str, Any] = {
+    "cpu": "AMD EPYC 9B14",
+    "architecture": "x86_64",
+    "features": ["avx2", "avx512f", "avx512_vnni"],
+    "cpus": 2,
+    "physical_cores": 1,
+    "memory_bytes": 25_276_510_208,
+    "governor": None,
+    "load_average": 0.31,
+    "system": "Linux 6.1",
+    "python": "3.12.3",
+    "packages": {"secateur": "0.1.0", "numpy": "2.3.4", "onnxruntime": "1.23.2", "torch": "2.13.0"},
 }
 SKIPPED = {"conv1": "first convolution", "fc": "classifier"}
 
@@ -90,7 +105,7 @@ def plan() -> dict[str, Any]:
     }
 
 
-def history(epochs: int, start: float, end: float, top1: float) -> dict[str, Any]:
+def history(epochs: int, start: float, end: float, top1: float) -> list[dict[str, Any]]:
     rows = []
     for epoch in range(epochs):
         ramp = 1 - (1 - min(1.0, (epoch + 1) / (0.6 * epochs))) ** 3
@@ -108,7 +123,7 @@ def history(epochs: int, start: float, end: float, top1: float) -> dict[str, Any
                 "seconds": 21.4,
             }
         )
-    return {"rows": rows}
+    return rows
 
 
 def export() -> dict[str, Any]:
@@ -119,7 +134,9 @@ def export() -> dict[str, Any]:
         weight = generator.normal(0, 0.1, layer.shape).astype(np.float32)
         if layer.nonzeros < layer.weights:
             kernels = generator.random((layer.shape[0] // 4, 1, layer.shape[1], 1, 1)) < 0.8055
-            weight = np.where(np.broadcast_to(kernels, (layer.shape[0] // 4, 4, *layer.shape[1:])).reshape(layer.shape), 0, weight)
+            weight = np.where(
+                np.broadcast_to(kernels, (layer.shape[0] // 4, 4, *layer.shape[1:])).reshape(layer.shape), 0, weight
+            )
         tensors[f"{layer.name}.weight"] = weight
     return {
         "files": {
@@ -131,9 +148,7 @@ def export() -> dict[str, Any]:
         "check": _check(3.1e-06),
         "check_dense": _check(2.6e-06),
         "census": {"dense": dense.to_dict(), "compressed": compressed.to_dict()},
-        "structure": [
-            {**vars(row), "shape": list(row.shape)} for row in structure_table(tensors).rows
-        ],
+        "structure": [{**vars(row), "shape": list(row.shape)} for row in structure_table(tensors).rows],
         "formats": {
             f"{layer.name}.weight": {
                 "format": "dense" if layer.nonzeros == layer.weights else "1x4",
@@ -156,41 +171,36 @@ def _check(error: float) -> dict[str, Any]:
     }
 
 
-def benchmark() -> dict[str, Any]:
-    timings, speedups, accuracies = [], [], []
-    for threads in (1, 2):
-        for name, (version, uses_zeros, dense_ms) in RUNTIMES.items():
-            gain = 3.42 if name == "secateur" else 1.01
-            for subject, median in (("dense", dense_ms), ("compressed", dense_ms / gain)):
-                median *= 1.0 if threads == 1 else 0.61
-                timings.append(
-                    {
-                        "runtime": name,
-                        "version": version,
-                        "subject": subject,
-                        "batch": 1,
-                        "threads": threads,
-                        "median_ms": median,
-                        "p90_ms": median * 1.06,
-                        "spread_ms": median * 0.012,
-                        "runs": 100,
-                    }
+def timing(median: float, seed: int, runs: int = 100) -> Timing:
+    """Times around `median`, exactly that in the middle."""
+    noise = np.sort(np.random.default_rng(seed).gamma(2.0, 0.01, runs))
+    samples = np.random.default_rng(seed).permutation(median * (1 + noise - np.median(noise)))
+    return summarize(samples.tolist(), 8 * median)
+
+
+def benchmark(settings: tuple[tuple[int, int], ...] = ((1, 1), (1, 2))) -> dict[str, Any]:
+    rows = []
+    for batch, threads in settings:
+        for index, (name, (version, uses_zeros, dense_ms)) in enumerate(RUNTIMES.items()):
+            for subject in ("dense", "compressed"):
+                gain = 3.42 if name == "secateur" and subject == "compressed" else 1.0
+                median = dense_ms / gain * batch**0.8 / threads**0.7
+                rows.append(
+                    Row(
+                        subject=subject,
+                        runtime=name,
+                        version=version,
+                        uses_zeros=uses_zeros,
+                        batch=batch,
+                        threads=threads,
+                        timing=timing(median, index),
+                        peak_memory=21_400_000 + 1_000_000 * index,
+                        accuracy=RuntimeAccuracy(91.8 if subject == "dense" else 90.82, 99.61, 512),
+                    )
                 )
-            speedups.append(
-                {
-                    "runtime": name,
-                    "uses_zeros": uses_zeros,
-                    "batch": 1,
-                    "threads": threads,
-                    "expected_parameters": 4.99,
-                    "expected_macs": 4.9,
-                    "note": "" if name == "secateur" else "no difference beyond the noise",
-                }
-            )
-    for name in RUNTIMES:
-        for subject, top1 in (("dense", 91.8), ("compressed", 90.82)):
-            accuracies.append({"runtime": name, "subject": subject, "top1": top1, "top5": 99.61, "images": 512})
-    return {"benchmark": {"timings": timings, "accuracies": accuracies}, "speedups": speedups}
+    result = BenchmarkResult(tuple(rows), Machine.from_dict(MACHINE), (3, 32, 32))
+    expected = expected_of(census(0.8055))
+    return {"benchmark": result.to_dict(), "speedups": speedup_table(result, expected).to_dict()["rows"]}
 
 
 def resnet20_results() -> Results:
@@ -207,15 +217,10 @@ def resnet20_results() -> Results:
     return {stage_name(index, kind): result for index, (kind, result) in enumerate(kinds_and_results)}
 
 
-MACHINE: dict[str, Any] = {
-    "cpu": "AMD EPYC 9B14",
-    "cores": 2,
-    "features": ["avx2", "avx512f", "avx512_vnni"],
-    "memory": "24 GB",
-    "system": "Linux 6.1 x86_64",
-    "versions": {"python": "3.12.3", "secateur": "0.1.0", "torch": "2.13.0", "onnxruntime": "1.23.2", "numpy": "2.3.4"},
-}
-COMMAND = "secateur compress resnet20_cifar10 --data cifar10 --weights resnet20.safetensors --pattern 1x4 --sparsity 0.8 --out run"
+COMMAND = (
+    "secateur compress resnet20_cifar10 --data cifar10 --weights resnet20.safetensors "
+    "--pattern 1x4 --sparsity 0.8 --out run"
+)
 
 
 def make_run(

@@ -6,9 +6,11 @@ Every chart is drawn twice, for wide pages and for phones, so that its text is n
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -21,7 +23,8 @@ from secateur.report.svg import COMPRESSED, DENSE, EXPECTED, INK, LINE, MUTED, d
 WIDE, NARROW = 800, 328
 MOST_LAYERS = 40
 MOST_LATENCIES = 24
-_ROW = 25
+_ROW = 22
+_DASHES = (0, (4, 2.5))
 
 
 @dataclass(frozen=True)
@@ -65,15 +68,16 @@ def layers_chart(content: Content) -> Chart | None:
     if not layers or all(layer.macs == layer.sparse_macs for layer in layers):
         return None
     shown = layers
-    caption = f"Multiply-accumulates (MACs) of one image in each of the {len(layers)} layers, dense and left."
+    caption = f"Multiply-accumulates (MACs) of one image in each of the {len(layers)} layers, dense and left"
     if len(layers) > MOST_LAYERS:
         heavy = set(sorted(range(len(layers)), key=lambda i: -layers[i].macs)[:MOST_LAYERS])
         shown = [layer for index, layer in enumerate(layers) if index in heavy]
         part = sum(layer.macs for layer in shown) / sum(layer.macs for layer in layers)
         caption = (
             f"Multiply-accumulates (MACs) of one image, dense and left, in the {MOST_LAYERS} most expensive of "
-            f"{len(layers)} layers, which hold {share(part)} of all MACs."
+            f"{len(layers)} layers, which hold {share(part)} of all MACs"
         )
+    caption += "; beside the bars stands dense / left."
 
     def draw(width: int) -> Figure:
         figure = _figure(width, 74 + 20 * len(shown))
@@ -89,27 +93,31 @@ def latency_chart(content: Content) -> Chart | None:
     if not rows:
         return None
     caption = (
-        "Median time of one inference, dense and compressed; the thin line reaches to the 90th percentile. "
-        "The mark is the time that the dense network's time and the removed MACs promise."
+        "Median time of one inference, dense and compressed; the thin line reaches to the 90th percentile, in brackets "
+        "stands dense / compressed in that runtime."
     )
+    if any(row.expected_macs for row in rows):
+        caption += " The line marks the fastest dense time divided by what the removed MACs promise."
     if len(rows) > MOST_LATENCIES:
         caption += f" The first {MOST_LATENCIES} of {len(rows)} measurements; the table has all."
         rows = rows[:MOST_LATENCIES]
-    batches = sorted({row.batch for row in rows})
+    groups: dict[tuple[int, int], list[Latency]] = {}
+    for row in rows:
+        groups.setdefault((row.batch, row.threads), []).append(row)
 
     def draw(width: int) -> Figure:
-        groups = [[row for row in rows if row.batch == batch] for batch in batches]
-        heights = [len(group) * 2 * _ROW + 60 for group in groups]
-        figure = _figure(width, sum(heights) + 46)
+        heights = [len(group) * 2 * _ROW + 62 for group in groups.values()]
+        figure = _figure(width, sum(heights) + 40)
         panels = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights).flatten()
-        for axes, group in zip(panels, groups, strict=True):
-            _latency_panel(axes, group, narrow=width == NARROW)
+        for axes, group in zip(panels, groups.values(), strict=True):
+            _latency_panel(axes, group, content.latencies, room=1.62 if width == NARROW else 1.22)
         handles = [
             Patch(color=DENSE, label="dense"),
             Patch(color=COMPRESSED, label="compressed"),
-            Line2D([], [], color=EXPECTED, linewidth=2.4, label="expected by MACs"),
+            Line2D([], [], color=EXPECTED, linewidth=1.8, linestyle=_DASHES, label="expected by MACs"),
         ]
-        figure.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.2)
+        shown = handles if any(row.expected_macs for row in rows) else handles[:2]
+        figure.legend(handles=shown, loc="outside upper left", ncols=3, columnspacing=1.2, borderpad=0)
         return figure
 
     return _chart("latency", "Latency", caption, draw)
@@ -124,7 +132,8 @@ def _chart(name: str, title: str, caption: str, draw: Callable[[int], Figure]) -
 
 def _figure(width: int, height: int) -> Figure:
     # 72 per inch: one unit of the drawing is one pixel of the page.
-    return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
+    layout = ConstrainedLayoutEngine(h_pad=7 / 72, w_pad=3 / 72)
+    return Figure(figsize=(width / 72, height / 72), dpi=72, layout=layout)
 
 
 def _accuracy_panel(axes: Axes, epochs: list[Epoch], dense: float | None, all_epochs: tuple[Epoch, ...]) -> None:
@@ -149,11 +158,11 @@ def _accuracy_panel(axes: Axes, epochs: list[Epoch], dense: float | None, all_ep
         label="test images",
     )
     if dense is not None:
-        axes.axhline(dense, color=EXPECTED, linewidth=1.4, linestyle=(0, (4, 3)), label="dense network")
+        axes.axhline(dense, color=EXPECTED, linewidth=1.4, linestyle=_DASHES, label="dense network")
     _stage_lines(axes, epochs)
     _epoch_axis(axes, epochs)
     axes.margins(y=0.12)
-    axes.legend(loc="best", fontsize=10.5)
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.06, -0.2), ncols=3, columnspacing=0.9, fontsize=10.5)
 
 
 def _sparsity_panel(axes: Axes, epochs: list[Epoch]) -> None:
@@ -181,7 +190,7 @@ def _sparsity_panel(axes: Axes, epochs: list[Epoch]) -> None:
 
 
 def _stage_lines(axes: Axes, epochs: list[Epoch]) -> None:
-    for before, after in zip(epochs, epochs[1:], strict=False):
+    for before, after in pairwise(epochs):
         if before.stage != after.stage:
             axes.axvline((before.index + after.index) / 2, color=LINE, linewidth=1.2)
 
@@ -207,33 +216,35 @@ def _layers_panel(axes: Axes, layers: list[Layer]) -> None:
             _beside(axes, layer.macs / unit, place, text)
     axes.set_xlim(0, 1.12 * max(layer.macs for layer in layers) / unit)
     _name_axis(axes, [layer.name for layer in layers])
-    axes.set_xlabel(f"{prefix}MACs of one image; beside the bar: dense / left")
+    axes.set_xlabel(f"{prefix}MACs of one image")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, columnspacing=1.2)
 
 
-def _latency_panel(axes: Axes, rows: list[Latency], narrow: bool) -> None:
-    names, longest = [], 0.0
+def _latency_panel(axes: Axes, rows: list[Latency], everything: tuple[Latency, ...], room: float) -> None:
+    batch, threads = rows[0].batch, rows[0].threads
+    axes.set_title(f"Batch {batch}, {threads} thread{'s' * (threads != 1)}")
     for index, row in enumerate(rows):
-        threads = f"{row.threads} thread{'s' * (row.threads != 1)}"
-        names.append(f"{row.title}\n{threads}" if narrow else f"{row.title}, {threads}")
         for timing, offset, colour in ((row.dense, -0.19, DENSE), (row.compressed, 0.19, COMPRESSED)):
-            if timing is None:
-                continue
-            place = index + offset
-            axes.barh(place, timing.median, height=0.34, color=colour)
-            end = max(timing.p90, timing.median)
-            axes.plot([timing.median, end], [place, place], color=MUTED, linewidth=1.2)
-            longest = max(longest, end)
-            text = _milliseconds(timing.median)
-            if timing is row.compressed and row.achieved:
-                text += f"  ({row.achieved:.2f}×)"
-            _beside(axes, end, place, text)
-        if row.dense and row.expected_macs:
-            expected = row.dense.median / row.expected_macs
-            axes.plot([expected, expected], [index - 0.02, index + 0.42], color=EXPECTED, linewidth=2.4)
-    axes.set_xlim(0, longest * (1.6 if narrow else 1.25))
-    _name_axis(axes, names)
-    axes.set_xlabel(f"milliseconds for a batch of {rows[0].batch}; in brackets: dense / compressed")
+            assert timing is not None
+            place, end = index + offset, max(timing.p90_ms, timing.median_ms)
+            axes.barh(place, timing.median_ms, height=0.34, color=colour)
+            axes.plot([timing.median_ms, end], [place, place], color=MUTED, linewidth=1.2)
+            gain = f" ({row.within.median:.2f}×)" if timing is row.compressed and row.within else ""
+            _beside(axes, end, place, _milliseconds(timing.median_ms) + gain)
+    expected = [row.achieved * row.compressed.median_ms / row.expected_macs for row in rows
+                if row.achieved and row.compressed and row.expected_macs]  # fmt: skip
+    if expected:
+        axes.axvline(expected[0], color=EXPECTED, linewidth=1.8, linestyle=_DASHES)
+    # Panels of one batch share their scale, so that threads can be compared.
+    longest = max(
+        max(timing.p90_ms, timing.median_ms)
+        for row in everything
+        for timing in (row.dense, row.compressed)
+        if timing is not None and row.batch == batch
+    )
+    axes.set_xlim(0, longest * room)
+    _name_axis(axes, [row.title for row in rows])
+    axes.set_xlabel("milliseconds for the batch" if batch > 1 else "milliseconds")
 
 
 def _beside(axes: Axes, end: float, place: float, text: str) -> None:
@@ -249,7 +260,7 @@ def _name_axis(axes: Axes, names: list[str]) -> None:
     axes.grid(axis="y", visible=False)
     axes.tick_params(length=0)
     axes.tick_params(axis="y", labelcolor=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, min_n_ticks=2))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], min_n_ticks=2))
 
 
 def _short(name: str, most: int = 26) -> str:

@@ -19,12 +19,15 @@ from secateur.report.content import (
     Technique,
 )
 from secateur.report.fields import Fields
-from secateur.report.latencies import collect_latencies, collect_runtime_accuracy
+from secateur.report.format import bytes_text
+from secateur.report.latencies import latencies, read_benchmark, runtime_accuracies
 
 _DENSE_FOLDER = "dense/"
 _TRAINING_KINDS = ("train", "sparsify", "finetune")
 # Before any of these stages the network is the dense one.
 _COMPRESSING_KINDS = ("sparsify",)
+_LABELS = {"cpu": "CPU", "cpus": "usable CPUs"}
+_PLAIN_GROUPS = ("packages", "versions")
 
 
 def collect(record: RunRecord, title: str | None = None) -> Content:
@@ -34,7 +37,7 @@ def collect(record: RunRecord, title: str | None = None) -> Content:
     """
     results = _results(record)
     export = _last(results, "export")
-    benchmark = _last(results, "benchmark")
+    benchmark = read_benchmark(_last(results, "benchmark"))
     plans = [fields.fields("plan") for kind, fields in results if kind == "sparsify" and "plan" in fields]
     plan = plans[-1] if plans else None
     dense, compressed = _censuses(export)
@@ -51,13 +54,13 @@ def collect(record: RunRecord, title: str | None = None) -> Content:
         stages=stages,
         technique=_technique(plan),
         accuracy=_accuracy(results),
-        runtime_accuracy=collect_runtime_accuracy(benchmark),
+        runtime_accuracy=runtime_accuracies(benchmark),
         dense=dense,
         compressed=compressed,
         layers=_layers(compressed, plan, export),
         structure=_structure(export),
         files=_files(export),
-        latencies=collect_latencies(benchmark),
+        latencies=latencies(benchmark, compressed),
         checks=_checks(export),
         epochs=_epochs(results),
     )
@@ -104,14 +107,18 @@ def _accuracy(results: list[tuple[str, Fields]]) -> AccuracyChange | None:
         compressing = compressing or kind in _COMPRESSING_KINDS
         if kind != "evaluate":
             continue
-        value = Accuracy(
-            fields.number("top1"), fields.number("top5"), fields.number("loss"), fields.integer("images")
-        )
         if compressing:
-            compressed = value
+            compressed = _evaluation(fields)
         else:
-            dense = value
+            dense = _evaluation(fields)
     return AccuracyChange(dense, compressed) if dense or compressed else None
+
+
+def _evaluation(fields: Fields) -> Accuracy:
+    top1, images = fields.number("top1"), fields.integer("images")
+    if not 0 <= top1 <= 100 or images < 1:
+        fields.fail(f"a top-1 of {top1} % on {images} images")
+    return Accuracy(top1, fields.number("top5"), fields.number("loss"), images)
 
 
 def _censuses(export: Fields | None) -> tuple[Census | None, Census | None]:
@@ -220,8 +227,7 @@ def _epochs(results: list[tuple[str, Fields]]) -> tuple[Epoch, ...]:
     for number, (kind, fields) in enumerate(results):
         if kind not in _TRAINING_KINDS:
             continue
-        rows = fields.fields("history").rows("rows") if "history" in fields else []
-        for row in rows:
+        for row in fields.rows("history"):
             epochs.append(_epoch(len(epochs) + 1, stage_name(number, kind), row))
     return tuple(epochs)
 
@@ -250,12 +256,16 @@ def _stages(record: RunRecord) -> tuple[StageTime, ...]:
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Nested facts about the machine as lines: `versions, torch`: `2.13.0`."""
+    """Nested facts about the machine as lines: what `packages` holds needs no word before its names."""
     for key, inner in value.items():
-        name = f"{prefix}, {key}" if prefix else str(key)
+        name = prefix + _LABELS.get(str(key), str(key).removesuffix("_bytes").replace("_", " "))
         if isinstance(inner, dict):
-            yield from _flat(inner, name)
+            yield from _flat(inner, "" if key in _PLAIN_GROUPS else f"{name}, ")
         elif isinstance(inner, list):
-            yield name, ", ".join(str(item) for item in inner)
+            yield name, " ".join(str(item) for item in inner)
+        elif isinstance(inner, int) and str(key).endswith("_bytes"):
+            yield name, bytes_text(inner)
+        elif isinstance(inner, float):
+            yield name, f"{inner:.4g}"
         elif inner is not None:
             yield name, str(inner)

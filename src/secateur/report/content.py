@@ -2,7 +2,8 @@
 
     drop            dense top-1 - compressed top-1, in points; negative when the compressed network is better
     standard error  100 * sqrt(p (1 - p) / n) of an accuracy p measured on n images
-    expected        what the removed weights, or the removed MACs, promise     achieved   dense time / compressed time
+    expected        what the removed weights, or the removed MACs, promise
+    achieved        best dense time / compressed time
     efficiency      achieved / expected
 
 Source of the definitions: ALGORITHMS A3 and I1 (see docs/vocabulary.md).
@@ -12,6 +13,15 @@ import math
 from dataclasses import dataclass, field
 
 from secateur.graph import Census, StructureRow
+from secateur.measure import Ratio, RuntimeAccuracy, Timing
+
+# How runtimes write their own names; one that is not listed goes by the word of the command line.
+_RUNTIME_TITLES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "secateur": "Secateur"}
+
+
+def runtime_title(name: str) -> str:
+    """`ONNX Runtime` for `onnxruntime`."""
+    return _RUNTIME_TITLES.get(name, name)
 
 
 @dataclass(frozen=True)
@@ -56,14 +66,12 @@ class AccuracyChange:
 
 
 @dataclass(frozen=True)
-class RuntimeAccuracy:
-    """Top-1 and top-5, in percent, of the exported networks in one runtime, all on the same images."""
+class RuntimeAccuracies:
+    """Top-1 and top-5, in percent, of both exported networks in one runtime; every runtime sees the same images."""
 
     runtime: str
-    subject: str
-    top1: float
-    top5: float | None
-    images: int
+    dense: RuntimeAccuracy | None
+    compressed: RuntimeAccuracy | None
 
 
 @dataclass(frozen=True)
@@ -120,50 +128,38 @@ class FileSize:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Milliseconds of one inference: median, 90th percentile and spread (median absolute deviation) of `runs`."""
-
-    median: float
-    p90: float
-    spread: float
-    runs: int
-
-
-@dataclass(frozen=True)
 class Latency:
-    """Dense and compressed network in one runtime, timed interleaved; a network that failed has no timing.
+    """Dense and compressed network in one runtime at one batch and thread count; what failed has no timing.
 
-    ignores_zeros    the runtime gains nothing from zeros; `uses_zeros` is its own sentence about that
-    expected         by parameters and by MACs; None where it was not counted
-    note             what the measurement wants to be known, such as a difference inside the noise
-    failures         subject: why it was not measured
+    within                     dense / compressed in this runtime, from paired rounds, with its 95 % interval
+    best_dense                 the runtime whose dense network is fastest at this batch and thread count
+    achieved                   its dense median / this runtime's compressed median
+    expected_...               what weights and MACs promise; None where the network was not counted
+    efficiency_...             achieved / expected, as a fraction
+    failures, memory           by network: why there is no figure; peak bytes
     """
 
     runtime: str
-    title: str
     version: str
-    ignores_zeros: bool
     uses_zeros: str
+    ignores_zeros: bool
     batch: int
     threads: int
     dense: Timing | None
     compressed: Timing | None
+    within: Ratio | None = None
+    best_dense: str | None = None
+    achieved: float | None = None
     expected_parameters: float | None = None
     expected_macs: float | None = None
-    note: str = ""
+    efficiency_parameters: float | None = None
+    efficiency_macs: float | None = None
     failures: dict[str, str] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
 
     @property
-    def achieved(self) -> float | None:
-        """Median of dense / median of compressed, in this runtime at these settings."""
-        if self.dense is None or self.compressed is None or not self.compressed.median:
-            return None
-        return self.dense.median / self.compressed.median
-
-    def efficiency(self, expected: float | None) -> float | None:
-        """Achieved as a fraction of one of the expectations."""
-        return self.achieved / expected if self.achieved is not None and expected else None
+    def title(self) -> str:
+        return runtime_title(self.runtime)
 
 
 @dataclass(frozen=True)
@@ -238,7 +234,7 @@ class Content:
     stages: tuple[StageTime, ...]
     technique: Technique | None = None
     accuracy: AccuracyChange | None = None
-    runtime_accuracy: tuple[RuntimeAccuracy, ...] = ()
+    runtime_accuracy: tuple[RuntimeAccuracies, ...] = ()
     dense: Census | None = None
     compressed: Census | None = None
     layers: tuple[Layer, ...] = ()

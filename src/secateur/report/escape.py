@@ -1,8 +1,8 @@
 r"""Names of models, layers and files come from strangers: text made harmless for each format it is written into.
 
-    clean       one line of visible characters: a terminal obeys no escape sequence, UTF-8 can encode it
-    html        & < > " '                    markdown    as entities or with a backslash
-    rst         with backslashes             csv         no cell that a spreadsheet takes for a formula
+clean       one line of visible characters: a terminal obeys no escape sequence, UTF-8 can encode it
+html        & < > " '                    markdown    as entities or with a backslash
+rst         with backslashes             csv         no cell that a spreadsheet takes for a formula
 """
 
 import html as _html

@@ -1,8 +1,8 @@
 """Reading the results of stages: every value is checked, and what is wrong is told with its file and key.
 
-    fields = Fields({"top1": 91.7}, "run/stages/01-evaluate/result.json")
-    fields.number("top1")       # 91.7
-    fields.number("top5")       # ArtifactError: run/stages/01-evaluate/result.json: 'top5' is missing; ...
+fields = Fields({"top1": 91.7}, "run/stages/01-evaluate/result.json")
+fields.number("top1")       # 91.7
+fields.number("top5")       # ArtifactError: run/stages/01-evaluate/result.json: 'top5' is missing; ...
 """
 
 import math

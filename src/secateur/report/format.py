@@ -9,6 +9,7 @@ from collections.abc import Callable
 Value = str | int | float | bool | tuple[int, ...] | None
 
 MISSING = "–"
+MINUS = "−"
 # A number and its unit stay on one line.
 NO_BREAK = "\u00a0"
 _THOUSANDS = ("", "k", "M", "G", "T", "P")
@@ -18,10 +19,10 @@ def format_value(value: Value, form: str = "text", digits: int = 2) -> str:
     """`value` as text; a value that is absent is a dash.
 
     text        as it is                                integer     12,345
-    decimal     12.35 (`digits` behind the point)       signed      +0.71, -0.12
-    fraction    a share of 1 written in percent: 80.0   times       4.98×
+    decimal     12.35 (`digits` behind the point)       times       4.98×
+    fraction    a share of 1 written in percent: 80.0   tiny        1.2e-06
     count       40.8 M (three digits)                   bytes       1.09 MB (decimal prefixes)
-    tiny        1.2e-06                                 shape    64×3×3×3
+    shape       64×3×3×3
     """
     if value is None:
         return MISSING
@@ -62,9 +63,8 @@ def duration(seconds: float) -> str:
 
 
 def _round(value: float, digits: int) -> str:
-    text = f"{value:,.{digits}f}"
-    # A drop of -0.001 points is none: no "-0.00".
-    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
+    # z: a drop of -0.001 points is none, so there is no "-0.00".
+    return f"{value:z,.{digits}f}".replace("-", MINUS)
 
 
 def _scaled(value: float, unit: str) -> str:
@@ -94,16 +94,10 @@ def _number(write: Callable[[float, int], str]) -> Callable[[Value, int], str]:
     return form
 
 
-def _signed(value: float, digits: int) -> str:
-    text = _round(value, digits)
-    return text if text.startswith("-") or float(text.replace(",", "")) == 0 else f"+{text}"
-
-
 FORMATS: dict[str, Callable[[Value, int], str]] = {
     "text": _text,
     "integer": _number(lambda value, _: f"{value:,.0f}"),
     "decimal": _number(_round),
-    "signed": _number(_signed),
     "fraction": _number(lambda value, digits: _round(100 * value, digits)),
     "times": _number(lambda value, digits: f"{_round(value, digits)}×"),
     "tiny": _number(lambda value, _: f"{value:.2g}"),

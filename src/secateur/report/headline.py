@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from secateur.report.content import AccuracyChange, Content, Latency
+from secateur.graph import BASES
+from secateur.report.content import AccuracyChange, Content, Latency, runtime_title
 from secateur.report.format import NO_BREAK, bytes_text, count_text, percent, share
 
 # Below five percent a difference of two medians on a busy machine is no speedup to speak of.
@@ -21,9 +22,14 @@ class Card:
 
 
 def cards(content: Content) -> tuple[Card, ...]:
-    """The headline numbers that this run has."""
-    found = [_accuracy_card(content), _parameter_card(content), _compute_card(content), _file_card(content)]
-    return (*(card for card in found if card is not None), *_latency_cards(content))
+    """The headline numbers of the network that this run has."""
+    found = (_accuracy_card(content), _parameter_card(content), _compute_card(content), _file_card(content))
+    return tuple(card for card in found if card is not None)
+
+
+def latency_cards(content: Content) -> tuple[Card, ...]:
+    """The best latency of the compressed network in each runtime."""
+    return tuple(_latency_card(row) for row in fastest(content))
 
 
 def summary(content: Content) -> str:
@@ -31,9 +37,10 @@ def summary(content: Content) -> str:
     technique = content.technique
     if technique is None:
         return f"{content.model} on {content.data}."
+    base = BASES.get(technique.base, technique.base)
     return (
-        f"{content.model} on {content.data}: {technique.pattern} sparsity of {share(technique.sparsity, 0)} asked for "
-        f"(base {technique.base}), chosen by {technique.criterion}, spread {technique.allocation} over the layers."
+        f"{content.model} on {content.data}. Pattern {technique.pattern}, sparsity {share(technique.sparsity)} of the "
+        f"{base} (base {technique.base}); criterion {technique.criterion}, allocation {technique.allocation}."
     )
 
 
@@ -43,46 +50,41 @@ def verdicts(content: Content) -> tuple[str, ...]:
     return tuple(sentence for sentence in sentences if sentence)
 
 
-def fastest(content: Content) -> dict[str, Latency]:
+def fastest(content: Content) -> tuple[Latency, ...]:
     """For each runtime the setting with the least compressed time per image, in order of appearance."""
     best: dict[str, Latency] = {}
     for row in content.latencies:
-        if row.compressed is None:
-            continue
-        rival = best.get(row.title)
-        if rival is None or _per_image(row) < _per_image(rival):
-            best[row.title] = row
-    return best
+        rival = best.get(row.runtime)
+        if row.compressed is not None and (rival is None or _per_image(row) < _per_image(rival)):
+            best[row.runtime] = row
+    return tuple(best.values())
 
 
 def _accuracy_verdict(change: AccuracyChange | None) -> str | None:
     if change is None or change.drop is None or change.drop_error is None:
         return None
     drop, error = round(change.drop, 2), change.drop_error
-    if drop > 0:
-        moved = f"Compression cost {drop:.2f} points of top-1"
-    elif drop < 0:
-        moved = f"The compressed network gained {-drop:.2f} points of top-1"
-    else:
+    if drop == 0:
         return "Top-1 is unchanged to two decimals."
-    size = "which is inside" if abs(drop) <= 2 * error else "which is more than"
-    return f"{moved}, {size} twice the standard error of the test set ({error:.2f} points)."
+    moved = f"Top-1 fell by {drop:.2f} points" if drop > 0 else f"Top-1 rose by {-drop:.2f} points"
+    size = "within twice" if abs(drop) <= 2 * error else "more than twice"
+    return f"{moved}, {size} the standard error of the difference ({error:.2f} points)."
 
 
 def _speed_verdict(content: Content) -> str | None:
-    rows = [row for row in content.latencies if row.achieved is not None]
+    rows = [row for row in content.latencies if row.achieved is not None and row.compressed is not None]
     if not rows:
         return None
     best = max(rows, key=lambda row: row.achieved or 0.0)
-    efficiency = best.efficiency(best.expected_macs)
-    if (best.achieved or 0.0) < _NOTABLE:
+    achieved = best.achieved or 0.0
+    if achieved < _NOTABLE or (best.within is not None and best.within.no_difference):
         return "No runtime measured here turned the zeros into speed."
     promise = ""
-    if best.expected_macs and efficiency:
-        promise = f": {share(efficiency, 0)} of the {best.expected_macs:.2f}× that the removed MACs promise"
+    if best.expected_macs and best.efficiency_macs:
+        promise = f", {share(best.efficiency_macs, 0)} of the {best.expected_macs:.2f}× that the removed MACs promise"
     return (
-        f"The largest speedup is {best.achieved:.2f}×, in {best.title} "
-        f"(batch {best.batch}, {_threads(best.threads)}){promise}."
+        f"{best.title} runs the compressed network {achieved:.2f}× as fast as the fastest dense one "
+        f"({runtime_title(best.best_dense or '')}; {_setting(best)}){promise}."
     )
 
 
@@ -98,7 +100,9 @@ def _accuracy_card(content: Content) -> Card | None:
         which = "compressed" if change.compressed else "dense"
         return Card("Top-1 accuracy", percent(value.top1), f"{which}, ± {value.standard_error:.2f} points, {images}")
     moved = "drop" if change.drop >= 0 else "gain"
-    detail = f"dense {percent(change.dense.top1)}; {moved} {abs(change.drop):.2f} ± {change.drop_error:.2f} points, {images}"
+    detail = (
+        f"dense {percent(change.dense.top1)}; {moved} {abs(change.drop):.2f} ± {change.drop_error:.2f} points, {images}"
+    )
     return Card("Top-1 accuracy", percent(value.top1), detail)
 
 
@@ -130,25 +134,21 @@ def _file_card(content: Content) -> Card | None:
     return None
 
 
-def _latency_cards(content: Content) -> list[Card]:
-    found = []
-    for title, row in fastest(content).items():
-        assert row.compressed is not None
-        setting = f"batch {row.batch}, {_threads(row.threads)}"
-        detail = f"compressed, {setting}"
-        if row.dense is not None and row.achieved is not None:
-            detail = f"dense {_milliseconds(row.dense.median)}; achieved {row.achieved:.2f}×, {setting}"
-        found.append(Card(f"{title} latency", _milliseconds(row.compressed.median), detail))
-    return found
+def _latency_card(row: Latency) -> Card:
+    value = _milliseconds(row.compressed.median_ms) if row.compressed else ""
+    if row.dense is None or row.within is None:
+        return Card(row.title, value, f"compressed; {_setting(row)}")
+    gain = "no difference" if row.within.no_difference else f"{row.within.median:.2f}×"
+    return Card(row.title, value, f"dense {_milliseconds(row.dense.median_ms)}: {gain}; {_setting(row)}")
 
 
 def _per_image(row: Latency) -> float:
-    return row.compressed.median / row.batch if row.compressed else math.inf
+    return row.compressed.median_ms / row.batch if row.compressed else math.inf
 
 
 def _milliseconds(value: float) -> str:
     return f"{value:.3g}{NO_BREAK}ms" if value < 1000 else f"{value:,.0f}{NO_BREAK}ms"
 
 
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' * (count != 1)}"
+def _setting(row: Latency) -> str:
+    return f"batch {row.batch}, {row.threads} thread{'s' * (row.threads != 1)}"

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from secateur.report import escape
 from secateur.report.content import Content
-from secateur.report.headline import cards, summary, verdicts
+from secateur.report.headline import cards, latency_cards, summary, verdicts
 from secateur.report.sections import Section
 from secateur.report.table import Table
 
@@ -30,6 +30,7 @@ def render_html(content: Content, sections: tuple[Section, ...], version: str) -
             summary=summary(content),
             verdicts=verdicts(content),
             cards=cards(content),
+            latency_cards=latency_cards(content),
             sections=sections,
             finished=content.finished,
             started=content.started,

@@ -2,7 +2,7 @@
 
 from secateur.report import escape
 from secateur.report.content import Content
-from secateur.report.headline import cards, summary, verdicts
+from secateur.report.headline import Card, cards, latency_cards, summary, verdicts
 from secateur.report.sections import Section
 
 
@@ -12,12 +12,9 @@ def render_markdown(content: Content, sections: tuple[Section, ...], version: st
     if not content.finished:
         blocks.append("**This run is not finished; the report shows the stages that are.**")
     blocks += [escape.markdown(sentence) for sentence in verdicts(content)]
-    lines = [
-        f"- **{escape.markdown(card.label)}: {escape.markdown(card.value)}** ({escape.markdown(card.detail)})"
-        for card in cards(content)
-    ]
-    if lines:
-        blocks.append("\n".join(lines))
+    blocks += _listed(cards(content))
+    if latency_cards(content):
+        blocks += ["Best latency of the compressed network:", *_listed(latency_cards(content))]
     for section in sections:
         blocks.append(f"## {escape.markdown(section.title)}")
         blocks += [escape.markdown(lead) for lead in section.leads]
@@ -27,6 +24,14 @@ def render_markdown(content: Content, sections: tuple[Section, ...], version: st
             blocks += [f"### {escape.markdown(label)}", _fenced(text)]
     blocks.append(escape.markdown(f"Secateur {version}. Started {content.started}."))
     return "\n\n".join(blocks) + "\n"
+
+
+def _listed(cards: tuple[Card, ...]) -> list[str]:
+    lines = [
+        f"- **{escape.markdown(card.label)}: {escape.markdown(card.value)}** ({escape.markdown(card.detail)})"
+        for card in cards
+    ]
+    return ["\n".join(lines)] if lines else []
 
 
 def _fenced(text: str) -> str:

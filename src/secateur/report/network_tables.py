@@ -1,4 +1,4 @@
-"""The tables about the network: accuracy, reductions, layers, structure, files; None where the run has nothing to say."""
+"""The tables about the network: accuracy, reductions, layers, structure, files; None where there is nothing to say."""
 
 from secateur.graph import BASES, Census
 from secateur.report.content import Accuracy, Content, Layer
@@ -13,7 +13,7 @@ def accuracy_table(content: Content) -> Table | None:
     columns = (
         Column("network", "Network"),
         Column("top1", "Top-1", "decimal", "%"),
-        Column("top1_standard_error", "± standard error", "decimal", "points", quiet=True),
+        Column("top1_standard_error", "Std. error", "decimal", "points", quiet=True),
         Column("top5", "Top-5", "decimal", "%"),
         Column("loss", "Loss", "decimal", digits=4),
         Column("images", "Test images", "integer"),
@@ -30,7 +30,7 @@ def accuracy_table(content: Content) -> Table | None:
             after.loss - before.loss,
             None,
         )
-    note = "Percent of the test images, in torch. A change inside its standard error may be chance."
+    note = "Percent of the test images, in torch. A change within twice its standard error may be chance."
     return Table("accuracy", "Accuracy before and after", columns, tuple(rows), note, total)
 
 
@@ -76,7 +76,6 @@ def layers_table(content: Content) -> Table | None:
         Column("sparse_macs", "MACs left", "count"),
         Column("expected_speedup", "Expected speedup", "times"),
         *([Column("format", "Stored as"), Column("bytes", "Stored", "bytes")] if stored else []),
-        *([Column("skipped", "Left dense because", quiet=True)] if planned else []),
     ]
     rows = tuple(_layer_row(layer, planned, stored) for layer in content.layers)
     note = "MACs of one image. Expected speedup is MACs / MACs left of the layer alone."
@@ -88,35 +87,32 @@ def structure_table(content: Content) -> Table | None:
     if not content.structure:
         return None
     rows: tuple[Row, ...] = tuple(
-        (row.name, row.shape, row.dense, row.nonzeros, row.columns, row.rows, row.channels)
-        + (row.kernels, row.filters, row.fine, row.std, row.mean, row.abs_mean)
+        (
+            *(row.name, row.shape, row.dense, row.nonzeros, row.columns, row.rows, row.channels),
+            *(row.kernels, row.filters, row.fine, row.std, row.mean, row.abs_mean),
+        )
         for row in content.structure
     )
     dense = sum(row.dense for row in content.structure)
     nonzeros = sum(row.nonzeros for row in content.structure)
     fine = 100 * (dense - nonzeros) / dense if dense else None
     total: Row = ("total", None, dense, nonzeros, None, None, None, None, None, fine, None, None, None)
+    percents = (
+        *(("columns", "Cols"), ("rows", "Rows"), ("channels", "Ch")),
+        *(("kernels", "2D"), ("filters", "3D"), ("fine", "Fine")),
+    )
+    moments = (("std", "Std"), ("mean", "Mean"), ("abs_mean", "Abs-Mean"))
     columns = (
         Column("name", "Tensor"),
         Column("shape", "Shape", "shape", quiet=True),
         Column("dense", "NNZ (dense)", "integer"),
         Column("nonzeros", "NNZ", "integer"),
-        *(
-            Column(key, title, "decimal", "%")
-            for key, title in (("columns", "Cols"), ("rows", "Rows"), ("channels", "Ch"))
-        ),
-        *(
-            Column(key, title, "decimal", "%")
-            for key, title in (("kernels", "2D"), ("filters", "3D"), ("fine", "Fine"))
-        ),
-        *(
-            Column(key, title, "decimal", digits=5, quiet=True)
-            for key, title in (("std", "Std"), ("mean", "Mean"), ("abs_mean", "Abs-Mean"))
-        ),
+        *(Column(key, title, "decimal", "%", 5) for key, title in percents),
+        *(Column(key, title, "decimal", digits=5, quiet=True) for key, title in moments),
     )
     note = (
-        "Percent of the tensor's own columns, rows, input channels (Ch), kernels (2D), filters (3D) and weights (Fine) "
-        "that are entirely zero. Cols and Rows belong to linear layers, Ch, 2D and 3D to convolutions. "
+        "Percent of the tensor's own columns, rows, input channels (Ch), kernels (2D), filters (3D) and weights "
+        "(Fine) that are entirely zero. Cols and Rows belong to linear layers, Ch, 2D and 3D to convolutions. "
         "Deviation and means run over all weights, zeros included."
     )
     return Table("structure", "Structure of the zeros", columns, rows, note, total)
@@ -153,7 +149,7 @@ def _layer_row(layer: Layer, planned: bool, stored: bool) -> Row:
         layer.name,
         layer.kind,
         layer.shape,
-        *((layer.pattern if not layer.skipped else None,) if planned else ()),
+        *((f"dense: {layer.skipped}" if layer.skipped else layer.pattern,) if planned else ()),
         layer.sparsity,
         layer.weights,
         layer.nonzeros,
@@ -161,7 +157,6 @@ def _layer_row(layer: Layer, planned: bool, stored: bool) -> Row:
         layer.sparse_macs,
         layer.expected_speedup,
         *((storage.format if storage else None, storage.bytes if storage else None) if stored else ()),
-        *((layer.skipped,) if planned else ()),
     )
 
 
@@ -180,5 +175,5 @@ def _layers_total(content: Content, planned: bool, stored: bool) -> Row:
     row = list(_layer_row(total, planned, stored))
     row[2] = None
     if stored:
-        row[-2 if planned else -1] = size
+        row[-1] = size
     return tuple(row)

@@ -79,8 +79,9 @@ def _file(file: FileSize) -> dict[str, Any]:
 
 
 def _latency(row: Latency) -> dict[str, Any]:
-    return asdict(row) | {
-        "achieved": row.achieved,
-        "efficiency_parameters": row.efficiency(row.expected_parameters),
-        "efficiency_macs": row.efficiency(row.expected_macs),
-    }
+    """Without the empty list of samples: those are in the benchmark stage's result."""
+    value = asdict(row)
+    for name in ("dense", "compressed"):
+        if value[name]:
+            del value[name]["samples"]
+    return value

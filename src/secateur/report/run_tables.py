@@ -1,22 +1,75 @@
-"""The tables about running it: runtimes, export check, training, stages, machine; None where there is nothing to say."""
+"""The tables about running it: runtimes, export check, training, stages, machine; None without anything to say."""
 
-from secateur.report.content import Content, Latency
+from secateur.report.content import Content, Latency, runtime_title
 from secateur.report.format import Value, duration
 from secateur.report.table import Column, Row, Table
 
 
 def runtime_accuracy_table(content: Content) -> Table | None:
     """Accuracy of the exported files in every runtime."""
-    rows = tuple((row.runtime, row.subject, row.top1, row.top5, row.images) for row in content.runtime_accuracy)
+    rows: list[Row] = []
+    for row in content.runtime_accuracy:
+        dense, compressed = row.dense, row.compressed
+        drop = dense.top1 - compressed.top1 if dense and compressed else None
+        top1 = dense.top1 if dense else None, compressed.top1 if compressed else None
+        top5 = dense.top5 if dense else None, compressed.top5 if compressed else None
+        images = max(value.images for value in (dense, compressed) if value)
+        rows.append((runtime_title(row.runtime), *top1, drop, *top5, images))
     columns = (
         Column("runtime", "Runtime"),
-        Column("network", "Network"),
-        Column("top1", "Top-1", "decimal", "%"),
-        Column("top5", "Top-5", "decimal", "%"),
+        Column("dense_top1", "Top-1 dense", "decimal", "%"),
+        Column("compressed_top1", "Top-1 compressed", "decimal", "%"),
+        Column("drop", "Drop", "decimal", "points"),
+        Column("dense_top5", "Top-5 dense", "decimal", "%", quiet=True),
+        Column("compressed_top5", "Top-5 compressed", "decimal", "%", quiet=True),
         Column("images", "Images", "integer"),
     )
-    note = "Percent of the images given, the same ones for every runtime: the runtimes should agree with each other."
-    return Table("runtime_accuracy", "Accuracy of every runtime", columns, rows, note) if rows else None
+    note = "Percent of the first test images, the same ones for every runtime; runtimes should agree with each other."
+    return Table("runtime_accuracy", "Accuracy of the exported files", columns, tuple(rows), note) if rows else None
+
+
+def runtimes_table(content: Content) -> Table | None:
+    """The runtimes, and what each does with zeros in its own words."""
+    found = {row.runtime: (row.title, row.version, row.uses_zeros) for row in content.latencies}
+    columns = (
+        Column("runtime", "Runtime"),
+        Column("version", "Version", quiet=True),
+        Column("uses_zeros", "Does it skip the work of zero weights?"),
+    )
+    return Table("runtimes", "Runtimes", columns, tuple(found.values())) if found else None
+
+
+def speedup_table(content: Content) -> Table | None:
+    """What the zeros promised beside what each runtime made of them."""
+    rows: list[Row] = []
+    for row in content.latencies:
+        if row.compressed is not None:
+            within = row.within
+            interval = (within.low, within.high) if within else (None, None)
+            expected = (row.expected_parameters, row.expected_macs)
+            achieved = (row.achieved, row.efficiency_parameters, row.efficiency_macs)
+            inside = (within.median if within else None, *interval, _difference(row))
+            rows.append((row.title, row.batch, row.threads, _zeros(row), *expected, *achieved, *inside))
+    columns = (
+        *_SETTING,
+        Column("zeros", "Zeros", quiet=True),
+        Column("expected_parameters", "Expected by parameters", "times"),
+        Column("expected_macs", "Expected by MACs", "times"),
+        Column("achieved", "Achieved", "times"),
+        Column("efficiency_parameters", "Efficiency", "fraction", "% by parameters", 1),
+        Column("efficiency_macs", "Efficiency", "fraction", "% by MACs", 1),
+        Column("within", "In this runtime", "times"),
+        Column("within_low", "at least", "times", quiet=True),
+        Column("within_high", "at most", "times", quiet=True),
+        Column("difference", "Remark", quiet=True),
+    )
+    note = (
+        "Expected: dense / left of the whole network, in weights and in MACs (base conv_linear). Achieved: the "
+        "fastest dense time of any runtime at the same batch and threads / this runtime's compressed time. "
+        "Efficiency: achieved in percent of expected. In this runtime: its own dense / compressed time, median of "
+        "paired rounds with the 95 % interval."
+    )
+    return Table("speedup", "Expected and achieved speedup", columns, tuple(rows), note) if rows else None
 
 
 def latency_table(content: Content) -> Table | None:
@@ -24,60 +77,29 @@ def latency_table(content: Content) -> Table | None:
     if not content.latencies:
         return None
     memory = any(row.memory for row in content.latencies)
-    columns = (
-        *_SETTING,
-        Column("dense_ms", "Dense", "decimal", "ms", 3),
-        Column("dense_p90_ms", "p90", "decimal", "ms", 3, quiet=True),
-        Column("dense_spread_ms", "spread", "decimal", "ms", 3, quiet=True),
-        Column("compressed_ms", "Compressed", "decimal", "ms", 3),
-        Column("compressed_p90_ms", "p90", "decimal", "ms", 3, quiet=True),
-        Column("compressed_spread_ms", "spread", "decimal", "ms", 3, quiet=True),
-        Column("achieved", "Achieved", "times"),
-        *(
-            [Column("dense_memory", "Peak memory dense", "bytes"), Column("memory", "compressed", "bytes")]
-            if memory
-            else []
-        ),
-        Column("note", "Note", quiet=True),
-    )
-    rows = tuple(_latency_row(row, memory) for row in content.latencies)
+    failed = any(row.failures for row in content.latencies)
+    columns = [*_SETTING, Column("version", "Version", quiet=True)]
+    for subject, title in (("dense", "Dense"), ("compressed", "Compressed")):
+        columns += [
+            Column(f"{subject}_ms", title, "decimal", "ms", 3),
+            Column(f"{subject}_p90_ms", "p90", "decimal", "ms", 3, quiet=True),
+            Column(f"{subject}_mad_ms", "spread", "decimal", "ms", 3, quiet=True),
+            Column(f"{subject}_first_call_ms", "first call", "decimal", "ms", 1, quiet=True),
+            Column(f"{subject}_runs", "runs", "integer", quiet=True),
+        ]
+    if memory:
+        columns += [
+            Column("dense_memory_bytes", "Peak memory dense", "bytes"),
+            Column("compressed_memory_bytes", "compressed", "bytes"),
+        ]
+    if failed:
+        columns.append(Column("failure", "Not measured because"))
+    rows = tuple(_latency_row(row, memory, failed) for row in content.latencies)
     note = (
         "Median, 90th percentile and spread (median absolute deviation) of one inference of the whole batch; dense and "
-        "compressed network were timed alternately in one process. Achieved is dense / compressed."
+        "compressed network were timed in turn, in the same rounds of one process."
     )
-    return Table("latency", "Latency", columns, rows, note)
-
-
-def speedup_table(content: Content) -> Table | None:
-    """What the zeros promised beside what each runtime made of them."""
-    rows = tuple(
-        (
-            row.title,
-            row.batch,
-            row.threads,
-            row.expected_parameters,
-            row.expected_macs,
-            row.achieved,
-            row.efficiency(row.expected_parameters),
-            row.efficiency(row.expected_macs),
-            row.uses_zeros,
-        )
-        for row in content.latencies
-        if row.achieved is not None
-    )
-    columns = (
-        Column("runtime", "Runtime"),
-        Column("batch", "Batch", "integer"),
-        Column("threads", "Threads", "integer"),
-        Column("expected_parameters", "Expected by parameters", "times"),
-        Column("expected_macs", "Expected by MACs", "times"),
-        Column("achieved", "Achieved", "times"),
-        Column("efficiency_parameters", "Achieved", "fraction", "% of expected by parameters", 1),
-        Column("efficiency_macs", "Achieved", "fraction", "% of expected by MACs", 1),
-        Column("uses_zeros", "What the runtime does with zeros", quiet=True),
-    )
-    note = "Expected is dense / left, counted in weights and in MACs of the whole network (base conv_linear)."
-    return Table("speedup", "Expected and achieved speedup", columns, rows, note) if rows else None
+    return Table("latency", "Latency", tuple(columns), rows, note)
 
 
 def export_table(content: Content) -> Table | None:
@@ -101,8 +123,10 @@ def export_table(content: Content) -> Table | None:
 def training_table(content: Content) -> Table | None:
     """One line per epoch."""
     rows = tuple(
-        (epoch.index, epoch.stage, epoch.epoch, epoch.learning_rate, epoch.loss, epoch.train_top1)
-        + (epoch.top1, epoch.top5, epoch.test_loss, epoch.sparsity, epoch.seconds)
+        (
+            *(epoch.index, epoch.stage, epoch.epoch, epoch.learning_rate, epoch.loss, epoch.train_top1),
+            *(epoch.top1, epoch.top5, epoch.test_loss, epoch.sparsity, epoch.seconds),
+        )
         for epoch in content.epochs
     )
     columns = (
@@ -115,7 +139,7 @@ def training_table(content: Content) -> Table | None:
         Column("top1", "Test top-1", "decimal", "%"),
         Column("top5", "Test top-5", "decimal", "%"),
         Column("test_loss", "Test loss", "decimal", digits=4),
-        Column("sparsity", "Zeros", "fraction", "% of conv and linear weights", 1),
+        Column("sparsity", "Zeros", "fraction", "% of conv_linear", 1),
         Column("seconds", "Time", "decimal", "s", 1),
     )
     note = "Top-1 and top-5 in percent of the training and of the test images."
@@ -124,7 +148,9 @@ def training_table(content: Content) -> Table | None:
 
 def stages_table(content: Content) -> Table | None:
     """The stages of the recipe and their time."""
-    rows: tuple[Row, ...] = tuple((stage.name, stage.kind, _time(stage.seconds), stage.seconds) for stage in content.stages)
+    rows: tuple[Row, ...] = tuple(
+        (stage.name, stage.kind, _time(stage.seconds), stage.seconds) for stage in content.stages
+    )
     total: Row = ("total", None, _time(content.seconds), content.seconds)
     columns = (
         Column("stage", "Stage"),
@@ -144,26 +170,37 @@ def machine_table(content: Content) -> Table | None:
 
 _SETTING = (
     Column("runtime", "Runtime"),
-    Column("version", "Version", quiet=True),
     Column("batch", "Batch", "integer"),
     Column("threads", "Threads", "integer"),
 )
 
 
-def _latency_row(row: Latency, memory: bool) -> Row:
+def _zeros(row: Latency) -> str:
+    if row.ignores_zeros:
+        return "ignored"
+    return "used in part" if row.uses_zeros.lower().startswith("partly") else "used"
+
+
+def _difference(row: Latency) -> str | None:
+    return "no difference beyond the noise" if row.within and row.within.no_difference else None
+
+
+def _latency_row(row: Latency, memory: bool, failed: bool) -> Row:
     times: list[Value] = []
     for timing in (row.dense, row.compressed):
-        times += [timing.median, timing.p90, timing.spread] if timing else [None, None, None]
-    failures = [f"{subject}: {reason}" for subject, reason in row.failures.items()]
+        if timing is None:
+            times += [None] * 5
+        else:
+            times += [timing.median_ms, timing.p90_ms, timing.mad_ms, timing.first_call_ms, timing.runs]
+    reasons = "; ".join(f"{subject}: {reason}" for subject, reason in row.failures.items())
     return (
         row.title,
-        row.version,
         row.batch,
         row.threads,
+        row.version,
         *times,
-        row.achieved,
         *((row.memory.get("dense"), row.memory.get("compressed")) if memory else ()),
-        "; ".join([*failures, *([row.note] if row.note else [])]) or None,
+        *((reasons or None,) if failed else ()),
     )
 
 

@@ -32,10 +32,13 @@ def sections(content: Content) -> tuple[Section, ...]:
     return tuple(section for section in found if not section.empty)
 
 
-def zeros_sentences(content: Content) -> tuple[str, ...]:
-    """One sentence for each runtime that gains nothing from zeros."""
-    titles = dict.fromkeys(row.title for row in content.latencies if row.ignores_zeros)
-    return tuple(f"{title} ignores zeros: no speedup is to be expected there, see docs." for title in titles)
+def zeros_sentence(content: Content) -> str | None:
+    """Which runtimes gain nothing from zeros."""
+    names = list(dict.fromkeys(row.title for row in content.latencies if row.ignores_zeros))
+    if not names:
+        return None
+    listed = f"{', '.join(names[:-1])} and {names[-1]} ignore" if len(names) > 1 else f"{names[0]} ignores"
+    return f"{listed} zeros: no speedup is to be expected, see docs."
 
 
 def _tables(content: Content, *builds: Callable[[Content], Table | None]) -> tuple[Table, ...]:
@@ -53,8 +56,9 @@ def _accuracy(content: Content) -> Section:
 
 
 def _speed(content: Content) -> Section:
-    leads = zeros_sentences(content)
-    tables = _tables(content, run.speedup_table, run.latency_table)
+    sentence = zeros_sentence(content)
+    leads = (sentence,) if sentence else ()
+    tables = _tables(content, run.speedup_table, run.latency_table, run.runtimes_table)
     return Section("speed", "Speed", leads, _charts(content, latency_chart), tables)
 
 

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -29,7 +30,7 @@ PALETTE: dict[str, str] = {
 }
 INK, MUTED, LINE, DENSE, COMPRESSED, EXPECTED, SURFACE = PALETTE
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "secateur",
     "text.parse_math": False,

@@ -1,8 +1,8 @@
 """One table, written as HTML, Markdown, CSV, reStructuredText or plain text.
 
-    table = Table("sizes", "Sizes", (Column("file", "File"), Column("bytes", "Size", "bytes")), (("model.onnx", 1087),))
-    print(table)                # aligned columns for a terminal
-    table.to_csv()              # raw numbers: file,bytes / model.onnx,1087
+table = Table("sizes", "Sizes", (Column("file", "File"), Column("bytes", "Size", "bytes")), (("model.onnx", 1087),))
+print(table)                # aligned columns for a terminal
+table.to_csv()              # raw numbers: file,bytes / model.onnx,1087
 """
 
 import csv
@@ -16,6 +16,8 @@ from secateur.report.format import Value, format_value
 Row = tuple[Value, ...]
 
 _LEFT_FORMATS = ("text", "shape")
+# Longer text is broken into lines on the page.
+_LONG = 36
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ class Table:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             raw = f' data-value="{value!r}"' if number else ""
             tag = 'th scope="row"' if index == 0 else "td"
-            cells.append(f"<{tag}{_classes(column)}{raw}>{escape.html(text)}</{tag.split()[0]}>")
+            classes = _classes(column, len(text) > _LONG)
+            cells.append(f"<{tag}{classes}{raw}>{escape.html(text)}</{tag.split()[0]}>")
         return "".join(cells)
 
     def to_markdown(self) -> str:
@@ -159,13 +162,11 @@ def _pipes(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _classes(column: Column) -> str:
-    names = ["text" if column.left else "num", *(["quiet"] if column.quiet else [])]
+def _classes(column: Column, long: bool = False) -> str:
+    names = ["text" if column.left else "num", *(["quiet"] if column.quiet else []), *(["long"] if long else [])]
     return f' class="{" ".join(names)}"'
 
 
 def _width(text: str) -> int:
     """Terminal cells: wide East Asian characters take two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
