@@ -1,0 +1,216 @@
+"""Reading an ONNX file that nobody vouches for.
+
+1. The file is no larger than allowed, is protobuf, and holds a graph with operators.
+2. External data lies in the model's own folder, links followed, and inside its file; all of it together is no
+larger
+   than allowed.
+3. Every tensor has as many bytes as its shape says.
+4. Every value an operator reads exists before it: a file that was cut off does not pass for a smaller model.
+5. Local functions do not unfold into more operators than allowed.
+
+What breaks a rule is a ModelError that says which and where.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import helper
+
+from secateur.errors import ModelError
+
+MAX_BYTES = 8 << 30
+MAX_NODES = 1_000_000
+
+
+def read_model(path: Path | str, *, max_bytes: int = MAX_BYTES) -> onnx.ModelProto:
+    """The model in an ONNX file, external data loaded, checked by the rules above.
+
+    max_bytes    of the file and its external data together
+    raises       ModelError
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ModelError(f"{file}: there is no such file.")
+    size = file.stat().st_size
+    if size > max_bytes:
+        raise ModelError(f"{file}: has {size:,} bytes, more than the {max_bytes:,} that are allowed.")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(file.read_bytes())
+    except (DecodeError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{file}: is not an ONNX model, or is damaged or cut off.") from error
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read: {error.strerror or error}.") from error
+    try:
+        _load_external_data(model, file.parent, max_bytes - size)
+        check_model(model)
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from error
+    return model
+
+
+def check_model(model: onnx.ModelProto) -> None:
+    """Check a model in memory by rules 1 and 3 to 5. raises ModelError."""
+    if model.ir_version < 1 or not model.opset_import:
+        raise ModelError("this is not an ONNX model: it names no format version or no operator set.")
+    if not model.graph.node:
+        raise ModelError("the model has no operators.")
+    for tensor in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ModelError(f"the data of tensor '{tensor.name}' is in another file and was not loaded.")
+        _check_size(tensor)
+    _check_order(model.graph, frozenset())
+    _check_unfolding(model)
+
+
+def _load_external_data(model: onnx.ModelProto, folder: Path, budget: int) -> None:
+    root = folder.resolve()
+    for tensor in _tensors(model):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        source = _inside(root, entries.get("location", ""), tensor.name)
+        expected = _bytes_of(tensor)
+        try:
+            offset = int(entries.get("offset", 0))
+            length = int(entries.get("length", expected or 0))
+        except ValueError as error:
+            raise ModelError(f"tensor '{tensor.name}': offset or length is not a number.") from error
+        if offset < 0 or length < 0 or offset + length > source.stat().st_size:
+            raise ModelError(
+                f"tensor '{tensor.name}': bytes {offset} to {offset + length} lie outside {source.name}, "
+                f"which has {source.stat().st_size}; the data file is cut off or belongs to another model."
+            )
+        budget -= length
+        if budget < 0:
+            raise ModelError("the external data is larger than allowed.")
+        with source.open("rb") as data:
+            data.seek(offset)
+            tensor.raw_data = data.read(length)
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _inside(root: Path, location: str, name: str) -> Path:
+    absolute = PurePosixPath(location).is_absolute() or PureWindowsPath(location).anchor
+    if not location or "\0" in location or absolute:
+        raise ModelError(f"tensor '{name}': '{location}' is no relative path, so its data is not read.")
+    source = (root / location).resolve()
+    if not source.is_relative_to(root):
+        raise ModelError(f"tensor '{name}': '{location}' lies outside the model's folder, so it is not read.")
+    if not source.is_file():
+        raise ModelError(f"tensor '{name}': its data file '{location}' is missing.")
+    return source
+
+
+def _bytes_of(tensor: onnx.TensorProto) -> int | None:
+    """Bytes that the shape asks for; None for text and for types smaller than a byte."""
+    if any(side < 0 for side in tensor.dims):
+        raise ModelError(f"tensor '{tensor.name}' has a negative side: {list(tensor.dims)}.")
+    try:
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        name = helper.tensor_dtype_to_string(tensor.data_type)
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"tensor '{tensor.name}' has the unknown type {tensor.data_type}.") from error
+    if dtype.hasobject or name.endswith(("INT4", "INT2", "FLOAT4E2M1")):
+        return None
+    return math.prod(tensor.dims) * dtype.itemsize
+
+
+def _check_size(tensor: onnx.TensorProto) -> None:
+    expected = _bytes_of(tensor)
+    if expected is None:
+        return
+    if tensor.HasField("raw_data"):
+        if len(tensor.raw_data) != expected:
+            raise ModelError(
+                f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected:,} bytes and has "
+                f"{len(tensor.raw_data):,}."
+            )
+        return
+    held = len(getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type)))
+    # Complex numbers are stored as two.
+    parts = 2 if helper.tensor_dtype_to_string(tensor.data_type).startswith("TensorProto.COMPLEX") else 1
+    if held != parts * math.prod(tensor.dims):
+        raise ModelError(f"tensor '{tensor.name}' of shape {list(tensor.dims)} has {held:,} values.")
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    yield from _tensors_of_graph(model.graph)
+    for function in model.functions:
+        yield from _tensors_of_nodes(function.node)
+
+
+def _tensors_of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield sparse.values
+        yield sparse.indices
+    yield from _tensors_of_nodes(graph.node)
+
+
+def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                yield attribute.sparse_tensor.values
+                yield attribute.sparse_tensor.indices
+            if attribute.HasField("g"):
+                yield from _tensors_of_graph(attribute.g)
+            for graph in attribute.graphs:
+                yield from _tensors_of_graph(graph)
+
+
+def _check_order(graph: onnx.GraphProto, outer: frozenset[str]) -> None:
+    known = set(outer)
+    known.update(value.name for value in graph.input)
+    known.update(tensor.name for tensor in graph.initializer)
+    known.update(tensor.values.name for tensor in graph.sparse_initializer)
+    for node in graph.node:
+        for name in node.input:
+            if name and name not in known:
+                raise ModelError(
+                    f"operator {node.op_type} '{node.name}' reads '{name}', which nothing before it produces; "
+                    f"the file is damaged or cut off."
+                )
+        for attribute in node.attribute:
+            for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                _check_order(inner, frozenset(known))
+        known.update(node.output)
+    for value in graph.output:
+        if value.name not in known:
+            raise ModelError(f"nothing produces the output '{value.name}'; the file is damaged or cut off.")
+
+
+def _check_unfolding(model: onnx.ModelProto) -> None:
+    """Rule 5: counts the operators a model unfolds into without unfolding it; functions that call themselves fail."""
+    functions = {(function.domain, function.name): function.node for function in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(nodes: Iterable[onnx.NodeProto], inside: tuple[tuple[str, str], ...]) -> int:
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type)
+            if key in inside:
+                raise ModelError(f"the local function {node.op_type} calls itself.")
+            if key in functions and key not in sizes:
+                sizes[key] = size(functions[key], (*inside, key))
+            total += sizes.get(key, 1)
+            for attribute in node.attribute:
+                for graph in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                    total += size(graph.node, inside)
+        return total
+
+    if len(functions) > 500:
+        # Each function may call the next: deeper nesting than Python's own stack would allow.
+        raise ModelError(
+            f"the model has {len(functions)} local functions, more than the 500 that are allowed."
+        )
+    if size(model.graph.node, ()) > MAX_NODES:
+        raise ModelError(f"the model's functions unfold into more than {MAX_NODES:,} operators.")
