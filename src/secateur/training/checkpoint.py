@@ -59,8 +59,7 @@ def save_checkpoint(
     tensors |= {OPTIMIZER + name: value for name, value in optimizer_tensors(optimizer).items()}
     # A copy of each: safetensors refuses tensors that share memory or are not contiguous.
     tensors = {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in tensors.items()
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
     }
     record = {
         "format": FORMAT,
@@ -73,9 +72,7 @@ def save_checkpoint(
         temporary.write_bytes(save(tensors, {"secateur": text, "sha256": _digest(tensors, text)}))
 
 
-def load_checkpoint_(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: Mapping[str, Any]
-) -> Place:
+def load_checkpoint_(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: Mapping[str, Any]) -> Place:
     """Bring `model` and `optimizer` to where the checkpoint stands.
 
     returns   its place, or the beginning when there is no such file
@@ -87,9 +84,7 @@ def load_checkpoint_(
     place = _place(path, record)
     _check_same_run(path, place, record.get("run"), run)
     weights = {name.removeprefix(MODEL): value for name, value in tensors.items() if name.startswith(MODEL)}
-    memory = {
-        name.removeprefix(OPTIMIZER): value for name, value in tensors.items() if name.startswith(OPTIMIZER)
-    }
+    memory = {name.removeprefix(OPTIMIZER): value for name, value in tensors.items() if name.startswith(OPTIMIZER)}
     _check_same_model(path, model, weights)
     try:
         load_optimizer_tensors_(optimizer, memory)
@@ -130,13 +125,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise TrainingError(f"{path} is no checkpoint of a training. {_remedy(path)}")
     if record.get("version") != VERSION:
         raise TrainingError(
-            f"{path} has checkpoint version {record.get('version')}; this Secateur reads {VERSION}. "
-            f"{_remedy(path)}"
+            f"{path} has checkpoint version {record.get('version')}; this Secateur reads {VERSION}. {_remedy(path)}"
         )
     if digest != _digest(tensors, text):
-        raise TrainingError(
-            f"{path} is damaged: it does not have the digest written with it. {_remedy(path)}"
-        )
+        raise TrainingError(f"{path} is damaged: it does not have the digest written with it. {_remedy(path)}")
     return tensors, record
 
 
@@ -145,9 +137,7 @@ def _place(path: Path, record: Mapping[str, Any]) -> Place:
         values = dict(record["place"])
         return Place(**{**values, "history": History.from_dict(values["history"])})
     except (KeyError, TypeError, ValueError, TrainingError) as error:
-        raise TrainingError(
-            f"{path} is damaged: its place in the run is unreadable. {_remedy(path)}"
-        ) from error
+        raise TrainingError(f"{path} is damaged: its place in the run is unreadable. {_remedy(path)}") from error
 
 
 def _check_same_run(path: Path, place: Place, stored: Any, wanted: Mapping[str, Any]) -> None:
@@ -158,8 +148,7 @@ def _check_same_run(path: Path, place: Place, stored: Any, wanted: Mapping[str, 
             continue
         if stored.get(key) != wanted.get(key):
             raise TrainingError(
-                f"{path} belongs to another run: {_difference(key, stored.get(key), wanted.get(key))}. "
-                f"{_remedy(path)}"
+                f"{path} belongs to another run: {_difference(key, stored.get(key), wanted.get(key))}. {_remedy(path)}"
             )
 
 
@@ -167,9 +156,7 @@ def _difference(key: str, stored: Any, wanted: Any) -> str:
     if key == "teacher":
         return "its teacher had other weights"
     if isinstance(stored, dict) and isinstance(wanted, dict):
-        inner = next(
-            name for name in sorted(set(stored) | set(wanted)) if stored.get(name) != wanted.get(name)
-        )
+        inner = next(name for name in sorted(set(stored) | set(wanted)) if stored.get(name) != wanted.get(name))
         return _difference(f"{key}.{inner}", stored.get(inner), wanted.get(inner))
     return f"{key} was {stored!r} there and is {wanted!r} now"
 
@@ -179,9 +166,7 @@ def _check_same_model(path: Path, model: nn.Module, weights: Mapping[str, Tensor
     for name in [*own, *weights]:
         if name not in weights or name not in own:
             where = "the file" if name not in weights else "the model"
-            raise TrainingError(
-                f"{path} belongs to another model: {where} has no tensor '{name}'. {_remedy(path)}"
-            )
+            raise TrainingError(f"{path} belongs to another model: {where} has no tensor '{name}'. {_remedy(path)}")
         if own[name].shape != weights[name].shape or own[name].dtype != weights[name].dtype:
             raise TrainingError(
                 f"{path} belongs to another model: '{name}' is {_kind(weights[name])} there and "

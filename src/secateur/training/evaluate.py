@@ -32,9 +32,7 @@ class Accuracy:
     images: int
 
     def __str__(self) -> str:
-        return (
-            f"top-1 {self.top1:.2f} %, top-5 {self.top5:.2f} %, loss {self.loss:.4f} on {self.images} images"
-        )
+        return f"top-1 {self.top1:.2f} %, top-5 {self.top5:.2f} %, loss {self.loss:.4f} on {self.images} images"
 
 
 def evaluate(

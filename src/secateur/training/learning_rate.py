@@ -1,7 +1,7 @@
 """The learning rate as a function of the step alone, so that a resumed run cannot get it wrong.
 
     warm-up    lr(t) = base (t + 1) / w                                      t < w = round(warmup_epochs * S)
-    cosine     lr(t) = end + (base - end) (1 + cos(pi (t - w) / (T - w))) / 2
+    cosine     lr(t) = c base + (1 - c) end     c = (1 + cos(pi (t - w) / (T - w))) / 2
     step       lr(t) = base gamma^k     k = milestones (epochs) at or before the epoch of t
     constant   lr(t) = base
 
@@ -22,9 +22,10 @@ def learning_rate(config: Training, step: int, steps_per_epoch: int) -> float:
     total, warmup = config.epochs * steps_per_epoch, warmup_steps(config, steps_per_epoch)
     base, end = config.learning_rate, config.final_learning_rate
     if step < warmup:
-        return base * (step + 1) / warmup
+        return base * ((step + 1) / warmup)
     if config.decay == "cosine":
-        return end + (base - end) * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+        share = 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+        return share * base + (1.0 - share) * end
     if config.decay == "step":
         passed = sum(step >= epoch * steps_per_epoch for epoch in config.step_epochs)
         return base * config.step_gamma**passed

@@ -213,9 +213,7 @@ def _train_epoch(
             torch.manual_seed(_noise_seed(run.seed, step, distributed.rank()))
 
             inputs, targets = moved(images, labels, device)
-            with torch.autocast(
-                device.type, torch.bfloat16, config.mixed_precision and device.type == "cuda"
-            ):
+            with torch.autocast(device.type, torch.bfloat16, config.mixed_precision and device.type == "cuda"):
                 outputs = learner(inputs).float()
                 taught = None if run.teacher is None else outputs_of(run.teacher, inputs)
             check_labels(outputs, labels)
@@ -282,9 +280,7 @@ def _sums(loss: Tensor, outputs: Tensor, targets: Tensor) -> list[float]:
     """Loss, correct answers and images of one batch, over all processes."""
     images = torch.tensor(len(targets), device=targets.device)
     correct = (outputs.argmax(dim=1) == targets).sum()
-    return distributed.sum_over_group(
-        torch.stack([loss.double() * images, correct.double(), images.double()])
-    ).tolist()
+    return distributed.sum_over_group(torch.stack([loss.double() * images, correct.double(), images.double()])).tolist()
 
 
 @torch.no_grad()

@@ -32,9 +32,7 @@ def _set_layout(model: nn.Module, layout: torch.memory_format) -> None:
                     tensor.data = tensor.data.contiguous(memory_format=layout)
 
 
-def moved(
-    images: torch.Tensor, labels: torch.Tensor, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
+def moved(images: torch.Tensor, labels: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """A batch on `device`, in the layout of `placed`."""
     images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
     return images, labels.to(device, non_blocking=True)

@@ -1,0 +1,135 @@
+"""A run that is killed and started again ends with the numbers of one that was not, bit for bit."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors
+import torch
+from safetensors.torch import load_file
+
+from secateur.files import read_json
+from secateur.recipe import Distillation
+from secateur.sparsity import AgpEpochs, Sparsifier, plan_sparsity
+from secateur.training import History, fit
+
+FLAGS = ("--norm", "--sparse", "--teacher")
+
+
+def place_of(checkpoint: Path) -> dict:
+    with safetensors.safe_open(checkpoint, framework="pt") as file:
+        return json.loads(file.metadata()["secateur"])["place"]
+
+
+def without_seconds(history: History) -> History:
+    return History(tuple(replace(row, seconds=0.0) for row in history.rows))
+
+
+def start(job, folder, optimizer="sgd", stop=None):
+    """The job with everything at once, in this process."""
+    model = job.network()
+    if stop is not None:
+        job.stop_before_step(model, stop)
+    history = fit(
+        model,
+        job.images(),
+        job.settings(optimizer=optimizer),
+        folder=folder,
+        preprocessing=job.PREPROCESSING,
+        distillation=Distillation.model_validate({}),
+        sparsifier=job.sparsifier(model),
+    )
+    return model, history
+
+
+def assert_same_state(one, other):
+    assert one.state_dict().keys() == other.state_dict().keys()
+    for name, value in one.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
+
+
+def assert_same_run(folder: Path, final: dict, history: History) -> None:
+    assert without_seconds(History.from_dict(read_json(folder / "history.json"))) == without_seconds(history)
+    stored = load_file(folder / "final.0.safetensors")
+    assert stored.keys() == final.keys()
+    for name, value in final.items():
+        assert torch.equal(stored[name], value), name
+
+
+def test_kill_9_in_the_middle_of_an_epoch(job, run_job, tmp_path):
+    model, history = start(job, tmp_path / "unbroken")
+
+    killed = tmp_path / "killed"
+    process = run_job(killed, *FLAGS, "--pause", 0.1)
+    checkpoint = killed / "checkpoint.safetensors"
+    for _ in range(1200):
+        if checkpoint.exists() and (place := place_of(checkpoint))["epoch"] == 1 and 4 <= place["batch"] <= 8:
+            break
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    place = place_of(checkpoint)
+    assert not place["finished"] and place["epoch"] == 1 and 4 <= place["batch"] < 12
+
+    again = run_job(killed, *FLAGS)
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, output
+    assert_same_run(killed, model.state_dict(), history)
+
+
+@pytest.mark.parametrize(("optimizer", "stop"), [("sgd", 1), ("sgd", 11), ("sgd", 12), ("adamw", 13), ("adamw", 35)])
+def test_stopped_after_any_step(job, tmp_path, optimizer, stop):
+    model, history = start(job, tmp_path / "unbroken", optimizer)
+    with pytest.raises(job.StoppedError):
+        start(job, tmp_path / "broken", optimizer, stop)
+    place = place_of(tmp_path / "broken" / "checkpoint.safetensors")
+    assert place["epoch"] * 12 + place["batch"] == stop
+
+    resumed, resumed_history = start(job, tmp_path / "broken", optimizer)
+    assert without_seconds(resumed_history) == without_seconds(history)
+    assert_same_state(resumed, model)
+
+
+def test_masks_are_chosen_once_an_epoch(job, tmp_path):
+    """Masks of a schedule in epochs are not chosen again in the middle of one: the weights have moved."""
+
+    def run(folder, stop=None):
+        model = job.network()
+        if stop is not None:
+            job.stop_before_step(model, stop)
+        plan = plan_sparsity(model, 0.5, "unstructured", base="selected")
+        masks = Sparsifier(model, plan, AgpEpochs(0, 3, 1, 0.1, 0.5))
+        config = job.settings(learning_rate=0.5)
+        fit(model, job.images(), config, folder=folder, preprocessing=job.PREPROCESSING, sparsifier=masks)
+        return model
+
+    with pytest.raises(job.StoppedError):
+        run(tmp_path / "broken", stop=30)
+    assert_same_state(run(tmp_path / "broken"), run(tmp_path / "whole"))
+
+
+def test_a_finished_run_returns_at_once(job, tmp_path):
+    model, history = start(job, tmp_path)
+    before = (tmp_path / "checkpoint.safetensors").stat().st_mtime_ns
+    assert place_of(tmp_path / "checkpoint.safetensors")["finished"]
+    (tmp_path / "history.json").unlink()
+    fresh = job.network()
+    fresh[0].register_forward_hook(lambda *_: pytest.fail("a finished run computed something"))
+    again = fit(
+        fresh,
+        job.images(),
+        job.settings(),
+        folder=tmp_path,
+        preprocessing=job.PREPROCESSING,
+        distillation=Distillation.model_validate({}),
+        sparsifier=job.sparsifier(fresh),
+    )
+    assert again == history == History.from_dict(read_json(tmp_path / "history.json"))
+    assert (tmp_path / "checkpoint.safetensors").stat().st_mtime_ns == before
+    assert_same_state(fresh, model)
