@@ -72,24 +72,18 @@ def test_seed_decides_the_weights_and_nothing_else_is_disturbed() -> None:
 
 
 def test_option_a_shortcuts_have_no_weights() -> None:
-    a, b = (
-        sum(p.numel() for p in model(name).parameters()) for name in ("resnet20_cifar10", "resnet20b_cifar10")
-    )
+    a, b = (sum(p.numel() for p in model(name).parameters()) for name in ("resnet20_cifar10", "resnet20b_cifar10"))
     assert a == 269_722  # He et al.: 0.27 M
     assert b - a == 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
 
 
-@pytest.mark.parametrize(
-    ("depth", "parameters"), [(32, 464_154), (44, 658_586), (56, 853_018), (110, 1_727_962)]
-)
+@pytest.mark.parametrize(("depth", "parameters"), [(32, 464_154), (44, 658_586), (56, 853_018), (110, 1_727_962)])
 def test_parameter_counts_of_the_paper(depth: int, parameters: int) -> None:
     assert sum(p.numel() for p in model(f"resnet{depth}_cifar10").parameters()) == parameters
 
 
 def test_unknown_names_are_answered_with_the_nearest() -> None:
-    with pytest.raises(
-        ModelError, match=r"unknown model 'resnet20_cifar'\. Did you mean 'resnet20_cifar10'\?"
-    ):
+    with pytest.raises(ModelError, match=r"unknown model 'resnet20_cifar'\. Did you mean 'resnet20_cifar10'\?"):
         model("resnet20_cifar")
     with pytest.raises(ModelError, match="unknown option 'pading'. Did you mean 'padding'"):
         model("mobilenet_v1_100_imagenet", pading="torch")
@@ -118,17 +112,11 @@ def test_failed_download_says_to_pass_a_file(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_pretrained_with_other_classes_keeps_all_but_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
     published = model("squeezenet1_1", seed=9).state_dict()
-    monkeypatch.setattr(
-        "torchvision.models._api.WeightsEnum.get_state_dict", lambda *args, **kwargs: published
-    )
+    monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", lambda *args, **kwargs: published)
     module = model("squeezenet1_1", weights="pretrained", classes=4)
     assert torch.equal(module.features[0].weight, published["features.0.weight"])
     assert classes_of(module) == 4
-    assert (
-        model("squeezenet1_1", weights="pretrained")
-        .classifier[1]
-        .weight.equal(published["classifier.1.weight"])
-    )
+    assert model("squeezenet1_1", weights="pretrained").classifier[1].weight.equal(published["classifier.1.weight"])
 
 
 @pytest.fixture

@@ -59,9 +59,7 @@ class ResizedCropAndFlip:
         v2 = import_torchvision("transforms.v2")
         self._transform = v2.Compose(
             [
-                v2.RandomResizedCrop(
-                    preprocessing.input_size[1:], interpolation=_interpolation(preprocessing)
-                ),
+                v2.RandomResizedCrop(preprocessing.input_size[1:], interpolation=_interpolation(preprocessing)),
                 v2.RandomHorizontalFlip(0.5 if flip else 0.0),
             ]
         )

@@ -61,7 +61,5 @@ def check_classes(images: ImageData, module: nn.Module) -> None:
 def _imported(name: str) -> ImageData:
     images = call(name, import_callable(name, DataError), DataError)
     if not isinstance(images, ImageData):
-        raise DataError(
-            f"{name}: must return a secateur.zoo.ImageData, it returned a {type(images).__name__}."
-        )
+        raise DataError(f"{name}: must return a secateur.zoo.ImageData, it returned a {type(images).__name__}.")
     return images

@@ -9,9 +9,7 @@ def head_of(module: nn.Module) -> str:
     """Name of the layer whose outputs are the classes. raises ModelError when there is none."""
     layers = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     if not layers:
-        raise ModelError(
-            f"{type(module).__name__} has no linear layer or convolution, so no classes can be told."
-        )
+        raise ModelError(f"{type(module).__name__} has no linear layer or convolution, so no classes can be told.")
     return layers[-1]
 
 

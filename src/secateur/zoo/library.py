@@ -74,9 +74,7 @@ class Timm:
     def has(self, name: str) -> bool:
         return import_timm().is_model(name)
 
-    def build(
-        self, name: str, classes: int | None, options: dict[str, Any], pretrained: bool = False
-    ) -> nn.Module:
+    def build(self, name: str, classes: int | None, options: dict[str, Any], pretrained: bool = False) -> nn.Module:
         """With random weights. raises ModelError when an option or the tag does not exist."""
         arguments = options if classes is None else options | {"num_classes": classes}
         try:
@@ -94,9 +92,7 @@ class Timm:
         raises    WeightsError  when timm has none for it, or they cannot be downloaded
         """
         if not self.has_pretrained(name):
-            raise WeightsError(
-                f"{name}: timm has no pretrained weights for it; pass a weights file, or none."
-            )
+            raise WeightsError(f"{name}: timm has no pretrained weights for it; pass a weights file, or none.")
         try:
             return self.build(name, classes, options, pretrained=True)
         except ModelError:

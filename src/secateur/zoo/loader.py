@@ -78,8 +78,8 @@ class Loader:
             order = order[: len(order) - len(order) % self.world_size]
         mine = order[self.rank :: self.world_size]
         batches = [mine[start : start + self.batch_size] for start in range(0, len(mine), self.batch_size)]
-        # Batch norm has no variance over a single image.
-        if self.split == "train" and len(batches) > 1 and len(batches[-1]) == 1:
+        # Batch norm has no variance over a single image that is left over.
+        if self.split == "train" and len(batches) > 1 and len(batches[-1]) == 1 < self.batch_size:
             batches.pop()
         return batches[self.skip_batches :]
 
@@ -164,9 +164,7 @@ class _Reader(Dataset):
         return np.stack(pixels), np.array([label for _, label in items], np.int64)
 
 
-def _decode(
-    reader: _Reader, batches: list[np.ndarray], workers: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _decode(reader: _Reader, batches: list[np.ndarray], workers: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     if not workers:
         found = map(reader.__getitem__, batches)
     else:

@@ -108,9 +108,7 @@ def _parse_options(metadata: Mapping[str, str], source: str) -> dict[str, Any]:
     for key, known in (("activation", _ACTIVATIONS), ("padding", _PADDINGS)):
         if key in metadata:
             if metadata[key].lower() not in known:
-                raise WeightsError(
-                    f"{source}: its metadata says {key} '{metadata[key]}', which is not known here."
-                )
+                raise WeightsError(f"{source}: its metadata says {key} '{metadata[key]}', which is not known here.")
             options[key] = known[metadata[key].lower()]
     if "bn_eps" in metadata:
         try:

@@ -72,9 +72,7 @@ class Stem(nn.Module):
 class SeparableBlock(nn.Module):
     """Depthwise and pointwise convolution, each with batch norm and activation."""
 
-    def __init__(
-        self, inputs: int, outputs: int, stride: int, padding: str, activation: str, bn_eps: float
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, padding: str, activation: str, bn_eps: float) -> None:
         super().__init__()
         self.depthwise = _convolution(inputs, inputs, stride, padding, groups=inputs)
         self.depthwise_bn = nn.BatchNorm2d(inputs, bn_eps)
@@ -151,9 +149,7 @@ def from_stages(name: str) -> str:
 
 
 # The detection backbones that use these names are torch-trained, so their convolutions pad evenly.
-STAGES = Renaming(
-    "stage1.0.0.weight", from_stages, {"padding": "torch", "activation": "leaky_relu", "bn_eps": 1e-5}
-)
+STAGES = Renaming("stage1.0.0.weight", from_stages, {"padding": "torch", "activation": "leaky_relu", "bn_eps": 1e-5})
 
 for _percent in (100, 75, 50, 25):
     own_models.register(f"mobilenet_v1_{_percent:03d}_imagenet")(

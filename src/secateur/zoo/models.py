@@ -107,15 +107,11 @@ def _build(
         _check_stated_classes(file)
     if name in own_models:
         if pretrained:
-            raise WeightsError(
-                f"{name}: no weights are published for it; pass a .safetensors or .pth file, or none."
-            )
+            raise WeightsError(f"{name}: no weights are published for it; pass a .safetensors or .pth file, or none.")
         return _build_own(name, file, classes, options)
     if is_spec(name):
         if pretrained:
-            raise WeightsError(
-                f"{name}: 'pretrained' exists only for named models; let the callable load its weights."
-            )
+            raise WeightsError(f"{name}: 'pretrained' exists only for named models; let the callable load its weights.")
         return _build_imported(name, classes, options)
     for library in LIBRARIES:
         if library.has(name):
@@ -153,9 +149,7 @@ def _check_stated_classes(file: WeightsFile) -> None:
     """A number of classes that no tensor of the file has is damage, and could exhaust the memory."""
     classes = file.stated.options["classes"]
     if not any(shape[:1] == (classes,) for shape in file.shapes.values()):
-        raise WeightsError(
-            f"{file.path}: its metadata says {classes!r} classes, but none of its tensors has as many."
-        )
+        raise WeightsError(f"{file.path}: its metadata says {classes!r} classes, but none of its tensors has as many.")
 
 
 def _named(module: nn.Module, name: str) -> nn.Module:

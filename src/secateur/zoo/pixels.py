@@ -53,8 +53,7 @@ def normalise(pixels: np.ndarray, preprocessing: Preprocessing) -> Tensor:
     if preprocessing.channels == "bgr":
         x = x.flip(1)
     mean, std = (
-        torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1)
-        for v in (preprocessing.mean, preprocessing.std)
+        torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (preprocessing.mean, preprocessing.std)
     )
     return x.div_(255).sub_(mean).div_(std)
 
@@ -84,8 +83,7 @@ def item(data: ImageData, split: str, index: int) -> tuple[Image.Image, int]:
     image, label = data.split(split)[index]
     if not 0 <= label < len(data.classes):
         raise DataError(
-            f"{data.name}: image {index} of {split} has the label {label}, outside of its "
-            f"{len(data.classes)} classes."
+            f"{data.name}: image {index} of {split} has the label {label}, outside of its {len(data.classes)} classes."
         )
     return image, label
 

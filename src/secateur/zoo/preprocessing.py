@@ -46,9 +46,7 @@ class Preprocessing:
         if min(self.std) <= 0:
             raise ModelError(f"std of the input must be positive, it is {self.std}.")
         if self.interpolation not in INTERPOLATIONS:
-            raise ModelError(
-                f"interpolation '{self.interpolation}' is not one of {', '.join(INTERPOLATIONS)}."
-            )
+            raise ModelError(f"interpolation '{self.interpolation}' is not one of {', '.join(INTERPOLATIONS)}.")
         if not 0 < self.crop_pct <= 1:
             raise ModelError(f"crop_pct must be above 0 and at most 1, it is {self.crop_pct}.")
         if self.channels not in ("rgb", "bgr"):
@@ -61,9 +59,7 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "Preprocessing":

@@ -94,15 +94,11 @@ def _open_torch(path: Path) -> WeightsFile:
             content = content[wrapper]
             break
     if not isinstance(content, Mapping):
-        raise WeightsError(
-            f"{path}: holds a {type(content).__name__}, not a state dict (names with tensors)."
-        )
+        raise WeightsError(f"{path}: holds a {type(content).__name__}, not a state dict (names with tensors).")
     tensors: dict[str, Tensor] = {}
     for name, value in content.items():
         if not isinstance(value, Tensor):
-            raise WeightsError(
-                f"{path}: '{name}' is a {type(value).__name__}, not a tensor, so it is no state dict."
-            )
+            raise WeightsError(f"{path}: '{name}' is a {type(value).__name__}, not a tensor, so it is no state dict.")
         # DistributedDataParallel and DataParallel put this before every name.
         tensors[str(name).removeprefix("module.")] = value
     return from_tensors(tensors, {}, path)

@@ -4,6 +4,7 @@ Everything is checked before the first tensor is written: names, shapes, classes
 the file states another input or other options than the network was explicitly given.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -73,9 +74,7 @@ def _check_size(module: nn.Module, file: WeightsFile) -> None:
 def _check_names(module: nn.Module, file: WeightsFile) -> None:
     wanted = [name for name in module.state_dict() if not name.endswith(OPTIONAL)]
     missing = [name for name in wanted if name not in file.shapes]
-    unexpected = [
-        name for name in file.shapes if name not in module.state_dict() and not name.endswith(OPTIONAL)
-    ]
+    unexpected = [name for name in file.shapes if name not in module.state_dict() and not name.endswith(OPTIONAL)]
     if not missing and not unexpected:
         return
     parts = [
@@ -121,9 +120,7 @@ def _finite_tensors(module: nn.Module, file: WeightsFile) -> dict[str, Tensor]:
         except (RuntimeError, OSError, ValueError) as error:
             raise WeightsError(f"{file.path}: tensor {name} cannot be read: {error}.") from error
         if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized:
-            raise WeightsError(
-                f"{file.path}: tensor {name} is {tensor.dtype}, {tensor.layout}; floats are needed."
-            )
+            raise WeightsError(f"{file.path}: tensor {name} is {tensor.dtype}, {tensor.layout}; floats are needed.")
         if wanted.is_floating_point() and not tensor.is_floating_point():
             raise WeightsError(f"{file.path}: tensor {name} is stored as {tensor.dtype}; floats are needed.")
         bad = int((~torch.isfinite(tensor)).sum()) if tensor.is_floating_point() else 0
@@ -155,8 +152,7 @@ def _stated_preprocessing(module: nn.Module, file: WeightsFile) -> Preprocessing
         has, wants = getattr(after, key), getattr(current, key)
         if not _same(has, wants):
             raise WeightsError(
-                f"{file.path}: was trained with {key} {has} of its input, but {wants} was asked for; "
-                "leave it out."
+                f"{file.path}: was trained with {key} {has} of its input, but {wants} was asked for; leave it out."
             )
     return replace(after, **chosen)
 
@@ -194,15 +190,21 @@ def _says(module: nn.Module, file: WeightsFile) -> str:
 def _own_model_that_fits(file: WeightsFile) -> str | None:
     """Our own network with the same tensors, whatever its number of classes."""
     for name, entry in own_models.items():
-        # On the meta device a network costs no memory and no random numbers.
-        with torch.device("meta"):
-            module = entry.build(classes=entry.classes, **entry.options)
-        renamed = open_weights(file.path, entry.renamings) if entry.renamings else file
-        head = head_of(module)
-        ours = {key: tuple(t.shape) for key, t in module.state_dict().items() if not key.endswith(OPTIONAL)}
+        renamed = open_weights(file.path, entry.renamings) if entry.renamings and file.path.is_file() else file
         theirs = {key: shape for key, shape in renamed.shapes.items() if not key.endswith(OPTIONAL)}
+        head, ours = _tensors_of_own(name)
         if ours.keys() == theirs.keys() and all(
             key.startswith(f"{head}.") or shape == theirs[key] for key, shape in ours.items()
         ):
             return name
     return None
+
+
+@functools.cache
+def _tensors_of_own(name: str) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """Name of the head, and all shapes; on the meta device a network costs no memory and no random numbers."""
+    entry = own_models[name]
+    with torch.device("meta"):
+        module = entry.build(classes=entry.classes, **entry.options)
+    shapes = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    return head_of(module), {key: shape for key, shape in shapes.items() if not key.endswith(OPTIONAL)}

@@ -28,9 +28,7 @@ class BasicBlock(nn.Module):
         self.stride, self.added = stride, outputs - inputs
         self.downsample: nn.Module | None = None
         if self.added and convolution_shortcut:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))

@@ -56,9 +56,7 @@ class CifarShuffleNetV2(nn.Module):
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(
-            nn.Conv2d(3, STEM, 3, 1, 1, bias=False), nn.BatchNorm2d(STEM), nn.ReLU(inplace=True)
-        )
+        self.conv1 = nn.Sequential(nn.Conv2d(3, STEM, 3, 1, 1, bias=False), nn.BatchNorm2d(STEM), nn.ReLU(inplace=True))
         inputs = STEM
         for number, (outputs, units) in enumerate(zip(STAGE_CHANNELS, STAGE_UNITS, strict=True), start=2):
             rest = (Unit(outputs, outputs, 1) for _ in range(units - 1))

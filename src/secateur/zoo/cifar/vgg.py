@@ -41,6 +41,4 @@ class CifarVgg16(nn.Module):
         return self.classifier(self.features(x).flatten(1))
 
 
-own_models.register("vgg16_cifar10")(
-    OwnModel(CifarVgg16, "VGG-16 with batch norm for 32x32 images", 10, CIFAR10)
-)
+own_models.register("vgg16_cifar10")(OwnModel(CifarVgg16, "VGG-16 with batch norm for 32x32 images", 10, CIFAR10))

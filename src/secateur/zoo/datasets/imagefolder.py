@@ -74,9 +74,7 @@ def imagefolder(wanted: Wanted) -> ImageData:
         if wanted.holdout:
             train, test = split_off(files, wanted.holdout)
         elif train_root:
-            raise DataError(
-                f"{root}: has train/ but none of {', '.join(TEST_FOLDERS)}; add one, or a holdout share."
-            )
+            raise DataError(f"{root}: has train/ but none of {', '.join(TEST_FOLDERS)}; add one, or a holdout share.")
         else:
             train, test = None, files
     name = f"imagefolder:{wanted.argument}"
@@ -100,9 +98,7 @@ def read_class_list(path: Path) -> list[str]:
     return names
 
 
-def split_off(
-    files: list[tuple[str, int]], share: float
-) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+def split_off(files: list[tuple[str, int]], share: float) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
     """(kept, split off): `share` of every class, spread evenly over its files, always the same ones."""
     kept: list[tuple[str, int]] = []
     off: list[tuple[str, int]] = []
@@ -115,9 +111,7 @@ def split_off(
 
 
 def _class_folders(root: Path) -> list[str]:
-    names = sorted(
-        entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
+    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not names:
         raise DataError(f"{root}: has no class folders; images belong into one folder per class.")
     return names
