@@ -29,4 +29,3 @@ def test_folding_keeps_shared_weights_shared():
     fold_masks_(model)
     assert model[0].weight is model[1].weight
     assert int(torch.count_nonzero(model[0].weight)) <= 4
-

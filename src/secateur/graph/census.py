@@ -209,7 +209,7 @@ class Census:
             "dynamic_macs": self.dynamic_macs,
             "other_zeros": self.other_zeros,
             "notes": list(self.notes),
-            "layers": [_plain(asdict(layer)) for layer in self.layers],
+            "layers": [_plain(layer) for layer in self.layers],
             "totals": {
                 "weights": self.weights,
                 "nonzeros": self.nonzeros,
@@ -227,7 +227,7 @@ class Census:
         try:
             return cls(
                 layers=tuple(_layer(entry) for entry in value["layers"]),
-                input_shape=tuple(int(side) for side in value["input_shape"]),
+                input_shape=_sides(value["input_shape"]),
                 parameters=int(value["parameters"]),
                 dynamic_macs=int(value.get("dynamic_macs", 0)),
                 other_zeros=int(value.get("other_zeros", 0)),
@@ -294,8 +294,9 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _plain(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in entry.items()}
+def _plain(layer: LayerCount) -> dict[str, Any]:
+    sides = {"shape": layer.shape, "input_shape": layer.input_shape, "output_shape": layer.output_shape}
+    return asdict(layer) | {key: list(value) for key, value in sides.items()}
 
 
 def _layer(entry: dict[str, Any]) -> LayerCount:
@@ -303,6 +304,9 @@ def _layer(entry: dict[str, Any]) -> LayerCount:
         raise ValueError(f"layer kind '{entry['kind']}'")
     values = dict(entry)
     for key in ("shape", "input_shape", "output_shape"):
-        sides: list[int] = values[key]
-        values[key] = tuple(int(side) for side in sides)
+        values[key] = _sides(values[key])
     return LayerCount(**values)
+
+
+def _sides(values: list[int]) -> tuple[int, ...]:
+    return tuple(int(side) for side in values)

@@ -176,8 +176,8 @@ def _check_order(graph: onnx.GraphProto, outer: frozenset[str]) -> None:
         for name in node.input:
             if name and name not in known:
                 raise ModelError(
-                    f"operator {node.op_type} '{node.name}' reads '{name}', which nothing before it produces; "
-                    f"the file is damaged or cut off."
+                    f"operator {node.op_type} '{node.name}' reads '{name}', which nothing before it "
+                    f"produces; the file is damaged or cut off."
                 )
         for attribute in node.attribute:
             for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
@@ -189,7 +189,7 @@ def _check_order(graph: onnx.GraphProto, outer: frozenset[str]) -> None:
 
 
 def _check_unfolding(model: onnx.ModelProto) -> None:
-    """Rule 5: counts the operators a model unfolds into without unfolding it; functions that call themselves fail."""
+    """Rule 5: counts what a model unfolds into without unfolding it; a function must not call itself."""
     functions = {(function.domain, function.name): function.node for function in model.functions}
     sizes: dict[tuple[str, str], int] = {}
 

@@ -42,7 +42,9 @@ def infer_shapes(model: onnx.ModelProto, input_shape: Sequence[int] | None = Non
     inputs = [value for value in light.graph.input if value.name not in initializers]
     if not inputs:
         raise ModelError("the model has no input.")
-    first = [_close(value, input_shape if value is inputs[0] else None) for value in inputs][0]
+    first = _close(inputs[0], input_shape)
+    for value in inputs[1:]:
+        _close(value, None)
     _forget_open_shapes(light)
     try:
         inferred = shape_inference.infer_shapes(light, data_prop=True)
@@ -63,7 +65,8 @@ def _close(value: onnx.ValueInfoProto, given: Sequence[int] | None) -> tuple[int
     sides = value.type.tensor_type.shape.dim
     if given is not None and len(given) != len(sides) - 1:
         raise ModelError(
-            f"input '{value.name}' has {len(sides) - 1} sides besides the batch; {dims(given)} has {len(given)}."
+            f"input '{value.name}' has {len(sides) - 1} sides besides the batch; "
+            f"{dims(given)} has {len(given)}."
         )
     for axis, side in enumerate(sides):
         fixed = side.dim_value if side.HasField("dim_value") and side.dim_value > 0 else None
@@ -71,12 +74,13 @@ def _close(value: onnx.ValueInfoProto, given: Sequence[int] | None) -> tuple[int
         if fixed is None and wanted is None:
             name = side.dim_param or "?"
             raise ModelError(
-                f"input '{value.name}' leaves its side '{name}' open; give input_shape=(channels, height, width) "
-                f"so that positions can be counted."
+                f"input '{value.name}' leaves its side '{name}' open; give "
+                f"input_shape=(channels, height, width) so that positions can be counted."
             )
         if fixed is not None and axis and given is not None and fixed != wanted:
             raise ModelError(
-                f"input '{value.name}' has a fixed side of {fixed} where input_shape {dims(given)} says {wanted}."
+                f"input '{value.name}' has a fixed side of {fixed} where input_shape {dims(given)} "
+                f"says {wanted}."
             )
         if fixed is None and wanted is not None:
             side.dim_value = int(wanted)

@@ -5,10 +5,9 @@
                eps = [ sum_{not dense} (n_l - s n_l) - sum_{dense} s n_l ] / sum_{not dense} p_l n_l
 
 Both are one problem: densities d_l = clip(eps * p_l, 1 - cap, 1) that keep a given number of weights; there is
-one such eps. Marking layers dense while eps * max p_l > 1, as ERK is usually written, is the upper clip. The
-cap is the lower one: what it cuts off is taken from the other layers, so that the total is met exactly.
-(ERK's source rounds every s n_l down first; here whole groups are counted afterwards, so that uniform and ERK
-mean the same total.)
+one such eps. Marking layers dense while eps * max p_l > 1, as ERK is usually written, is the upper clip. The cap
+is the lower one: what it cuts off is taken from the other layers, so that the total is met exactly. (ERK's source
+rounds every s n_l down first; here whole groups are counted afterwards, so that uniform and ERK mean the same.)
 
 With base conv_linear the excluded layers count as dense and the others are pruned harder; with base selected
 the target holds among the layers that may be pruned. Layers with a given level are left out of both sums.

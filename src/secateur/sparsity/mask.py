@@ -101,7 +101,7 @@ def fold_parametrizations_(module: nn.Module) -> None:
     values = {name: cast(Tensor, getattr(module, name)).detach().clone() for name in chains}
     originals = {name: getattr(chain, "original", None) for name, chain in chains.items()}
     module.__class__ = type(module).__bases__[0]
-    del module._modules["parametrizations"]
+    del module.parametrizations
     for name, value in values.items():
         parameter = originals[name]
         if parameter is None:
