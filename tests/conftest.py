@@ -1,6 +1,7 @@
 """Fixtures that every room's tests share."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,10 @@ def shared_data() -> Path:
     if not (shared / "data" / "models").is_dir():
         pytest.skip("needs the real images and weights (set SECATEUR_SHARED to their folder)")
     return shared / "data"
+
+
+# Recipes name the tests' tiny networks by module, here and in the processes that tests start.
+TESTS = str(Path(__file__).resolve().parent)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (TESTS, os.environ.get("PYTHONPATH"))))
+if TESTS not in sys.path:
+    sys.path.insert(0, TESTS)

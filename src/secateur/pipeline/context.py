@@ -61,7 +61,10 @@ class Context:
         return self.dense if self.dense is not None else copy.deepcopy(self.network).eval()
 
     @classmethod
-    def of(cls, recipe: Recipe, folder: Path) -> "Context":
-        """The beginning of a run. raises DataError, ModelError, WeightsError."""
-        images = build_images(recipe.data)
+    def of(cls, recipe: Recipe, folder: Path, images: zoo.ImageData | None = None) -> "Context":
+        """The beginning of a run; `images` when they are at hand already.
+
+        raises    DataError, ModelError, WeightsError
+        """
+        images = images or build_images(recipe.data)
         return cls(recipe, folder, images, build_network(recipe.model, recipe.data, images, recipe.seed))

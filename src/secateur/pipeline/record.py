@@ -1,11 +1,11 @@
 """What a run has done so far, as read from its folder.
 
-    run/
-      run.json                    command, versions, machine, and every stage that is finished
-      recipe.yaml                 what was asked for, every default written out
-      stages/03-sparsify/         result.json, model.safetensors (the network after it), checkpoint
-      model.onnx weights.safetensors plan.json dense/     the artifact (stage export)
-      report.html report.md report.json tables/           (stage report)
+run/
+  run.json                    command, versions, machine, and every stage that is finished
+  recipe.yaml                 what was asked for, every default written out
+  stages/03-sparsify/         result.json, model.safetensors (the network after it), checkpoint
+  model.onnx weights.safetensors plan.json dense/     the artifact (stage export)
+  report.html report.md report.json tables/           (stage report)
 """
 
 from dataclasses import asdict, dataclass, field

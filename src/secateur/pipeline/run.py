@@ -48,9 +48,7 @@ CHANGING = ("train", "sparsify", "finetune")
 COLLECTIVE = (*CHANGING, "evaluate")
 
 
-def run_recipe(
-    context: Context, *, command: str = "secateur.compress(...)", overwrite: bool = False
-) -> RunRecord:
+def run_recipe(context: Context, *, command: str = "secateur.compress(...)", overwrite: bool = False) -> RunRecord:
     """Carry out the recipe of `context` in its folder; `context.network` ends as the compressed network.
 
     command      how the user started it, for the report
@@ -67,8 +65,9 @@ def run_recipe(
             begun = _begun(folder, recipe, keys, command)
         distributed.barrier()
         record = begun if distributed.is_main() else load_record(folder)
+        finished = len(record.stages)
         for index, (stage, key) in enumerate(zip(recipe.stages, keys, strict=True)):
-            if index < len(record.stages):
+            if index < finished:
                 _restore(context, record.stages[index], stage)
             elif distributed.is_main() or stage.stage in COLLECTIVE:
                 record = _run_stage(context, record, stage, key, index)
@@ -81,9 +80,12 @@ def _run_stage(context: Context, record: RunRecord, stage: Stage, key: str, inde
     if distributed.is_main():
         _clear_if_of_another_key(context.stage_folder, key)
         say(f"[{index + 1}/{len(record.recipe.stages)}] {stage.stage}")
-    distributed.barrier() if stage.stage in COLLECTIVE else None
+    if stage.stage in COLLECTIVE:
+        distributed.barrier()
     started = time.monotonic()
-    result = stage_handlers[stage.stage](context, stage)
+    # What is kept in memory is what a resumed run would read from the disk.
+    result = json.loads(json.dumps(stage_handlers[stage.stage](context, stage), allow_nan=False))
+    context.network.eval()
     seconds = time.monotonic() - started
     # A stage that was killed and resumed took the time of all sittings; training knows it.
     seconds = max(seconds, sum(row["seconds"] for row in result.get("history", [])))
@@ -188,7 +190,7 @@ def _begun(folder: Path, recipe: Recipe, keys: list[str], command: str) -> RunRe
             if old.key != new:
                 break
             kept.append(old)
-    record = RunRecord(folder, recipe, command, started, machine().to_dict(), tuple(kept))
+    record = RunRecord(folder, recipe, command, started, json.loads(json.dumps(machine().to_dict())), tuple(kept))
     save_record(record)
     return record
 
@@ -213,11 +215,12 @@ def _locked(folder: Path) -> Iterator[None]:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / LOCK_FILE).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ArtifactError(f"{folder}: another process is working on this run.") from error
-            yield
+        lock = (folder / LOCK_FILE).open("w")
     except OSError as error:
         raise DiskError(f"{folder}: cannot be written: {error.strerror or error}.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArtifactError(f"{folder}: another process is working on this run.") from error
+        yield

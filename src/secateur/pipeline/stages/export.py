@@ -1,7 +1,7 @@
 """Stage `export`: the artifact, and the proof that it is the same function.
 
-    model.onnx, weights.safetensors, plan.json, recipe.yaml       the compressed network
-    dense/model.onnx, dense/weights.safetensors                   the baseline it is compared with
+model.onnx, weights.safetensors, plan.json, recipe.yaml       the compressed network
+dense/model.onnx, dense/weights.safetensors                   the baseline it is compared with
 """
 
 from collections.abc import Iterator
@@ -96,4 +96,3 @@ def _plan(context: Context, counts: dict[str, Any]) -> dict[str, Any]:
         "masked_layers": sorted(masks(context.network)),
         "census": counts,
     }
-

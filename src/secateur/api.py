@@ -1,0 +1,290 @@
+"""The verbs of Secateur in Python; `import secateur` offers every one of them as `secateur.<verb>`.
+
+    import secateur
+
+    result = secateur.compress("resnet20_cifar10", "digits", pattern="1x4", sparsity=0.8, out="run")
+    print(result.record.folder / "report.html")
+
+The command line calls these functions and nothing else.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import secateur.pipeline.torch_runtimes  # noqa: F401  (registers torch and torch.compile)
+from secateur import graph, measure, sparsity, training, zoo
+from secateur.errors import ModelError, RecipeError
+from secateur.export import WEIGHTS_FILE, check_onnx
+from secateur.export import export_onnx as write_onnx
+from secateur.pipeline import (
+    Context,
+    RunRecord,
+    build_images,
+    folded,
+    load_artifact_network,
+    run_recipe,
+    stage_handlers,
+    subjects_of,
+)
+from secateur.pipeline.dry_run import describe
+from secateur.pipeline.options import Options, data_of, recipe_of
+from secateur.pipeline.record import RUN_FILE
+from secateur.recipe import Recipe, ReportStage, build_recipe, load_recipe
+from secateur.registry import unknown
+from secateur.report import write_report
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `compress` made: the record of the run, and the compressed network with its zeros written in."""
+
+    record: RunRecord
+    network: nn.Module
+
+    @property
+    def folder(self) -> Path:
+        return self.record.folder
+
+
+@stage_handlers.register("report")
+def report_stage(context: Context, stage: ReportStage) -> dict[str, Any]:
+    """The last stage: it belongs to the room above the pipeline, so the floor above both registers it."""
+    written = write_report(context.folder, stage.title)
+    return {"files": [path.relative_to(context.folder).as_posix() for path in written]}
+
+
+def compress(
+    model: str | nn.Module | None = None,
+    data: str | zoo.ImageData | None = None,
+    recipe: Recipe | str | Path | dict[str, Any] | None = None,
+    *,
+    out: str | Path = "run",
+    overwrite: bool = False,
+    command: str | None = None,
+    **options: Any,
+) -> Result:
+    """Make a network small: train, sparsify, distil, export, benchmark and report, as the recipe or options say.
+
+    model        a name, `package.module:callable`, or a torch network with an attribute `preprocessing`
+    data         a name such as "digits" or "imagefolder:DIR", or an ImageData
+    recipe       a recipe, its file, or the same as a dict; `model` and `data` replace those that it names
+    out          the run folder; a run that was interrupted there goes on
+    overwrite    the folder may hold another run
+    options      without a recipe: the fields of secateur.pipeline.options.Options (pattern, sparsity, epochs, ...)
+    raises       SecateurError  with one sentence that says what is wrong
+    """
+    context = prepare(model, data, recipe, out=out, **options)
+    record = run_recipe(context, command=command or "secateur.compress(...)", overwrite=overwrite)
+    return Result(record, folded(context.network))
+
+
+def plan(
+    model: str | nn.Module | None = None,
+    data: str | zoo.ImageData | None = None,
+    recipe: Recipe | str | Path | dict[str, Any] | None = None,
+    *,
+    out: str | Path = "run",
+    **options: Any,
+) -> str:
+    """What `compress` with the same arguments would do, per layer, as text; nothing is written."""
+    return describe(prepare(model, data, recipe, out=out, **options))
+
+
+def prepare(
+    model: str | nn.Module | None,
+    data: str | zoo.ImageData | None,
+    recipe: Recipe | str | Path | dict[str, Any] | None,
+    *,
+    out: str | Path,
+    **options: Any,
+) -> Context:
+    """The beginning of a run: everything named is found and fits together. raises SecateurError."""
+    known = [field.name for field in fields(Options)]
+    for name in options:
+        if name not in known:
+            raise RecipeError(unknown("option", name, known))
+    if recipe is not None:
+        chosen = _read(recipe)
+        allowed = {"weights"}
+        extra = sorted(set(options) - allowed)
+        if extra:
+            raise RecipeError(f"a recipe and the option '{extra[0]}' contradict each other; write it in the recipe.")
+        chosen = _replaced(chosen, model, data, options.get("weights"))
+        images = data if isinstance(data, zoo.ImageData) else build_images(chosen.data)
+    else:
+        if model is None:
+            raise RecipeError("nothing to compress: give a model or a recipe.")
+        asked = Options(**options)
+        if isinstance(data, str):
+            asked = replace(asked, data=data)
+        elif data is not None:
+            asked = replace(asked, data=data.name)
+        images = data if isinstance(data, zoo.ImageData) else build_images(data_of(asked))
+        name = model if isinstance(model, str) else _object_name(model)
+        chosen = recipe_of(name, asked, images)
+    if isinstance(model, nn.Module):
+        zoo.preprocessing_of(model)
+        zoo.check_classes(images, model)
+        return Context(chosen, Path(out), images, model)
+    return Context.of(chosen, Path(out), images)
+
+
+def _read(recipe: Recipe | str | Path | dict[str, Any]) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    return build_recipe(recipe) if isinstance(recipe, dict) else load_recipe(recipe)
+
+
+def _replaced(
+    recipe: Recipe, model: str | nn.Module | None, data: str | zoo.ImageData | None, weights: str | None
+) -> Recipe:
+    update: dict[str, Any] = {}
+    if model is not None or weights is not None:
+        name = recipe.model.name if model is None else model if isinstance(model, str) else _object_name(model)
+        same = name == recipe.model.name
+        update["model"] = recipe.model.model_copy(
+            update={"name": name, "weights": weights or (recipe.model.weights if same else None)}
+        )
+    if data is not None:
+        update["data"] = recipe.data.model_copy(update={"name": data if isinstance(data, str) else data.name})
+    return recipe.model_copy(update=update)
+
+
+def _object_name(network: nn.Module) -> str:
+    return getattr(network, "zoo_name", f"{type(network).__module__}:{type(network).__qualname__}")
+
+
+def census(target: str | Path | nn.Module, *, input_size: Sequence[int] | None = None) -> graph.Census:
+    """Weights, nonzeros and MACs per layer of a network, an ONNX file, a run folder or a zoo name.
+
+    input_size    (channels, height, width) where the target does not say its own
+    """
+    if isinstance(target, str | Path):
+        if str(target).endswith(".onnx"):
+            return graph.census_of_onnx(target, input_size)
+        target = network_of(target)
+    return sparsity.census(target, input_size)
+
+
+def structure(target: str | Path | nn.Module) -> graph.StructureTable:
+    """How many filters, channels, kernels, rows and columns of every weight are entirely zero."""
+    return sparsity.structure(network_of(target) if isinstance(target, str | Path) else target)
+
+
+def network_of(target: str | Path) -> nn.Module:
+    """The network of a run folder, an artifact's weights file, or a zoo name (with random weights)."""
+    path = Path(target)
+    if path.is_dir():
+        return load_artifact_network(path / WEIGHTS_FILE)
+    if path.suffix == ".safetensors":
+        return load_artifact_network(path)
+    if path.suffix in (".onnx", ".pth", ".pt", ".th"):
+        raise ModelError(f"{target}: a file of that kind does not say which network it belongs to.")
+    return zoo.model(str(target))
+
+
+def benchmark(
+    target: str | Path,
+    *,
+    runtimes: Sequence[str] = (),
+    batches: Sequence[int] = (1,),
+    threads: Sequence[int] = (),
+    repeats: int = 100,
+    warmup: int = 20,
+    max_seconds: float = 30.0,
+    data: str | None = None,
+    images: int = 512,
+    input_size: Sequence[int] | None = None,
+) -> measure.BenchmarkResult:
+    """Time a run folder (dense and compressed side by side) or one ONNX file in every runtime.
+
+    data      images to measure accuracy on, prepared as the run folder or the ONNX file's metadata says
+    raises    SecateurError
+    """
+    path = Path(target)
+    if path.is_dir():
+        subjects = subjects_of(path)
+        prepared = zoo.preprocessing_of(load_artifact_network(path / WEIGHTS_FILE))
+        shape = prepared.input_size
+    else:
+        subjects = [measure.Subject(path.stem, onnx=path)]
+        prepared = _stated_preprocessing(path)
+        shape = graph.census_of_onnx(path, input_size).input_shape
+    if data is not None and prepared is None:
+        raise RecipeError(
+            f"{target}: does not say how its images are prepared; measure accuracy on a run folder."
+        )
+    pairs = zoo.numpy_batches(zoo.data(data), "test", prepared, 64, limit=images) if data and prepared else ()
+    return measure.benchmark(
+        subjects,
+        runtime_names=runtimes,
+        batches=batches,
+        threads=threads,
+        data=pairs,
+        input_shape=shape,
+        repeats=repeats,
+        warmup=warmup,
+        max_seconds=max_seconds,
+    )
+
+
+def _stated_preprocessing(path: Path) -> zoo.Preprocessing | None:
+    """What an ONNX file that Secateur wrote says of its input."""
+    stated = {entry.key: entry.value for entry in graph.read_model(path).metadata_props}
+    if "preprocessing" not in stated:
+        return None
+    try:
+        return zoo.Preprocessing.from_dict(json.loads(stated["preprocessing"]))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ModelError(f"{path}: its metadata 'preprocessing' is damaged: {error}.") from error
+
+
+def speedups(folder: str | Path, result: measure.BenchmarkResult) -> measure.SpeedupTable:
+    """What the zeros of a run promised and what each runtime of `result` gave."""
+    return measure.speedup_table(result, measure.expected_of(census(folder)))
+
+
+def is_run(target: str | Path) -> bool:
+    """Whether `target` is a run folder."""
+    return (Path(target) / RUN_FILE).is_file()
+
+
+def export_onnx(model: nn.Module, path: str | Path, *, images: Any = None, **options: Any) -> Path:
+    """Write a torch network as ONNX; with `images` (batches) also check that ONNX Runtime computes the same.
+
+    options    dynamic_batch, batch, opset
+    raises     ExportError
+    """
+    written = write_onnx(model, path, zoo.preprocessing_of(model).input_size, **options)
+    if images is not None:
+        check_onnx(model, written, images)
+    return written
+
+
+def evaluate(model: nn.Module, data: str | zoo.ImageData = "digits", *, limit: int | None = None) -> training.Accuracy:
+    """Top-1, top-5 and loss of a torch network on test images."""
+    images = zoo.data(data) if isinstance(data, str) else data
+    return training.evaluate(model, images, zoo.preprocessing_of(model), limit=limit)
+
+
+__all__ = [
+    "Options",
+    "Result",
+    "benchmark",
+    "census",
+    "compress",
+    "evaluate",
+    "export_onnx",
+    "is_run",
+    "network_of",
+    "plan",
+    "prepare",
+    "speedups",
+    "structure",
+    "write_report",
+]

@@ -1,0 +1,70 @@
+"""The `secateur` command: its sub-commands, and what it does with errors.
+
+exit code 0    done
+exit code 2    the user can mend it: one sentence on standard error
+exit code 130  stopped with Ctrl-C; the same command goes on
+"""
+
+import errno
+import importlib.metadata
+import sys
+from typing import Annotated
+
+import typer
+
+from secateur.cli import bench, census, compress, doctor, report, zoo
+from secateur.errors import SecateurError
+
+USER_ERROR, STOPPED = 2, 130
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+app = typer.Typer(
+    name="secateur",
+    help="Make vision networks small and measurably fast: prune, distil, export, and see layer by layer what the "
+    "zeros promised and what they gave.\n\nStart with: `secateur compress resnet20_cifar10 --data digits "
+    "--pattern 1x4 --sparsity 0.8 --out run`",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+for command in (compress.compress, census.census, bench.bench, report.report, zoo.models, zoo.data, doctor.doctor):
+    app.command(no_args_is_help=command in (compress.compress, census.census, bench.bench, report.report))(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"secateur {importlib.metadata.version('secateur')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; errors that a user can mend become one sentence and exit code 2."""
+    try:
+        app()
+    except SecateurError as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "secateur":
+            raise
+        _fail(f"this needs the package '{error.name}', which is not installed: pip install \"secateur[torch]\".")
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        _fail(f"{error.filename or 'a file'}: cannot be written: {error.strerror}.")
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here.", err=True)
+        sys.exit(STOPPED)
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(f"secateur: {sentence}", err=True)
+    sys.exit(USER_ERROR)

@@ -1,0 +1,152 @@
+"""`secateur compress`: the main job."""
+
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+MODEL, DATA, ZEROS, TRAINING, OUTPUT = "Model", "Images", "Zeros", "Training", "Run"
+
+
+class Schedule(StrEnum):
+    agp = "agp"
+    agp_iterations = "agp_iterations"
+    one_shot = "one_shot"
+
+
+class Base(StrEnum):
+    conv_linear = "conv_linear"
+    selected = "selected"
+
+
+class Optimizer(StrEnum):
+    sgd = "sgd"
+    adamw = "adamw"
+
+
+def compress(
+    context: typer.Context,
+    model: Annotated[
+        str | None, Argument(help="A name that `secateur models` lists, or package.module:callable.")
+    ] = None,
+    recipe: Annotated[
+        Path | None, Option("--recipe", "-r", help="A YAML recipe; MODEL, --data and --weights replace what it names.")
+    ] = None,
+    out: Annotated[
+        Path, Option("--out", "-o", help="The run folder; an interrupted run goes on.", rich_help_panel=OUTPUT)
+    ] = Path("run"),
+    weights: Annotated[
+        str | None,
+        Option(
+            help="'pretrained', a .safetensors or .pth file, or 'none'. By default the library's own; a network that "
+            "has none is trained first.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    classes: Annotated[int | None, Option(help="By default those of the images.", rich_help_panel=MODEL)] = None,
+    data: Annotated[
+        str | None,
+        Option("--data", "-d", help="digits, cifar10, imagefolder:DIR or module:callable.", rich_help_panel=DATA),
+    ] = None,
+    root: Annotated[
+        str | None, Option(help="Where torchvision keeps its data sets.", rich_help_panel=DATA, metavar="DIR")
+    ] = None,
+    classes_file: Annotated[
+        str | None, Option(help="Class folders in order, one a line.", rich_help_panel=DATA, metavar="FILE")
+    ] = None,
+    holdout: Annotated[
+        float | None, Option(help="Share of a folder without train/ and val/ to test on.", rich_help_panel=DATA)
+    ] = None,
+    crop_pct: Annotated[float | None, Option(help="Test-time centre crop.", rich_help_panel=DATA)] = None,
+    workers: Annotated[int, Option(help="Loader processes.", rich_help_panel=DATA)] = 0,
+    train_limit: Annotated[int | None, Option(help="Use so many training images.", rich_help_panel=DATA)] = None,
+    test_limit: Annotated[int | None, Option(help="Use so many test images.", rich_help_panel=DATA)] = None,
+    pattern: Annotated[
+        str,
+        Option(
+            "--pattern",
+            "-p",
+            help="unstructured; 1xN: N output channels share their kept kernels; 1xN-fine: their kept positions.",
+            rich_help_panel=ZEROS,
+        ),
+    ] = "1x4",
+    sparsity: Annotated[
+        float, Option("--sparsity", "-s", help="Fraction of zeros among the weights of --base.", rich_help_panel=ZEROS)
+    ] = 0.8,
+    base: Annotated[
+        Base, Option(help="All conv and linear weights, or those of the pruned layers.", rich_help_panel=ZEROS)
+    ] = Base.conv_linear,
+    criterion: Annotated[str, Option(help="magnitude, l2 or random.", rich_help_panel=ZEROS)] = "magnitude",
+    allocation: Annotated[str, Option(help="uniform or erk.", rich_help_panel=ZEROS)] = "uniform",
+    schedule: Annotated[
+        Schedule, Option(help="agp: rising while training; one_shot: at once.", rich_help_panel=ZEROS)
+    ] = Schedule.agp,
+    exclude: Annotated[
+        list[str] | None, Option(help="Layers to leave dense: a name or glob; may be repeated.", rich_help_panel=ZEROS)
+    ] = None,
+    include_first: Annotated[bool, Option(help="Prune the first convolution too.", rich_help_panel=ZEROS)] = False,
+    include_depthwise: Annotated[bool, Option(help="Prune depthwise layers too.", rich_help_panel=ZEROS)] = False,
+    include_classifier: Annotated[bool, Option(help="Prune the classifier too.", rich_help_panel=ZEROS)] = False,
+    epochs: Annotated[
+        int | None,
+        Option(help="Of training while zeros are made: 10; 0 makes them at once.", rich_help_panel=TRAINING),
+    ] = None,
+    train_epochs: Annotated[
+        int | None, Option(help="Of the dense network first: 15 if it has no weights.", rich_help_panel=TRAINING)
+    ] = None,
+    finetune_epochs: Annotated[int, Option(help="Afterwards, with fixed masks.", rich_help_panel=TRAINING)] = 0,
+    batch_size: Annotated[int, Option(help="Images a step.", rich_help_panel=TRAINING)] = 128,
+    optimizer: Annotated[Optimizer, Option(rich_help_panel=TRAINING)] = Optimizer.sgd,
+    learning_rate: Annotated[
+        float | None, Option(help="0.1 for the dense network, 0.02 for the sparse one.", rich_help_panel=TRAINING)
+    ] = None,
+    weight_decay: Annotated[float, Option(rich_help_panel=TRAINING)] = 1e-4,
+    distill: Annotated[bool, Option(help="Learn from the dense network too.", rich_help_panel=TRAINING)] = True,
+    runtimes: Annotated[
+        str | None, Option(help="To time, comma-separated; by default all installed.", rich_help_panel=OUTPUT)
+    ] = None,
+    batches: Annotated[str, Option(help="Batch sizes to time, comma-separated.", rich_help_panel=OUTPUT)] = "1",
+    threads: Annotated[
+        str | None, Option(help="Thread counts to time; by default one, and all cores.", rich_help_panel=OUTPUT)
+    ] = None,
+    repeats: Annotated[int, Option(help="Timed runs of each candidate.", rich_help_panel=OUTPUT)] = 100,
+    seed: Annotated[int, Option(help="Same seed, same result.", rich_help_panel=OUTPUT)] = 0,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Print the plan per layer and write nothing.", rich_help_panel=OUTPUT)
+    ] = False,
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="The folder may hold another run.", rich_help_panel=OUTPUT)
+    ] = False,
+) -> None:
+    """Make a network small, prove that it is the same function, and see how fast it is.
+
+    Trains the network if it has no weights, removes weights while it learns from its dense copy, exports ONNX and
+    compact weights, checks them on real images, times them in every runtime, and writes report.html. A run that was
+    interrupted goes on when the same command is given again.
+
+    `secateur compress resnet20_cifar10 --data digits --pattern 1x4 --sparsity 0.8 --out run`
+
+    `secateur compress resnet50 --data imagefolder:DIR --pattern unstructured --sparsity 0.9 --epochs 10 --dry-run`
+
+    `secateur compress --recipe recipe.yaml --out run`
+    """
+    from secateur import api
+    from secateur.cli.values import chosen, numbers, words
+
+    given = chosen(context, exclude=("recipe", "model", "data", "out", "dry_run", "overwrite", "exclude"))
+    given |= {"exclude": tuple(exclude)} if exclude else {}
+    given |= {"runtimes": words(runtimes)} if runtimes else {}
+    given |= {"batches": numbers("--batches", batches)} if "batches" in given else {}
+    given |= {"threads": numbers("--threads", threads)} if threads else {}
+    given = {name: value.value if isinstance(value, StrEnum) else value for name, value in given.items()}
+    if dry_run:
+        typer.echo(api.plan(model, data, recipe, out=out, **given))
+        return
+    command = shlex.join(["secateur", *sys.argv[1:]])
+    result = api.compress(model, data, recipe, out=out, overwrite=overwrite, command=command, **given)
+    page = result.folder / "report.html"
+    typer.echo(str(page if page.is_file() else result.folder))

@@ -1,0 +1,44 @@
+"""Reading what was typed."""
+
+from typing import Any
+
+import typer
+
+from secateur.errors import RecipeError
+
+
+def chosen(context: typer.Context, exclude: tuple[str, ...]) -> dict[str, Any]:
+    """The options that the user gave, without those that stand at their defaults."""
+    given = {}
+    for name, value in context.params.items():
+        source = context.get_parameter_source(name)
+        if name not in exclude and source is not None and source.name != "DEFAULT":
+            given[name] = value
+    return given
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Comma-separated words."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def numbers(option: str, text: str) -> tuple[int, ...]:
+    """Comma-separated whole numbers. raises RecipeError."""
+    try:
+        found = tuple(int(word) for word in words(text))
+    except ValueError as error:
+        raise RecipeError(f"{option} takes whole numbers separated by commas, such as 1,8; found '{text}'.") from error
+    if not found or min(found) < 1:
+        raise RecipeError(f"{option} takes numbers of at least 1, found '{text}'.")
+    return found
+
+
+def shape(option: str, text: str | None) -> tuple[int, ...] | None:
+    """An image size such as 3x224x224. raises RecipeError."""
+    if text is None:
+        return None
+    sides = text.lower().replace("x", ",")
+    found = numbers(option, sides)
+    if len(found) != 3:
+        raise RecipeError(f"{option} takes channels x height x width, such as 3x224x224; found '{text}'.")
+    return found

@@ -1,0 +1,168 @@
+"""A recipe from a handful of options: what `secateur compress MODEL --pattern 1x4 ...` runs.
+
+    train (only for a network without weights) -> evaluate -> sparsify while training, with distillation
+    -> finetune (if asked) -> evaluate -> export -> benchmark -> report
+
+Data without training images gets its zeros at once, without training.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from secateur import zoo
+from secateur.errors import RecipeError
+from secateur.recipe import (
+    AgpEpochs,
+    AgpIterations,
+    BenchmarkStage,
+    Data,
+    Distillation,
+    EvaluateStage,
+    ExportStage,
+    FinetuneStage,
+    Model,
+    OneShot,
+    Recipe,
+    ReportStage,
+    SparsifyStage,
+    Stage,
+    Training,
+    TrainStage,
+)
+
+SCHEDULES = {"agp": AgpEpochs, "agp_iterations": AgpIterations, "one_shot": OneShot}
+DENSE_EPOCHS = 15
+SPARSE_EPOCHS = 10
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `compress` can be told in a line; everything else needs a recipe.
+
+    weights           None: the library's own where it has some, otherwise the network is trained first
+    epochs            while sparsifying; None: 10, or none where there are no training images
+    train_epochs      of the dense network beforehand; None: 15 for a network without weights, otherwise none
+    learning_rate     None: 0.1 for the dense network (0.001 with AdamW), a fifth of that for the sparse one
+    """
+
+    weights: str | None = None
+    data: str = "digits"
+    classes: int | None = None
+    root: str | None = None
+    classes_file: str | None = None
+    holdout: float | None = None
+    crop_pct: float | None = None
+    workers: int = 0
+    train_limit: int | None = None
+    test_limit: int | None = None
+    pattern: str = "1x4"
+    sparsity: float = 0.8
+    base: Literal["conv_linear", "selected"] = "conv_linear"
+    criterion: str = "magnitude"
+    allocation: str = "uniform"
+    schedule: Literal["agp", "agp_iterations", "one_shot"] = "agp"
+    exclude: tuple[str, ...] = ()
+    include_first: bool = False
+    include_depthwise: bool = False
+    include_classifier: bool = False
+    epochs: int | None = None
+    train_epochs: int | None = None
+    finetune_epochs: int = 0
+    batch_size: int = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float | None = None
+    weight_decay: float = 1e-4
+    distill: bool = True
+    batch: Literal["dynamic"] | int = "dynamic"
+    runtimes: tuple[str, ...] = ()
+    batches: tuple[int, ...] = (1,)
+    threads: tuple[int, ...] = ()
+    repeats: int = 100
+    seed: int = 0
+
+
+def recipe_of(model: str, options: Options, images: zoo.ImageData) -> Recipe:
+    """The recipe that the options stand for, every choice written out. raises RecipeError."""
+    weights = options.weights if options.weights != "none" else None
+    if options.weights is None and _has_pretrained(model):
+        weights = "pretrained"
+    can_train = images.train is not None
+    train_epochs = options.train_epochs
+    if train_epochs is None:
+        train_epochs = DENSE_EPOCHS if weights is None and can_train else 0
+    epochs = options.epochs if options.epochs is not None else (SPARSE_EPOCHS if can_train else 0)
+    if not can_train and train_epochs + epochs + options.finetune_epochs:
+        raise RecipeError(
+            f"{images.name}: has no training images, so that no epochs can be trained; give data with a train split, "
+            "a holdout share, or 0 epochs."
+        )
+    distillation = Distillation() if options.distill else None
+    dense_rate = options.learning_rate or (0.1 if options.optimizer == "sgd" else 0.001)
+    sparse_rate = options.learning_rate or dense_rate / 5
+    stages: list[Stage] = []
+    if train_epochs:
+        training = _training(options, train_epochs, dense_rate, warmup=min(2.0, train_epochs / 5))
+        stages.append(TrainStage(training=training))
+    stages += [
+        EvaluateStage(),
+        SparsifyStage(
+            pattern=options.pattern,
+            sparsity=options.sparsity,
+            base=options.base,
+            criterion=options.criterion,
+            allocation=options.allocation,
+            schedule=SCHEDULES[options.schedule](),
+            exclude=options.exclude,
+            include_first=options.include_first,
+            include_depthwise=options.include_depthwise,
+            include_classifier=options.include_classifier,
+            training=_training(options, epochs, sparse_rate),
+            distillation=distillation if epochs else None,
+        ),
+    ]
+    if options.finetune_epochs:
+        training = _training(options, options.finetune_epochs, sparse_rate / 5)
+        stages.append(FinetuneStage(training=training, distillation=distillation))
+    stages += [
+        EvaluateStage(),
+        ExportStage(batch=options.batch),
+        BenchmarkStage(
+            runtimes=options.runtimes, batches=options.batches, threads=options.threads, repeats=options.repeats
+        ),
+        ReportStage(),
+    ]
+    return Recipe(
+        model=Model(name=model, weights=weights, classes=options.classes),
+        data=data_of(options),
+        seed=options.seed,
+        stages=tuple(stages),
+    )
+
+
+def data_of(options: Options) -> Data:
+    """The images that the options name."""
+    return Data(
+        name=options.data,
+        root=options.root,
+        classes_file=options.classes_file,
+        holdout=options.holdout,
+        workers=options.workers,
+        crop_pct=options.crop_pct,
+        train_limit=options.train_limit,
+        test_limit=options.test_limit,
+    )
+
+
+def _training(options: Options, epochs: int, learning_rate: float, warmup: float = 0.0) -> Training:
+    return Training(
+        epochs=epochs,
+        batch_size=options.batch_size,
+        optimizer=options.optimizer,
+        learning_rate=learning_rate,
+        weight_decay=options.weight_decay,
+        warmup_epochs=warmup,
+    )
+
+
+def _has_pretrained(model: str) -> bool:
+    return any(name == model and pretrained for name, _, pretrained in zoo.model_sources(model))

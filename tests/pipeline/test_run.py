@@ -1,0 +1,250 @@
+"""A run: stages in order, kept when finished, resumed when killed, never destroying what is not its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import tiny_networks
+import torch
+
+from secateur import api  # noqa: F401  (registers the report stage)
+from secateur.errors import ArtifactError, DataError, RecipeError
+from secateur.export import load_weights, open_artifact
+from secateur.measure import runtimes
+from secateur.pipeline import Context, load_artifact_network, load_record, run_recipe
+from secateur.recipe import parse_recipe
+from secateur.sparsity import census, masks
+
+RECIPE = parse_recipe(tiny_networks.RECIPE)
+
+
+def start(folder, recipe=RECIPE, **options):
+    context = Context.of(recipe, folder)
+    return context, run_recipe(context, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("run")
+    context, record = start(folder)
+    return folder, context, record
+
+
+def without_times(value):
+    """A result without what differs from run to run: seconds and what was timed."""
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if k not in ("seconds", "benchmark", "speedups")}
+    return [without_times(v) for v in value] if isinstance(value, list) else value
+
+
+def numbers(record):
+    return [(stage.name, without_times(stage.result)) for stage in record.stages]
+
+
+def test_every_stage_leaves_its_result(finished):
+    folder, context, record = finished
+    assert record.finished
+    assert [stage.name for stage in record.stages] == [
+        "01-train", "02-evaluate", "03-sparsify", "04-evaluate", "05-export", "06-benchmark", "07-report",
+    ]  # fmt: skip
+    assert load_record(folder).stages == record.stages
+    assert len(record.results("sparsify")[0]["history"]) == 3
+    assert record.results("evaluate")[0]["images"] == 32
+    assert (folder / "report.html").stat().st_size > 10_000
+
+
+def test_artifact_is_the_masked_network(finished):
+    folder, context, _ = finished
+    artifact = open_artifact(folder)
+    network = load_artifact_network(artifact.weights)
+    image = torch.randn(2, 3, 16, 16)
+    with torch.inference_mode():
+        assert torch.equal(network(image), context.network(image))
+    assert not masks(network)
+    for name, mask in masks(context.network).items():
+        assert not (network.get_submodule(name).weight[~mask]).any()
+    assert census(network).nonzeros == census(context.network).nonzeros
+
+
+def test_chosen_layers_have_the_asked_zeros(finished):
+    _, context, record = finished
+    plan = record.results("sparsify")[0]["plan"]
+    assert {layer["name"] for layer in plan["layers"] if layer["level"] is not None} == {"body", "point"}
+    # body: 4 blocks of 4 filters x 8 channels = 32 kernels; point: 4 blocks and one of 2 filters, x 16 = 80
+    zeros = {name: int((~mask).sum()) for name, mask in masks(context.network).items()}
+    assert zeros["body"] == 16 * 4 * 9
+    assert 40 * 2 <= zeros["point"] <= 40 * 4
+
+
+def test_torch_runtime_gives_the_networks_outputs(finished):
+    folder, context, _ = finished
+    from secateur.measure import Subject
+
+    run = runtimes["torch"]().load(Subject("compressed", artifact=folder), 1, 2)
+    image = torch.randn(2, 3, 16, 16)
+    with torch.inference_mode():
+        expected = context.network(image).numpy()
+    assert abs(run(image.numpy()) - expected).max() < 1e-5
+
+
+def test_same_recipe_again_runs_nothing(finished):
+    folder, _, record = finished
+    before = {path: path.stat().st_mtime_ns for path in (folder / "stages").rglob("*") if path.is_file()}
+    _, again = start(folder)
+    assert again.stages == record.stages
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "stages").rglob("*") if path.is_file()}
+
+
+def test_another_recipe_is_refused_and_the_difference_named(finished):
+    folder, _, record = finished
+    other = parse_recipe(tiny_networks.RECIPE.replace("sparsity: 0.5", "sparsity: 0.75"))
+    with pytest.raises(ArtifactError, match=r"another recipe.*stages\.2\.sparsity: 0\.5 there, 0\.75 here"):
+        start(folder, other)
+    assert load_record(folder).stages == record.stages
+
+
+def test_overwriting_keeps_the_stages_that_are_the_same(finished, tmp_path):
+    stages = RECIPE.stages[:4]
+    _, first = start(tmp_path, RECIPE.model_copy(update={"stages": stages}))
+    changed = stages[2].model_copy(update={"sparsity": 0.25})
+    other = RECIPE.model_copy(update={"stages": (*stages[:2], changed, stages[3])})
+    _, second = start(tmp_path, other, overwrite=True)
+    assert second.stages[:2] == first.stages[:2]
+    assert second.results("sparsify")[0]["plan"]["sparsity"] == 0.25
+
+
+def test_a_longer_recipe_goes_on(tmp_path):
+    _, first = start(tmp_path, RECIPE.model_copy(update={"stages": RECIPE.stages[:2]}))
+    _, second = start(tmp_path, RECIPE.model_copy(update={"stages": RECIPE.stages[:4]}))
+    assert second.stages[:2] == first.stages
+    assert len(second.stages) == 4
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("important")
+    with pytest.raises(ArtifactError, match=r"holds other files \(thesis\.txt\)"):
+        start(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "important"
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    import fcntl
+
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ArtifactError, match="another process is working on this run"):
+            start(tmp_path)
+
+
+def test_benchmark_without_export_is_a_sentence(tmp_path):
+    with pytest.raises(RecipeError, match="a stage 'export' must come first"):
+        start(tmp_path, RECIPE.model_copy(update={"stages": (RECIPE.stages[5],)}))
+
+
+def test_unreadable_image_keeps_earlier_results(tmp_path):
+    broken = parse_recipe(tiny_networks.RECIPE.replace("tiny_networks:images", "tiny_networks:broken_images"))
+    train = broken.stages[0].model_copy(update={"training": broken.stages[0].training.model_copy(update={"epochs": 0})})
+    with pytest.raises(DataError, match=r"images/a/7\.png"):
+        start(tmp_path, broken.model_copy(update={"stages": (train, *broken.stages[1:])}))
+    assert [stage.name for stage in load_record(tmp_path).stages] == ["01-train"]
+
+
+KILLER = """
+import os, signal, sys
+from pathlib import Path
+wanted, folder = int(sys.argv[1]), Path(sys.argv[2])
+count, replace = 0, Path.replace
+def counted(self, target):
+    global count
+    if count == wanted:
+        os.kill(os.getpid(), signal.SIGKILL)
+    count += 1
+    return replace(self, target)
+Path.replace = counted
+import tiny_networks
+from secateur import api
+from secateur.recipe import parse_recipe
+api.compress(recipe=parse_recipe(tiny_networks.RECIPE), out=folder)
+print(count)
+"""
+
+
+def run_until(folder, write):
+    """A run in its own process that kills itself with -9 just before its write number `write`."""
+    command = [sys.executable, "-c", textwrap.dedent(KILLER), str(write), str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_killed_runs_end_with_the_same_numbers(finished, tmp_path):
+    """Killed in training, in sparsify, in the middle of the export and of the report, one after another."""
+    undisturbed, _, record = finished
+    in_training = run_until(tmp_path, 8)
+    assert in_training.returncode == -signal.SIGKILL, in_training.stderr
+    assert load_record(tmp_path).stages == ()
+    reached = []
+    # Every sitting gets a bit further: a number of writes, then kill -9.
+    for writes in (40, 52, 8, 30):
+        done = run_until(tmp_path, writes)
+        reached.append([stage.name for stage in load_record(tmp_path).stages])
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    assert sorted(map(len, reached)) == list(map(len, reached))
+    last = run_until(tmp_path, -1)
+    assert last.returncode == 0, last.stderr
+    assert numbers(load_record(tmp_path)) == numbers(record)
+    ours, _ = load_weights(tmp_path / "weights.safetensors")
+    theirs, _ = load_weights(undisturbed / "weights.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["model.onnx", "weights.safetensors", "plan.json", "report.html", "report.json"])
+def test_killed_while_one_file_is_written(finished, tmp_path, file):
+    """kill -9 in the middle of export and report: nothing half-written is left, and the same command finishes."""
+    undisturbed, _, record = finished
+    import shutil
+
+    shutil.copytree(undisturbed, tmp_path / "run")
+    state = json.loads((tmp_path / "run" / "run.json").read_text())
+    keep = 4 if file in ("model.onnx", "weights.safetensors", "plan.json") else 6
+    state["stages"] = state["stages"][:keep]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(state))
+    (tmp_path / "run" / file).unlink()
+    script = textwrap.dedent(KILLER).replace(
+        "if count == wanted:", f"if Path(target) == folder / {file!r} and wanted >= 0:"
+    )
+    command = [sys.executable, "-c", script, "0", str(tmp_path / "run")]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "run" / file).exists()
+    again = subprocess.run([*command[:3], "-1", *command[4:]], capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert numbers(load_record(tmp_path / "run")) == numbers(record)
+    assert (tmp_path / "run" / file).stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_two_processes_give_one_run(tmp_path):
+    """torchrun with two gloo processes: both train, one writes, and the artifact is whole."""
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import sys, tiny_networks\nfrom secateur import api\nfrom secateur.recipe import parse_recipe\n"
+        f"api.compress(recipe=parse_recipe(tiny_networks.RECIPE), out={str(tmp_path / 'run')!r})\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    record = load_record(tmp_path / "run")
+    assert record.finished
+    assert record.results("export")[0]["check"]["passed"]
