@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -75,21 +75,27 @@ def export_onnx(
 def folded_copy(model: nn.Module) -> nn.Module:
     """A copy of `model` on the CPU, in evaluation mode, whose parametrized weights are plain tensors."""
     network = copy.deepcopy(model).cpu().eval()
+    folded: dict[int, nn.Parameter] = {}
     for module in network.modules():
         if parametrize.is_parametrized(module):
-            _fold_parametrizations_(module)
+            _fold_parametrizations_(module, folded)
     return network.requires_grad_(False)
 
 
-def _fold_parametrizations_(module: nn.Module) -> None:
+def _fold_parametrizations_(module: nn.Module, folded: dict[int, nn.Parameter]) -> None:
+    """Make the computed weights of one module its parameters; layers that share a weight go on sharing it."""
     # torch's remove_parametrizations edits the class, which a deep copy shares with its original: folding the
     # copy would take the weights of the original away. So the copy alone gets its plain class back.
-    names = list(module.parametrizations)  # type: ignore[arg-type]
-    values = {name: getattr(module, name).detach().clone() for name in names}
+    weights = {}
+    for name, chain in cast(nn.ModuleDict, module.parametrizations).items():
+        stored = next(chain.parameters())
+        if id(stored) not in folded:
+            folded[id(stored)] = nn.Parameter(getattr(module, name).detach().clone(), requires_grad=False)
+        weights[name] = folded[id(stored)]
     module.__class__ = type(module).__bases__[0]
     del module._modules["parametrizations"]
-    for name, value in values.items():
-        module.register_parameter(name, nn.Parameter(value, requires_grad=False))
+    for name, weight in weights.items():
+        module.register_parameter(name, weight)
 
 
 def _trace(
