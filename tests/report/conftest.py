@@ -12,8 +12,9 @@ import pytest
 from secateur.graph import Census, LayerCount, structure_table
 from secateur.measure import BenchmarkResult, Machine, Row, RuntimeAccuracy, Timing, expected_of, speedup_table
 from secateur.measure.clock import summarize
-from secateur.pipeline.record import RECIPE_FILE, RunRecord, StageRecord, save_record, stage_name
+from secateur.pipeline.record import RECIPE_FILE, RunRecord, StageRecord, load_record, save_record, stage_name
 from secateur.recipe import build_recipe, save_recipe
+from secateur.report import Content, collect, write_report
 
 Results = dict[str, dict[str, Any]]
 RunMaker = Callable[..., Path]
@@ -38,6 +39,22 @@ MACHINE: dict[str, Any] = {
     "python": "3.12.3",
     "packages": {"secateur": "0.1.0", "numpy": "2.3.4", "onnxruntime": "1.23.2", "torch": "2.13.0"},
 }
+HOSTILE_NAMES = (
+    "<script>console.error('layer')</script>",
+    "a|b\nc\r\n| d |",
+    "=HYPERLINK(\"http://evil\")",
+    "</svg></style><img src=x onerror=console.error('svg')>",
+    "$\\frac{1}{0}$ $unclosed",
+    "\x1b[31mred\x00\u202egnp.exe",
+    "`code` *bold* _em_ [link](http://evil) ..",
+    "\ud800 surrogate \ufffe",
+    "层.卷积.🙂",
+    "x" * 500,
+    "{{ 7 * 7 }} {% raw %} &amp; &lt;",
+    "@SUM(A1:A9)",
+    ".. raw:: html",
+    "-",
+)
 SKIPPED = {"conv1": "first convolution", "fc": "classifier"}
 
 
@@ -270,3 +287,31 @@ def run_maker(tmp_path: Path) -> RunMaker:
 @pytest.fixture
 def results() -> Results:
     return resnet20_results()
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder with its report; tests only read it."""
+    folder = make_run(tmp_path_factory.mktemp("written") / "run")
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def content(written: Path) -> Content:
+    return collect(load_record(written))
+
+
+@pytest.fixture
+def hostile_results(results: Results) -> Results:
+    """The same run with layer, tensor and runtime names as an attacker would choose them."""
+    names = {
+        layer["name"]: hostile
+        for layer, hostile in zip(results["02-sparsify"]["plan"]["layers"], HOSTILE_NAMES, strict=False)
+    }
+    text = json.dumps(results)
+    for name, hostile in names.items():
+        text = text.replace(json.dumps(name), json.dumps(hostile))
+        text = text.replace(json.dumps(f"{name}.weight"), json.dumps(f"{hostile}.weight"))
+    text = text.replace('"openvino"', json.dumps("<b>open</b>|vino\n=1+1"))
+    return json.loads(text)

@@ -57,6 +57,7 @@ def training_chart(content: Content) -> Chart | None:
         _accuracy_panel(axes[0], epochs, dense, content.epochs)
         if sparse:
             _sparsity_panel(axes[1], epochs)
+        figure.legend(loc="outside lower left", ncols=3, columnspacing=1.2, borderpad=0)
         return figure
 
     return _chart("training", "Training", caption, draw)
@@ -137,7 +138,7 @@ def _figure(width: int, height: int) -> Figure:
 
 
 def _accuracy_panel(axes: Axes, epochs: list[Epoch], dense: float | None, all_epochs: tuple[Epoch, ...]) -> None:
-    axes.set_title("Top-1 accuracy, % of images")
+    axes.set_title("Top-1, % of training and of test images")
     trained = [epoch for epoch in all_epochs if epoch.train_top1 is not None]
     if trained:
         axes.plot(
@@ -145,7 +146,7 @@ def _accuracy_panel(axes: Axes, epochs: list[Epoch], dense: float | None, all_ep
             [epoch.train_top1 or 0.0 for epoch in trained],
             color=MUTED,
             linewidth=1.2,
-            label="training images",
+            label="training",
         )
     values = [epoch.top1 or 0.0 for epoch in epochs]
     axes.plot(
@@ -155,14 +156,13 @@ def _accuracy_panel(axes: Axes, epochs: list[Epoch], dense: float | None, all_ep
         linewidth=2.2,
         marker="o",
         markersize=4 if len(epochs) <= 40 else 0,
-        label="test images",
+        label="test",
     )
     if dense is not None:
-        axes.axhline(dense, color=EXPECTED, linewidth=1.4, linestyle=_DASHES, label="dense network")
+        axes.axhline(dense, color=EXPECTED, linewidth=1.4, linestyle=_DASHES, label="dense, test")
     _stage_lines(axes, epochs)
     _epoch_axis(axes, epochs)
     axes.margins(y=0.12)
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.06, -0.2), ncols=3, columnspacing=0.9, fontsize=10.5)
 
 
 def _sparsity_panel(axes: Axes, epochs: list[Epoch]) -> None:

@@ -24,7 +24,7 @@ def runtime_accuracy_table(content: Content) -> Table | None:
         Column("compressed_top5", "Top-5 compressed", "decimal", "%", quiet=True),
         Column("images", "Images", "integer"),
     )
-    note = "Percent of the first test images, the same ones for every runtime; runtimes should agree with each other."
+    note = "Percent of the images given, the same ones for every runtime; runtimes should agree with each other."
     return Table("runtime_accuracy", "Accuracy of the exported files", columns, tuple(rows), note) if rows else None
 
 
