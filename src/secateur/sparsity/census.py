@@ -46,8 +46,8 @@ def census(model: nn.Module, input_shape: Sequence[int] | None = None) -> Census
         counts = [_count(layer, modules[layer.name], uses[layer.name]) for layer in layers]
         parameters = dict(network.named_parameters())
         counts += [_count_functional(name, parameters[name], use) for name, use in functional.items()]
-        held = {id(stored_weight(modules[layer.name])) for layer in layers}
-        held |= {id(parameters[name]) for name in functional}
+        held = {id(parameters[name]) for name in functional}
+        held |= {id(stored_weight(modules[layer.name])) for layer in layers}
         other_zeros = sum(int((p == 0).sum()) for p in parameters.values() if id(p) not in held)
     return Census(
         layers=tuple(counts),

@@ -49,11 +49,14 @@ def weighted_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def stored_weight(module: nn.Module) -> Tensor:
-    """The dense tensor that an optimiser updates: behind the mask where there is one."""
-    if parametrize.is_parametrized(module, "weight"):
-        parametrizations = cast(nn.ModuleDict, module.parametrizations)
-        return cast(Tensor, parametrizations["weight"].original)
-    return cast(Tensor, module.weight)
+    """The dense tensor that an optimiser updates: behind the mask where there is one.
+
+    Behind a parametrization of several tensors (weight norm) it is the first of them.
+    """
+    if not parametrize.is_parametrized(module, "weight"):
+        return cast(Tensor, module.weight)
+    chain = cast(nn.ModuleDict, module.parametrizations)["weight"]
+    return next(chain.parameters(recurse=False))
 
 
 def layers_of(model: nn.Module) -> tuple[Layer, ...]:

@@ -36,7 +36,8 @@ class Mask(nn.Module):
 def attach_masks_(model: nn.Module, names: Iterable[str]) -> None:
     """Give the named layers a mask that keeps everything; a layer that has one keeps it.
 
-    raises    SparsityError  a name that is no convolution or linear layer
+    raises    SparsityError  a name that is no convolution or linear layer, or one whose weight is already
+                             computed from something else (weight norm)
     """
     modules = weighted_modules(model)
     users: dict[int, list[nn.Module]] = {}
@@ -47,6 +48,11 @@ def attach_masks_(model: nn.Module, names: Iterable[str]) -> None:
             raise SparsityError(unknown("layer", name, modules))
         if _mask_of(modules[name]) is not None:
             continue
+        if parametrize.is_parametrized(modules[name], "weight"):
+            raise SparsityError(
+                f"{name}: the weight is parametrized already (weight norm or the like); make it a plain weight "
+                f"with torch.nn.utils.parametrize.remove_parametrizations first."
+            )
         weight = stored_weight(modules[name])
         mask = Mask(weight)
         for module in users[id(weight)]:

@@ -137,7 +137,8 @@ class Sparsifier:
 
     @torch.no_grad()
     def _choose_(self, module: nn.Module, layer: PlannedLayer, level: float) -> None:
-        generator = torch.Generator().manual_seed((self.seed << 32) ^ crc32(layer.name.encode()))
+        # One number of 32 bits per seed and layer: the generator ignores everything above them.
+        generator = torch.Generator().manual_seed(crc32(f"{self.seed} {layer.name}".encode()))
         scores = criteria[self.criterion](stored_weight(module), generator)
         plan = self.plan
         try:

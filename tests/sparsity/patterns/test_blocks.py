@@ -27,9 +27,7 @@ def blocks_of(shape: tuple[int, ...], pattern: BlockOf, groups: int) -> list[lis
                     continue
                 for place in range(math.prod(shape[2:])):
                     position = torch.unravel_index(torch.tensor(place), shape[2:]) if shape[2:] else ()
-                    found.append(
-                        (rows, slice(channel, channel + 1), *(slice(int(p), int(p) + 1) for p in position))
-                    )
+                    found.append((rows, slice(channel, channel + 1), *(slice(int(p), int(p) + 1) for p in position)))
     return found
 
 

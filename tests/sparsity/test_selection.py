@@ -1,0 +1,93 @@
+"""Which layers are pruned: defaults with switches, globs, reasons."""
+
+import pytest
+from torch import nn
+
+from secateur.errors import SparsityError
+from secateur.sparsity import BlockOf, layers_of, select_layers
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.Conv2d(8, 6, 1),
+        nn.Conv2d(6, 2, 1),
+        nn.ConvTranspose2d(2, 8, 2),
+        nn.Flatten(),
+        nn.Linear(8, 8),
+        nn.Linear(8, 4),
+    )
+
+
+def test_first_depthwise_and_classifier_stay_dense_by_default():
+    selection = select_layers(network(), "unstructured")
+    assert selection.chosen == ("2", "3", "4", "6")
+    assert selection.skipped == {"0": "first convolution", "1": "depthwise", "7": "classifier"}
+
+
+@pytest.mark.parametrize(
+    ("switch", "name"), [("include_first", "0"), ("include_depthwise", "1"), ("include_classifier", "7")]
+)
+def test_each_default_has_a_switch(switch: str, name: str):
+    assert name in select_layers(network(), "unstructured", **{switch: True}).chosen
+
+
+def test_what_the_pattern_cannot_do_is_a_reason():
+    selection = select_layers(network(), BlockOf(4), include_depthwise=True)
+    assert selection.chosen == ("2", "6")
+    assert "does not apply to depthwise" in selection.skipped["1"]
+    assert "at least 4 output channels, it has 2" in selection.skipped["3"]
+    assert "transposed" in selection.skipped["4"]
+
+
+def test_small_layers():
+    assert select_layers(network(), min_weights=50).skipped["2"] == "fewer than 50 weights"
+
+
+def test_globs_exclude_and_a_leading_module_is_ignored():
+    model = nn.Module()
+    model.layer1 = network()
+    model.head = nn.Linear(4, 2)
+    selection = select_layers(model, exclude=["module.layer1.[23]", "head"])
+    assert selection.skipped["layer1.2"] == "excluded by 'module.layer1.[23]'"
+    assert selection.chosen == ("layer1.4", "layer1.6", "layer1.7")
+
+
+def test_include_beats_the_defaults_and_exclude_beats_include():
+    selection = select_layers(network(), include=["0", "7"], exclude=["7"])
+    assert "0" in selection.chosen and "7" in selection.skipped
+
+
+def test_a_glob_that_matches_nothing_is_an_error_with_the_nearest_name(resnet):
+    with pytest.raises(SparsityError, match=r"'layer4\.0\.conv9'\. Did you mean 'layer4\.0\.conv"):
+        select_layers(resnet(18), exclude=["layer4.0.conv9"])
+
+
+def test_classifier_is_the_last_convolution_where_nothing_is_linear():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 10, 1))
+    assert select_layers(model).skipped == {"0": "first convolution", "2": "classifier"}
+
+
+def test_a_network_without_convolution_has_no_first_one():
+    selection = select_layers(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2)))
+    assert selection.chosen == ("0",)
+
+
+def test_no_layer_at_all():
+    with pytest.raises(SparsityError, match="nothing to prune"):
+        select_layers(nn.Sequential(nn.ReLU()))
+
+
+def test_shared_tensors_are_one_layer():
+    one, other = nn.Linear(4, 4), nn.Linear(4, 4)
+    other.weight = one.weight
+    layers = layers_of(nn.Sequential(one, other, nn.Linear(4, 2)))
+    assert [(layer.name, layer.shared) for layer in layers] == [("0", ("1",)), ("2", ())]
+    assert select_layers(nn.Sequential(one, other, nn.Linear(4, 2)), exclude=["1"]).skipped["0"]
+
+
+def test_resnet50_defaults(resnet):
+    selection = select_layers(resnet(50), "1x4")
+    assert len(selection.chosen) == 52
+    assert selection.skipped == {"conv1": "first convolution", "fc": "classifier"}
