@@ -85,7 +85,7 @@ def test_parameter_counts_of_the_paper(depth: int, parameters: int) -> None:
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(ModelError, match=r"unknown model 'resnet20_cifar'\. Did you mean 'resnet20_cifar10'\?"):
         model("resnet20_cifar")
-    with pytest.raises(ModelError, match="unknown option 'pading'. Did you mean 'padding'"):
+    with pytest.raises(ModelError, match=r"unknown option 'pading'\. Did you mean 'padding'"):
         model("mobilenet_v1_100_imagenet", pading="torch")
     with pytest.raises(ModelError, match="padding 'same' is not one of tensorflow, torch"):
         model("mobilenet_v1_100_imagenet", padding="same")

@@ -89,7 +89,7 @@ def test_other_naming_brings_its_options(safetensors_file: Callable[..., Path]) 
     assert _same(module, state)
     built = {key: module.zoo_options[key] for key in ("padding", "activation", "bn_eps")}
     assert built == {"padding": "torch", "activation": "leaky_relu", "bn_eps": 1e-5}
-    with pytest.raises(WeightsError, match="trained with padding torch, but .* built with padding tensorflow"):
+    with pytest.raises(WeightsError, match=r"trained with padding torch, but .* built with padding tensorflow"):
         model("mobilenet_v1_025_imagenet", weights=path, padding="tensorflow")
 
 
@@ -224,7 +224,7 @@ def test_contradiction_to_what_the_user_gave(safetensors_file: Callable[..., Pat
 def test_contradiction_to_a_network_that_is_built(safetensors_file: Callable[..., Path]) -> None:
     path = safetensors_file(_state("mobilenet_v1_025_imagenet"), activation="relu")
     assert model("mobilenet_v1_025_imagenet", weights=path).zoo_options["activation"] == "relu"
-    with pytest.raises(WeightsError, match="trained with activation relu, but .* activation relu6; build it with"):
+    with pytest.raises(WeightsError, match=r"trained with activation relu, but .* activation relu6; build it with"):
         load_weights_(model("mobilenet_v1_025_imagenet"), path)
 
 

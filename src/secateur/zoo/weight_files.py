@@ -5,6 +5,7 @@ so that a file that does not fit is refused before anything large is read.
 """
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -111,7 +112,10 @@ def _load_torch(path: Path) -> Any:
             raise WeightsError(f"{path}: larger than {LARGEST_OLD_FORMAT >> 30} GiB in torch's old format.")
         if mapped:
             _check_uncompressed(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            # It warns of pickle protocols that its own files do not have; a damaged file gets one sentence.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error) or "Weights only" in str(error):
             raise WeightsError(
