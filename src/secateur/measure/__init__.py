@@ -3,9 +3,12 @@
 from secateur.measure import onnxruntime_runtime as _onnxruntime  # noqa: F401  (registers itself)
 from secateur.measure import openvino_runtime as _openvino  # noqa: F401
 from secateur.measure.accuracy import RuntimeAccuracy, accuracy_of
+from secateur.measure.advice import advice
 from secateur.measure.benchmark import benchmark
 from secateur.measure.clock import Ratio, Timing, ratio, same, time_interleaved
+from secateur.measure.doctor import Examination, Feature, examine
 from secateur.measure.failure import Failure, RunError
+from secateur.measure.layers import LayerTime, LayerTimes, layer_times
 from secateur.measure.machine import Machine, machine, usable_cpus
 from secateur.measure.memory import peak_memory
 from secateur.measure.result import BenchmarkResult, Row, RowFailure
@@ -22,8 +25,12 @@ from secateur.measure.speedup import (
 
 __all__ = [
     "BenchmarkResult",
+    "Examination",
     "Expected",
     "Failure",
+    "Feature",
+    "LayerTime",
+    "LayerTimes",
     "Machine",
     "Ratio",
     "Row",
@@ -37,12 +44,15 @@ __all__ = [
     "Subject",
     "Timing",
     "accuracy_of",
+    "advice",
     "benchmark",
     "efficiency",
+    "examine",
     "expected_of",
     "expected_of_sparsity",
     "ignores_zeros",
     "installed_runtimes",
+    "layer_times",
     "machine",
     "peak_memory",
     "ratio",

@@ -1,0 +1,41 @@
+"""One line that says which technique pays here for this network, from what was measured and nothing else."""
+
+from secateur.measure.clock import Ratio
+from secateur.measure.failure import Failure
+from secateur.measure.speedup import Speedup, SpeedupTable
+
+
+def advice(table: SpeedupTable, batch: int, threads: int) -> str:
+    """A sentence or two about one batch and thread count.
+
+    1. A runtime in which the compressed network is faster, beyond the noise: use it, with its gain.
+    2. Otherwise every measured runtime ignores zeros: the file is smaller, but only removing whole channels
+       or a runtime that uses zeros makes these faster.
+    3. Otherwise a runtime uses zeros and still gains nothing: run the dense network.
+    4. Nothing was timed in both forms: no advice.
+    """
+    where = f"batch {batch}, {threads} thread{'s' if threads != 1 else ''}"
+    here = [row for row in table.rows if (row.batch, row.threads) == (batch, threads)]
+    compared = [(row, row.within) for row in here if row.within is not None]
+    if not compared:
+        return f"No advice ({where}): no runtime has timed both the dense and the compressed network."
+    faster = [(row, within) for row, within in compared if _gains(row, within)]
+    if faster:
+        row, within = min(faster, key=lambda pair: pair[0].compressed_ms or float("inf"))
+        return (
+            f"Use {row.runtime} ({where}): the zeros make the network {within.median:.2f}x as fast there, "
+            f"{row.achieved:.2f}x of the best dense time ({row.best_dense}); "
+            f"by compute {table.expected.compute:.2f}x were to be expected."
+        )
+    names = ", ".join(row.runtime for row, _ in compared)
+    if all(row.failure is Failure.IGNORES_ZEROS for row, _ in compared):
+        return (
+            f"Zeros buy no time in {names} ({where}), which ignore them; they make the file smaller. For these "
+            "runtimes only fewer channels or fewer bits save work."
+        )
+    return f"Run the dense network ({where}): in {names} the compressed one is not faster beyond the noise."
+
+
+def _gains(row: Speedup, within: Ratio) -> bool:
+    """Faster by itself beyond the noise; a runtime that ignores zeros owes a difference to something else."""
+    return row.failure is None and not within.no_difference and within.median > 1.0
