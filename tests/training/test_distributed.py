@@ -43,6 +43,7 @@ def test_two_processes_equal_one_without_batch_norm(job, run_job, tmp_path):
     assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1, "one process writes"
 
 
+@pytest.mark.slow
 def test_masks_norms_and_teacher_on_two_processes_resume_exactly(run_job, tmp_path):
     flags = ("--norm", "--sparse", "--teacher")
     run(run_job, tmp_path / "whole", *flags)
@@ -71,7 +72,6 @@ def test_alone_it_is_a_group_of_one():
 def test_a_batch_that_cannot_be_shared_is_a_sentence(monkeypatch):
     monkeypatch.setattr(distributed, "world_size", lambda: 4)
     assert distributed.share_of(64) == 16
-    with pytest.raises(
-        TrainingError, match="a batch of 66 images cannot be divided among 4 processes; .* multiple of 4"
-    ):
+    sentence = r"a batch of 66 images cannot be divided among 4 processes; .* multiple of 4"
+    with pytest.raises(TrainingError, match=sentence):
         distributed.share_of(66)
