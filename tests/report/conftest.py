@@ -15,6 +15,7 @@ from secateur.measure.clock import summarize
 from secateur.pipeline.record import RECIPE_FILE, RunRecord, StageRecord, load_record, save_record, stage_name
 from secateur.recipe import build_recipe, save_recipe
 from secateur.report import Content, collect, write_report
+from secateur.report.sections import Section, sections
 
 Results = dict[str, dict[str, Any]]
 RunMaker = Callable[..., Path]
@@ -42,7 +43,7 @@ MACHINE: dict[str, Any] = {
 HOSTILE_NAMES = (
     "<script>console.error('layer')</script>",
     "a|b\nc\r\n| d |",
-    "=HYPERLINK(\"http://evil\")",
+    '=HYPERLINK("http://evil")',
     "</svg></style><img src=x onerror=console.error('svg')>",
     "$\\frac{1}{0}$ $unclosed",
     "\x1b[31mred\x00\u202egnp.exe",
@@ -55,6 +56,8 @@ HOSTILE_NAMES = (
     ".. raw:: html",
     "-",
 )
+HOSTILE_TITLE = '"><script>console.error(3)</script><img src=x onerror=console.error(1)>\x00\ud800\n# ' + "W" * 300
+HOSTILE_COMMAND = "</code></pre><script>console.error(2)</script><b>{{ 7 * 7 }}\na ```` b\n# c\n" + "x" * 4000
 SKIPPED = {"conv1": "first convolution", "fc": "classifier"}
 
 
@@ -302,16 +305,32 @@ def content(written: Path) -> Content:
     return collect(load_record(written))
 
 
+@pytest.fixture(scope="session")
+def shown(content: Content) -> tuple[Section, ...]:
+    return sections(content)
+
+
 @pytest.fixture
-def hostile_results(results: Results) -> Results:
-    """The same run with layer, tensor and runtime names as an attacker would choose them."""
-    names = {
-        layer["name"]: hostile
-        for layer, hostile in zip(results["02-sparsify"]["plan"]["layers"], HOSTILE_NAMES, strict=False)
-    }
+def small_results(results: Results) -> Results:
+    """A run without anything to draw: accuracy before and after a one-shot sparsification."""
+    plan = {**results["02-sparsify"], "history": []}
+    before, after = results["01-evaluate"], results["04-evaluate"]
+    return {"01-evaluate": before, "02-sparsify": plan, "03-evaluate": after, "04-report": {"files": []}}
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, with its report, whose names are those an attacker would choose."""
+    folder = make_run(tmp_path_factory.mktemp("hostile") / "run", hostile_results(), command=HOSTILE_COMMAND)
+    write_report(folder, HOSTILE_TITLE)
+    return folder
+
+
+def hostile_results() -> Results:
+    results = resnet20_results()
+    names = [layer["name"] for layer in results["02-sparsify"]["plan"]["layers"]]
     text = json.dumps(results)
-    for name, hostile in names.items():
-        text = text.replace(json.dumps(name), json.dumps(hostile))
-        text = text.replace(json.dumps(f"{name}.weight"), json.dumps(f"{hostile}.weight"))
-    text = text.replace('"openvino"', json.dumps("<b>open</b>|vino\n=1+1"))
-    return json.loads(text)
+    for name, name_of_attacker in zip(names, HOSTILE_NAMES, strict=False):
+        text = text.replace(json.dumps(name), json.dumps(name_of_attacker))
+        text = text.replace(json.dumps(f"{name}.weight"), json.dumps(f"{name_of_attacker}.weight"))
+    return json.loads(text.replace('"openvino"', json.dumps("<b>open</b>|vino\n=1+1")))

@@ -45,7 +45,9 @@ class Cells(HTMLParser):
 
 
 def one_cell(text: str) -> Table:
-    return Table("t", text, (Column("k", text), Column("n", "n", "integer")), ((text, 7),), note=text if text.strip() else "note")
+    return Table(
+        "t", text, (Column("k", text), Column("n", "n", "integer")), ((text, 7),), note=text if text.strip() else "note"
+    )
 
 
 def test_rows_must_fit_the_columns() -> None:

@@ -126,7 +126,11 @@ def _compute_card(content: Content) -> Card | None:
 def _file_card(content: Content) -> Card | None:
     for file in content.files:
         if file.name == _WEIGHTS_FILE and file.ratio and file.dense is not None:
-            return Card("Smaller weights file", f"{file.ratio:.2f}×", f"{bytes_text(file.dense)} → {bytes_text(file.compressed)}")
+            return Card(
+                "Smaller weights file",
+                f"{file.ratio:.2f}×",
+                f"{bytes_text(file.dense)} → {bytes_text(file.compressed)}",
+            )
     return None
 
 
