@@ -25,9 +25,7 @@ class RuntimeAccuracy:
         return asdict(self)
 
 
-def accuracy_of(
-    run: Runner, batches: Iterable[tuple[Images, np.ndarray]], batch: int | None = None
-) -> RuntimeAccuracy:
+def accuracy_of(run: Runner, batches: Iterable[tuple[Images, np.ndarray]], batch: int | None = None) -> RuntimeAccuracy:
     """Accuracy of `run` on pairs (images, labels).
 
     batch     feed exactly so many images at a time, the last ones filled up with copies that are not counted;
@@ -42,9 +40,7 @@ def accuracy_of(
         if not np.all(np.isfinite(logits)):
             raise MeasureError("the outputs hold values that are not numbers.")
         if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
-            raise MeasureError(
-                f"labels up to {int(labels.max())} do not fit a network of {logits.shape[1]} classes."
-            )
+            raise MeasureError(f"labels up to {int(labels.max())} do not fit a network of {logits.shape[1]} classes.")
         rank = label_rank(logits, labels)
         top1 += int(np.count_nonzero(rank < 1))
         top5 += int(np.count_nonzero(rank < 5))

@@ -120,9 +120,7 @@ class _Job:
     def measure(self, batch: int, threads: int, progress: Tracker) -> list[Row]:
         feed = fill(self.images, batch)
         loaded = [
-            self._load(subject, engine, batch, threads, feed)
-            for engine in self.engines
-            for subject in self.subjects
+            self._load(subject, engine, batch, threads, feed) for engine in self.engines for subject in self.subjects
         ]
         candidates = {index: entry for index, entry in enumerate(loaded) if isinstance(entry, _Candidate)}
         rounds = 0
@@ -155,9 +153,7 @@ class _Job:
                 rows.append(self._complete(replace(entry.row, timing=timing), entry.run.run))
         return rows
 
-    def _load(
-        self, subject: Subject, engine: Runtime, batch: int, threads: int, feed: Images
-    ) -> _Candidate | Row:
+    def _load(self, subject: Subject, engine: Runtime, batch: int, threads: int, feed: Images) -> _Candidate | Row:
         row = Row(subject.name, engine.name, "", engine.uses_zeros, batch, threads)
         try:
             reason = engine.available()
@@ -198,9 +194,7 @@ class _Job:
             subject = next(subject for subject in self.subjects if subject.name == row.subject)
             shape = self.images.shape[1:]
             try:
-                self._memory[key] = peak_memory(
-                    row.runtime, subject, shape, threads=row.threads, batch=row.batch
-                )
+                self._memory[key] = peak_memory(row.runtime, subject, shape, threads=row.threads, batch=row.batch)
             except RunError as error:
                 self._memory[key] = RowFailure.of(error)
         return self._memory[key]

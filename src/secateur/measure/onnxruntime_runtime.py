@@ -28,9 +28,7 @@ class OnnxRuntime:
         name = session.get_inputs()[0].name
         fixed = session.get_inputs()[0].shape[0]
         if isinstance(fixed, int) and fixed != batch:
-            raise RunError(
-                Failure.NOT_SUPPORTED, f"{path}: its batch is fixed to {fixed} and cannot be {batch}."
-            )
+            raise RunError(Failure.NOT_SUPPORTED, f"{path}: its batch is fixed to {fixed} and cannot be {batch}.")
 
         def run(images: Images) -> np.ndarray:
             try:

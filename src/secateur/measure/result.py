@@ -112,9 +112,7 @@ class BenchmarkResult:
         sizes = "×".join(str(size) for size in self.input_shape)
         lines = [text_table(_HEADERS, [_cells(row) for row in self.rows], left=2)]
         lines.append(f"one image is {sizes}; {self.machine.cpu}; candidates timed in interleaved rounds")
-        lines += dict.fromkeys(
-            f"{row.runtime} {row.version}: uses zeros: {row.uses_zeros}" for row in self.rows
-        )
+        lines += dict.fromkeys(f"{row.runtime} {row.version}: uses zeros: {row.uses_zeros}" for row in self.rows)
         return "\n".join(lines)
 
 

@@ -67,17 +67,13 @@ class SpeedupTable:
     def best(self, batch: int, threads: int) -> Speedup | None:
         """The runtime that runs the compressed network fastest."""
         found = [row for row in self.rows if (row.batch, row.threads) == (batch, threads)]
-        timed = [
-            (row.compressed_ms, index) for index, row in enumerate(found) if row.compressed_ms is not None
-        ]
+        timed = [(row.compressed_ms, index) for index, row in enumerate(found) if row.compressed_ms is not None]
         return found[min(timed)[1]] if timed else None
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "expected": asdict(self.expected),
-            "rows": [
-                {**asdict(row), "failure": row.failure.value if row.failure else None} for row in self.rows
-            ],
+            "rows": [{**asdict(row), "failure": row.failure.value if row.failure else None} for row in self.rows],
         }
 
     def __str__(self) -> str:
@@ -94,9 +90,7 @@ class SpeedupTable:
 def expected_of_sparsity(sparsity: float) -> float:
     """Speedup that zeros of this fraction promise: 1 / (1 - s)."""
     if not 0.0 <= sparsity < 1.0:
-        raise MeasureError(
-            f"a sparsity of {sparsity} promises no speedup; it must be at least 0 and below 1."
-        )
+        raise MeasureError(f"a sparsity of {sparsity} promises no speedup; it must be at least 0 and below 1.")
     return 1.0 / (1.0 - sparsity)
 
 
