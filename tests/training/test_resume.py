@@ -96,22 +96,40 @@ def test_stopped_after_any_step(job, tmp_path, optimizer, stop):
     assert_same_state(resumed, model)
 
 
+class Recording(Sparsifier):
+    """Remembers when masks were asked for."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.positions = []
+
+    def update_(self, position):
+        self.positions.append(position)
+        return super().update_(position)
+
+
 def test_masks_are_chosen_once_an_epoch(job, tmp_path):
-    """Masks of a schedule in epochs are not chosen again in the middle of one: the weights have moved."""
+    """A run resumed in the middle of an epoch does not choose them again: the weights have moved."""
 
     def run(folder, stop=None):
         model = job.network()
         if stop is not None:
             job.stop_before_step(model, stop)
         plan = plan_sparsity(model, 0.5, "unstructured", base="selected")
-        masks = Sparsifier(model, plan, AgpEpochs(0, 3, 1, 0.1, 0.5))
-        config = job.settings(learning_rate=0.5)
-        fit(model, job.images(), config, folder=folder, preprocessing=job.PREPROCESSING, sparsifier=masks)
-        return model
+        masks = Recording(model, plan, AgpEpochs(0, 3, 1, 0.1, 0.5))
+        try:
+            fit(model, job.images(), job.settings(), folder=folder, preprocessing=job.PREPROCESSING, sparsifier=masks)
+        except job.StoppedError:
+            assert stop is not None
+        return model, masks.positions
 
-    with pytest.raises(job.StoppedError):
-        run(tmp_path / "broken", stop=30)
-    assert_same_state(run(tmp_path / "broken"), run(tmp_path / "whole"))
+    whole, positions = run(tmp_path / "whole")
+    assert positions == [0, 1, 2]
+    _, positions = run(tmp_path / "broken", stop=17)
+    assert positions == [0, 1]
+    resumed, positions = run(tmp_path / "broken")
+    assert positions == [2]
+    assert_same_state(resumed, whole)
 
 
 def test_a_finished_run_returns_at_once(job, tmp_path):
