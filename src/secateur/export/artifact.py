@@ -60,9 +60,7 @@ def open_artifact(folder: Path | str) -> Artifact:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ArtifactError(
-            f"{folder}: not a folder. An artifact is the folder that `secateur compress --out` wrote."
-        )
+        raise ArtifactError(f"{folder}: not a folder. An artifact is the folder that `secateur compress --out` wrote.")
     missing = [name for name in _REQUIRED if not (folder / name).is_file()]
     if missing:
         raise ArtifactError(

@@ -102,9 +102,7 @@ def _pixels(batch: Any) -> np.ndarray:
     return np.ascontiguousarray(images, dtype=np.float32)
 
 
-def _run(
-    session: onnxruntime.InferenceSession, path: Path | str, images: np.ndarray, fixed: int | None
-) -> np.ndarray:
+def _run(session: onnxruntime.InferenceSession, path: Path | str, images: np.ndarray, fixed: int | None) -> np.ndarray:
     """Logits of `images`; a file with a fixed batch is fed in chunks, the last one filled with copies."""
     chunk = fixed or len(images)
     outputs = []

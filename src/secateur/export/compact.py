@@ -100,9 +100,7 @@ def _read_description(description: dict[str, Any]) -> tuple[tuple[int, ...], For
     if (
         not isinstance(shape, list)
         or len(shape) > _MAX_DIMENSIONS
-        or not all(
-            isinstance(size, int) and not isinstance(size, bool) and 0 < size < 2**40 for size in shape
-        )
+        or not all(isinstance(size, int) and not isinstance(size, bool) and 0 < size < 2**40 for size in shape)
     ):
         raise ArtifactError(f"its shape {shape!r} is not a list of positive sizes")
     details = {key: value for key, value in description.items() if key not in ("format", "shape")}

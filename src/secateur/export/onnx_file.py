@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,6 +27,7 @@ from torch.nn.utils import parametrize
 
 from secateur.errors import ExportError
 from secateur.files import atomic_path
+from secateur.sparsity.mask import fold_parametrizations_
 
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
@@ -75,27 +76,10 @@ def export_onnx(
 def folded_copy(model: nn.Module) -> nn.Module:
     """A copy of `model` on the CPU, in evaluation mode, whose parametrized weights are plain tensors."""
     network = copy.deepcopy(model).cpu().eval()
-    folded: dict[int, nn.Parameter] = {}
     for module in network.modules():
         if parametrize.is_parametrized(module):
-            _fold_parametrizations_(module, folded)
+            fold_parametrizations_(module)
     return network.requires_grad_(False)
-
-
-def _fold_parametrizations_(module: nn.Module, folded: dict[int, nn.Parameter]) -> None:
-    """Make the computed weights of one module its parameters; layers that share a weight go on sharing it."""
-    # torch's remove_parametrizations edits the class, which a deep copy shares with its original: folding the
-    # copy would take the weights of the original away. So the copy alone gets its plain class back.
-    weights = {}
-    for name, chain in cast(nn.ModuleDict, module.parametrizations).items():
-        stored = next(chain.parameters())
-        if id(stored) not in folded:
-            folded[id(stored)] = nn.Parameter(getattr(module, name).detach().clone(), requires_grad=False)
-        weights[name] = folded[id(stored)]
-    module.__class__ = type(module).__bases__[0]
-    del module._modules["parametrizations"]
-    for name, weight in weights.items():
-        module.register_parameter(name, weight)
 
 
 def _trace(
@@ -148,9 +132,7 @@ def _explain(error: BaseException, network: str) -> str:
         if operator:
             name = operator.group(1) or operator.group(2)
             return f"{network} cannot be exported: operator '{name}' has no ONNX form."
-    first_line = next(
-        (line.strip() for line in str(chain[-1]).splitlines() if line.strip()), type(error).__name__
-    )
+    first_line = next((line.strip() for line in str(chain[-1]).splitlines() if line.strip()), type(error).__name__)
     return f"{network} cannot be exported: {first_line.rstrip('.')}."
 
 
@@ -170,12 +152,7 @@ def _name_biases(graph: ir.Graph) -> None:
     for node in graph:
         bias = node.inputs[2] if node.op_type in _WEIGHTED_OPS and len(node.inputs) > 2 else None
         wanted = f"{_module_of(node)}.bias"
-        if (
-            bias is not None
-            and bias.is_initializer()
-            and len(bias.uses()) == 1
-            and wanted not in graph.initializers
-        ):
+        if bias is not None and bias.is_initializer() and len(bias.uses()) == 1 and wanted not in graph.initializers:
             bias.name = wanted
 
 
@@ -245,21 +222,13 @@ def _version() -> str:
 
 
 def _write(model: ir.Model, path: Path) -> None:
-    size = sum(
-        value.const_value.nbytes
-        for value in model.graph.initializers.values()
-        if value.const_value is not None
-    )
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
     if size >= MAX_FILE_BYTES:
-        raise ExportError(
-            f"{path}: {size:,} bytes of weights do not fit into one ONNX file of at most 2 GiB."
-        )
+        raise ExportError(f"{path}: {size:,} bytes of weights do not fit into one ONNX file of at most 2 GiB.")
     proto = ir.to_proto(model)
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(
-            f"{path}: the exported graph is not valid ONNX: {str(error).splitlines()[0]}."
-        ) from error
+        raise ExportError(f"{path}: the exported graph is not valid ONNX: {str(error).splitlines()[0]}.") from error
     with atomic_path(path) as temporary:
         temporary.write_bytes(proto.SerializeToString())

@@ -29,9 +29,7 @@ SEPARATOR = "#"
 MAX_BYTES = 16 * 2**30
 
 
-def save_weights(
-    path: Path | str, state_dict: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
-) -> None:
+def save_weights(path: Path | str, state_dict: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
     """Write `state_dict` and `metadata` atomically, every tensor in its smallest form.
 
     raises    ArtifactError  when a tensor has a type that safetensors does not know, or a name that is taken
@@ -41,9 +39,7 @@ def save_weights(
     descriptions: dict[str, dict[str, Any]] = {}
     total = sum(tensor.numel() * tensor.element_size() for tensor in state_dict.values())
     if total > MAX_BYTES:
-        raise ArtifactError(
-            f"{path}: {total:,} bytes of weights are more than the {MAX_BYTES:,} that can be loaded."
-        )
+        raise ArtifactError(f"{path}: {total:,} bytes of weights are more than the {MAX_BYTES:,} that can be loaded.")
     for name, tensor in state_dict.items():
         packed = pack_tensor(tensor)
         if packed is None:
@@ -90,15 +86,11 @@ def _read_header(path: Path | str, text: str) -> tuple[dict[str, str], dict[str,
     except (json.JSONDecodeError, RecursionError, ArtifactError) as error:
         raise ArtifactError(f"{path}: its header is damaged: {error}.") from error
     if not isinstance(header, dict) or header.get("version") != HEADER_VERSION:
-        raise ArtifactError(
-            f"{path}: its header is not of version {HEADER_VERSION}, the only one that is read here."
-        )
+        raise ArtifactError(f"{path}: its header is not of version {HEADER_VERSION}, the only one that is read here.")
     metadata, descriptions = header.get("metadata"), header.get("tensors")
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ArtifactError(f"{path}: the metadata in its header is not text by name.")
-    if not isinstance(descriptions, dict) or not all(
-        isinstance(value, dict) for value in descriptions.values()
-    ):
+    if not isinstance(descriptions, dict) or not all(isinstance(value, dict) for value in descriptions.values()):
         raise ArtifactError(f"{path}: its header does not describe tensors by name.")
     return metadata, descriptions
 
@@ -138,10 +130,6 @@ def _unpack_all(
 
 def _claimed_bytes(description: dict[str, Any], parts: dict[str, torch.Tensor]) -> int:
     shape = description.get("shape")
-    if (
-        "values" not in parts
-        or not isinstance(shape, list)
-        or not all(isinstance(size, int) for size in shape)
-    ):
+    if "values" not in parts or not isinstance(shape, list) or not all(isinstance(size, int) for size in shape):
         return 0  # unpack_tensor says what is wrong
     return prod(shape) * parts["values"].element_size()

@@ -35,9 +35,7 @@ class _Bitmask:
             raise ArtifactError(f"its mask has {len(mask)} bytes for {elements} elements")
         kept = np.unpackbits(mask, bitorder="little").view(bool)
         if np.any(kept[elements:]) or int(np.count_nonzero(kept)) != len(values):
-            raise ArtifactError(
-                f"its mask keeps {int(np.count_nonzero(kept))} elements, and {len(values)} are stored"
-            )
+            raise ArtifactError(f"its mask keeps {int(np.count_nonzero(kept))} elements, and {len(values)} are stored")
         flat = np.zeros(elements, dtype=values.dtype)
         flat[kept[:elements]] = values
         return flat.reshape(shape)
