@@ -178,7 +178,7 @@ def test_the_input_shape_comes_from_the_model_s_preprocessing():
 
 def test_an_image_that_does_not_fit_is_a_sentence():
     model = nn.Sequential(nn.Conv2d(1, 4, 3)).train()
-    with pytest.raises(ModelError, match="does not run on one image of 3×224×224.*input_shape"):
+    with pytest.raises(ModelError, match=r"does not run on one image of 3×224×224.*input_shape"):
         census(model)
     assert model.training and not model[0]._forward_hooks
 

@@ -177,7 +177,7 @@ def test_levels_reach_the_defaults_and_later_ones_win():
 def test_nan_weights_name_the_layer():
     model = network()
     model[3].weight.data[0] = float("nan")
-    with pytest.raises(SparsityError, match="^3: .*not finite"):
+    with pytest.raises(SparsityError, match=r"^3: .*not finite"):
         sparsify_(model, 0.5, base="selected")
 
 

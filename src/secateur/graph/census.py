@@ -240,10 +240,7 @@ class Census:
         headers = (
             "layer", "kind", "shape", "positions", "weights", "nonzeros", "zeros %", "MACs", "sparse MACs",
         )  # fmt: skip
-        rows = [
-            _row(layer.name, layer.kind, dims(layer.shape), f"{layer.positions:,}", layer)
-            for layer in self.layers
-        ]
+        rows = [_row(layer.name, layer.kind, dims(layer.shape), f"{layer.positions:,}", layer) for layer in self.layers]
         rows.append(_row("total", "", "", "", self))
         lines = [text_table(headers, rows, left=3, total=True)]
         lines.append(

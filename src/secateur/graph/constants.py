@@ -61,9 +61,7 @@ class Constants:
             try:
                 array = _FOLLOWED[node.op_type](self, node, array)
             except (ValueError, TypeError, IndexError, np.exceptions.AxisError) as error:
-                raise ModelError(
-                    f"operator {node.op_type} '{node.name}' does not fit its weight: {error}."
-                ) from error
+                raise ModelError(f"operator {node.op_type} '{node.name}' does not fit its weight: {error}.") from error
         return Constant(chain[-1], array)
 
     def _chain(self, name: str) -> list[str]:

@@ -21,7 +21,7 @@ from onnx import inliner
 from secateur.errors import ModelError
 from secateur.graph.census import Census, Kind, LayerCount
 from secateur.graph.constants import Constants, attribute
-from secateur.graph.read import check_model, read_model
+from secateur.graph.read import check_model, one_line, read_model
 from secateur.graph.shapes import Shapes, infer_shapes
 from secateur.graph.table import dims
 
@@ -36,9 +36,7 @@ NOT_COUNTED = frozenset(
 )  # fmt: skip
 
 
-def census_of_onnx(
-    source: Path | str | onnx.ModelProto, *, input_shape: Sequence[int] | None = None
-) -> Census:
+def census_of_onnx(source: Path | str | onnx.ModelProto, *, input_shape: Sequence[int] | None = None) -> Census:
     """Weights, nonzeros, positions and MACs of every convolution and linear layer, for one image.
 
     input_shape    (channels, height, width) where the file leaves these sides open
@@ -51,7 +49,7 @@ def census_of_onnx(
     try:
         return _census(model, input_shape)
     except ModelError as error:
-        raise ModelError(f"{source}: {error}") from error
+        raise ModelError(f"{source}: {one_line(str(error))}") from error
 
 
 def _census(model: onnx.ModelProto, input_shape: Sequence[int] | None) -> Census:
@@ -96,11 +94,11 @@ class _Count:
     def convolution(self, node: onnx.NodeProto, index: int) -> None:
         self._needs(node, 2)
         transposed = node.op_type == "ConvTranspose"
-        inputs, outputs = self._shape(node, node.input[0]), self._shape(node, node.output[0])
         constant = self.constants.find(node.input[1])
         stored = constant.array.shape if constant else self._shape(node, node.input[1])
         if len(stored) < 3:
             raise ModelError(f"operator {node.op_type} '{node.name}' has a weight of shape {dims(stored)}.")
+        inputs, outputs = self._shape(node, node.input[0]), self._shape(node, node.output[0])
         macs = math.prod(inputs if transposed else outputs) * math.prod(stored[1:])
         if constant is None:
             self.dynamic_macs += macs
@@ -133,9 +131,7 @@ class _Count:
         if weight.ndim > 2 and math.prod(weight.shape[:-2]) == 1:
             weight = weight.reshape(weight.shape[-2:])
         inputs = self._shape(node, left_name if right is not None else right_name)
-        layer = _Layer(
-            self._name(node, index, constant.root), "linear", 1, weight, inputs[1:], outputs[1:], ""
-        )
+        layer = _Layer(self._name(node, index, constant.root), "linear", 1, weight, inputs[1:], outputs[1:], "")
         self._add(constant.root, layer, math.prod(outputs) * list(weight.shape)[-1])
 
     def census(self) -> Census:
@@ -181,10 +177,7 @@ class _Count:
     def _other_parameters(self) -> tuple[int, int]:
         """Number and zeros of the float initializers that are no layer's weight and no running statistic."""
         statistics = {
-            name
-            for node in self.graph.node
-            if node.op_type == "BatchNormalization"
-            for name in node.input[3:5]
+            name for node in self.graph.node if node.op_type == "BatchNormalization" for name in node.input[3:5]
         }
         number = zeros = 0
         for tensor in self.graph.initializer:

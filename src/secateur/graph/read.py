@@ -6,7 +6,8 @@ larger
    than allowed.
 3. Every tensor has as many bytes as its shape says.
 4. Every value an operator reads exists before it: a file that was cut off does not pass for a smaller model.
-5. Local functions do not unfold into more operators than allowed.
+5. Names are text.
+6. Local functions do not unfold into more operators than allowed.
 
 What breaks a rule is a ModelError that says which and where.
 """
@@ -16,13 +17,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx import helper
 
 from secateur.errors import ModelError
 
 MAX_BYTES = 8 << 30
 MAX_NODES = 1_000_000
+
+_TENSOR_VALUES = frozenset(
+    field.name for field in onnx.TensorProto.DESCRIPTOR.fields if field.name.endswith("_data")
+) - {"external_data"}
 
 
 def read_model(path: Path | str, *, max_bytes: int = MAX_BYTES) -> onnx.ModelProto:
@@ -45,25 +50,53 @@ def read_model(path: Path | str, *, max_bytes: int = MAX_BYTES) -> onnx.ModelPro
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror or error}.") from error
     try:
+        _check_text(model)
         _load_external_data(model, file.parent, max_bytes - size)
         check_model(model)
     except ModelError as error:
-        raise ModelError(f"{file}: {error}") from error
+        raise ModelError(f"{file}: {one_line(str(error))}") from error
     return model
 
 
+def one_line(text: str) -> str:
+    """Text from a file, fit for an error sentence: line breaks and terminal controls become '?'."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def check_model(model: onnx.ModelProto) -> None:
-    """Check a model in memory by rules 1 and 3 to 5. raises ModelError."""
+    """Check a model in memory by rules 1 and 3 to 6. raises ModelError."""
     if model.ir_version < 1 or not model.opset_import:
         raise ModelError("this is not an ONNX model: it names no format version or no operator set.")
     if not model.graph.node:
         raise ModelError("the model has no operators.")
+    _check_text(model)
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise ModelError(f"the data of tensor '{tensor.name}' is in another file and was not loaded.")
         _check_size(tensor)
     _check_order(model.graph, frozenset())
     _check_unfolding(model)
+
+
+def _check_text(message: Message) -> None:
+    """Rule 5: protobuf hands out bytes, or fails late, where a name is not UTF-8."""
+    try:
+        # The values of a tensor can be large and hold no names; listing its fields would copy them.
+        skipped = _TENSOR_VALUES if isinstance(message, onnx.TensorProto) else frozenset[str]()
+        for field in message.DESCRIPTOR.fields:
+            if field.name in skipped or field.cpp_type not in (field.CPPTYPE_STRING, field.CPPTYPE_MESSAGE):
+                continue
+            value = getattr(message, field.name)
+            single = isinstance(value, Message | str | bytes)
+            if isinstance(value, Message) and not message.HasField(field.name):
+                continue
+            for entry in (value,) if single else value:
+                if isinstance(entry, Message):
+                    _check_text(entry)
+                elif field.type == field.TYPE_STRING and not isinstance(entry, str):
+                    raise ModelError("a name in the model is not text; the file is damaged.")
+    except UnicodeDecodeError as error:
+        raise ModelError("a name in the model is not text; the file is damaged.") from error
 
 
 def _load_external_data(model: onnx.ModelProto, folder: Path, budget: int) -> None:
@@ -189,7 +222,7 @@ def _check_order(graph: onnx.GraphProto, outer: frozenset[str]) -> None:
 
 
 def _check_unfolding(model: onnx.ModelProto) -> None:
-    """Rule 5: counts what a model unfolds into without unfolding it; a function must not call itself."""
+    """Rule 6: counts what a model unfolds into without unfolding it; a function must not call itself."""
     functions = {(function.domain, function.name): function.node for function in model.functions}
     sizes: dict[tuple[str, str], int] = {}
 
@@ -209,8 +242,6 @@ def _check_unfolding(model: onnx.ModelProto) -> None:
 
     if len(functions) > 500:
         # Each function may call the next: deeper nesting than Python's own stack would allow.
-        raise ModelError(
-            f"the model has {len(functions)} local functions, more than the 500 that are allowed."
-        )
+        raise ModelError(f"the model has {len(functions)} local functions, more than the 500 that are allowed.")
     if size(model.graph.node, ()) > MAX_NODES:
         raise ModelError(f"the model's functions unfold into more than {MAX_NODES:,} operators.")

@@ -65,8 +65,7 @@ def _close(value: onnx.ValueInfoProto, given: Sequence[int] | None) -> tuple[int
     sides = value.type.tensor_type.shape.dim
     if given is not None and len(given) != len(sides) - 1:
         raise ModelError(
-            f"input '{value.name}' has {len(sides) - 1} sides besides the batch; "
-            f"{dims(given)} has {len(given)}."
+            f"input '{value.name}' has {len(sides) - 1} sides besides the batch; {dims(given)} has {len(given)}."
         )
     for axis, side in enumerate(sides):
         fixed = side.dim_value if side.HasField("dim_value") and side.dim_value > 0 else None
@@ -79,8 +78,7 @@ def _close(value: onnx.ValueInfoProto, given: Sequence[int] | None) -> tuple[int
             )
         if fixed is not None and axis and given is not None and fixed != wanted:
             raise ModelError(
-                f"input '{value.name}' has a fixed side of {fixed} where input_shape {dims(given)} "
-                f"says {wanted}."
+                f"input '{value.name}' has a fixed side of {fixed} where input_shape {dims(given)} says {wanted}."
             )
         if fixed is None and wanted is not None:
             side.dim_value = int(wanted)

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 
 
-def text_table(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, total: bool = False
-) -> str:
+def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, total: bool = False) -> str:
     """Rows under headers, columns two spaces apart.
 
     left      how many columns, counted from the first, stand to the left; the others stand to the right

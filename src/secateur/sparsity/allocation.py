@@ -59,9 +59,7 @@ def uniform(problem: Problem) -> list[float]:
 @allocations.register("erk")
 def erk(problem: Problem) -> list[float]:
     """Erdős-Rényi-Kernel: small and narrow layers stay denser."""
-    return fill(
-        [(sum(layer.shape) / math.prod(layer.shape)) ** problem.scale for layer in problem.layers], problem
-    )
+    return fill([(sum(layer.shape) / math.prod(layer.shape)) ** problem.scale for layer in problem.layers], problem)
 
 
 def fill(affinities: Sequence[float], problem: Problem) -> list[float]:
@@ -137,9 +135,7 @@ def allocate(
             raise SparsityError(f"{name}: a level is a fraction from 0 to 1, not {level}.")
     free = [layer for layer in layers if layer.name not in excluded and layer.name not in given]
     reach = {layer.name: prunable.get(layer.name, layer.weights) for layer in layers}
-    counted = [
-        layer for layer in layers if layer.name not in given and (base == "conv_linear" or layer in free)
-    ]
+    counted = [layer for layer in layers if layer.name not in given and (base == "conv_linear" or layer in free)]
     zeros = sparsity * sum(layer.weights for layer in counted)
     most = cap * sum(reach[layer.name] for layer in free)
     if zeros > most * (1 + 1e-12):

@@ -62,9 +62,7 @@ def census(model: nn.Module, input_shape: Sequence[int] | None = None) -> Census
 def structure(model: nn.Module) -> StructureTable:
     """The structure table of the network's weights, masks applied."""
     modules = weighted_modules(model)
-    return structure_table(
-        {layer.name: _array(cast(Tensor, modules[layer.name].weight)) for layer in layers_of(model)}
-    )
+    return structure_table({layer.name: _array(cast(Tensor, modules[layer.name].weight)) for layer in layers_of(model)})
 
 
 @dataclass

@@ -76,9 +76,7 @@ class SparsityPlan:
     @property
     def total(self) -> int:
         """Weights counted in `base`."""
-        return sum(
-            layer.weights for layer in self.layers if self.base == "conv_linear" or layer.level is not None
-        )
+        return sum(layer.weights for layer in self.layers if self.base == "conv_linear" or layer.level is not None)
 
     @property
     def achieved(self) -> float:

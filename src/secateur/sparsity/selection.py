@@ -80,9 +80,7 @@ def match_layers(layers: Sequence[Layer], glob: str) -> tuple[str, ...]:
     """
     wanted = glob.removeprefix("module.")
     matched = tuple(
-        layer.name
-        for layer in layers
-        if any(fnmatchcase(name, wanted) for name in (layer.name, *layer.shared))
+        layer.name for layer in layers if any(fnmatchcase(name, wanted) for name in (layer.name, *layer.shared))
     )
     if not matched:
         raise SparsityError(unknown("layer or glob", glob, [layer.name for layer in layers]))

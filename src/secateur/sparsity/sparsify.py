@@ -80,17 +80,13 @@ def plan_sparsity(
         cap=cap,
         given={name: level for name, level in given.items() if name in chosen},
         scale=scale,
-        prunable={
-            layer.name: rule.prunable(layer.shape, layer.groups) for layer in layers if layer.name in chosen
-        },
+        prunable={layer.name: rule.prunable(layer.shape, layer.groups) for layer in layers if layer.name in chosen},
     )
     planned = tuple(
         _planned(layer, rule, rounding, allocated.levels.get(layer.name), allocated.skipped.get(layer.name))
         for layer in layers
     )
-    return SparsityPlan(
-        sparsity, base, rule, criterion, allocation, rounding, ties, planned, allocated.capped
-    )
+    return SparsityPlan(sparsity, base, rule, criterion, allocation, rounding, ties, planned, allocated.capped)
 
 
 class Sparsifier:
@@ -170,9 +166,7 @@ def sparsify_(
     return plan
 
 
-def _planned(
-    layer: Layer, rule: Pattern, rounding: Rounding, level: float | None, reason: str | None
-) -> PlannedLayer:
+def _planned(layer: Layer, rule: Pattern, rounding: Rounding, level: float | None, reason: str | None) -> PlannedLayer:
     if level is None:
         return PlannedLayer(layer.name, layer.kind, layer.shape, layer.groups, None, 0, 0, reason)
     units = rule.units(layer.shape, layer.groups)
@@ -190,6 +184,5 @@ def _check_fits(model: nn.Module, plan: SparsityPlan) -> None:
             raise SparsityError(f"the plan prunes {layer.name}, which the model does not have.")
         if shapes[layer.name] != layer.shape:
             raise SparsityError(
-                f"the plan is for another model: {layer.name} has shape {shapes[layer.name]}, "
-                f"not {layer.shape}."
+                f"the plan is for another model: {layer.name} has shape {shapes[layer.name]}, not {layer.shape}."
             )

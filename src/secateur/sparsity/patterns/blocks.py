@@ -62,9 +62,7 @@ class BlockOf(Pattern):
 
     def applies(self, shape: tuple[int, ...], groups: int = 1, kind: Kind = "conv") -> str | None:
         if kind == "conv_transpose":
-            return (
-                f"{self} blocks are made of filters, and a transposed convolution stores input channels first"
-            )
+            return f"{self} blocks are made of filters, and a transposed convolution stores input channels first"
         if len(shape) < 2:
             return f"{self} blocks need a weight of two or more dimensions"
         if groups > 1 and shape[1] == 1:
