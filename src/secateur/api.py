@@ -166,7 +166,7 @@ def census(target: str | Path | nn.Module, *, input_size: Sequence[int] | None =
     """
     if isinstance(target, str | Path):
         if str(target).endswith(".onnx"):
-            return graph.census_of_onnx(target, input_size)
+            return graph.census_of_onnx(target, input_shape=input_size)
         target = network_of(target)
     return sparsity.census(target, input_size)
 
@@ -214,7 +214,7 @@ def benchmark(
     else:
         subjects = [measure.Subject(path.stem, onnx=path)]
         prepared = _stated_preprocessing(path)
-        shape = graph.census_of_onnx(path, input_size).input_shape
+        shape = graph.census_of_onnx(path, input_shape=input_size).input_shape
     if data is not None and prepared is None:
         raise RecipeError(
             f"{target}: does not say how its images are prepared; measure accuracy on a run folder."

@@ -136,6 +136,7 @@ def compress(
     """
     from secateur import api
     from secateur.cli.values import chosen, numbers, words
+    from secateur.training import distributed
 
     given = chosen(context, exclude=("recipe", "model", "data", "out", "dry_run", "overwrite", "exclude"))
     given |= {"exclude": tuple(exclude)} if exclude else {}
@@ -147,6 +148,10 @@ def compress(
         typer.echo(api.plan(model, data, recipe, out=out, **given))
         return
     command = shlex.join(["secateur", *sys.argv[1:]])
-    result = api.compress(model, data, recipe, out=out, overwrite=overwrite, command=command, **given)
-    page = result.folder / "report.html"
-    typer.echo(str(page if page.is_file() else result.folder))
+    try:
+        result = api.compress(model, data, recipe, out=out, overwrite=overwrite, command=command, **given)
+        page = result.folder / "report.html"
+        if distributed.is_main():
+            typer.echo(str(page if page.is_file() else result.folder))
+    finally:
+        distributed.stop()

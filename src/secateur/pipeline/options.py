@@ -7,30 +7,12 @@ Data without training images gets its zeros at once, without training.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from secateur import zoo
 from secateur.errors import RecipeError
-from secateur.recipe import (
-    AgpEpochs,
-    AgpIterations,
-    BenchmarkStage,
-    Data,
-    Distillation,
-    EvaluateStage,
-    ExportStage,
-    FinetuneStage,
-    Model,
-    OneShot,
-    Recipe,
-    ReportStage,
-    SparsifyStage,
-    Stage,
-    Training,
-    TrainStage,
-)
+from secateur.recipe import Data, Recipe, build_recipe
 
-SCHEDULES = {"agp": AgpEpochs, "agp_iterations": AgpIterations, "one_shot": OneShot}
 DENSE_EPOCHS = 15
 SPARSE_EPOCHS = 10
 
@@ -96,72 +78,81 @@ def recipe_of(model: str, options: Options, images: zoo.ImageData) -> Recipe:
             f"{images.name}: has no training images, so that no epochs can be trained; give data with a train split, "
             "a holdout share, or 0 epochs."
         )
-    distillation = Distillation() if options.distill else None
+    distillation = {"distillation": {}} if options.distill else {}
     dense_rate = options.learning_rate or (0.1 if options.optimizer == "sgd" else 0.001)
     sparse_rate = options.learning_rate or dense_rate / 5
-    stages: list[Stage] = []
+    stages: list[dict[str, Any]] = []
     if train_epochs:
-        training = _training(options, train_epochs, dense_rate, warmup=min(2.0, train_epochs / 5))
-        stages.append(TrainStage(training=training))
+        training = _training(options, train_epochs, dense_rate) | {"warmup_epochs": min(2.0, train_epochs / 5)}
+        stages.append({"stage": "train", "training": training})
     stages += [
-        EvaluateStage(),
-        SparsifyStage(
-            pattern=options.pattern,
-            sparsity=options.sparsity,
-            base=options.base,
-            criterion=options.criterion,
-            allocation=options.allocation,
-            schedule=SCHEDULES[options.schedule](),
-            exclude=options.exclude,
-            include_first=options.include_first,
-            include_depthwise=options.include_depthwise,
-            include_classifier=options.include_classifier,
-            training=_training(options, epochs, sparse_rate),
-            distillation=distillation if epochs else None,
-        ),
+        {"stage": "evaluate"},
+        {
+            "stage": "sparsify",
+            "pattern": options.pattern,
+            "sparsity": options.sparsity,
+            "base": options.base,
+            "criterion": options.criterion,
+            "allocation": options.allocation,
+            "schedule": {"kind": options.schedule},
+            "exclude": options.exclude,
+            "include_first": options.include_first,
+            "include_depthwise": options.include_depthwise,
+            "include_classifier": options.include_classifier,
+            "training": _training(options, epochs, sparse_rate),
+            **(distillation if epochs else {}),
+        },
     ]
     if options.finetune_epochs:
         training = _training(options, options.finetune_epochs, sparse_rate / 5)
-        stages.append(FinetuneStage(training=training, distillation=distillation))
+        stages.append({"stage": "finetune", "training": training, **distillation})
     stages += [
-        EvaluateStage(),
-        ExportStage(batch=options.batch),
-        BenchmarkStage(
-            runtimes=options.runtimes, batches=options.batches, threads=options.threads, repeats=options.repeats
-        ),
-        ReportStage(),
+        {"stage": "evaluate"},
+        {"stage": "export", "batch": options.batch},
+        {
+            "stage": "benchmark",
+            "runtimes": options.runtimes,
+            "batches": options.batches,
+            "threads": options.threads,
+            "repeats": options.repeats,
+        },
+        {"stage": "report"},
     ]
-    return Recipe(
-        model=Model(name=model, weights=weights, classes=options.classes),
-        data=data_of(options),
-        seed=options.seed,
-        stages=tuple(stages),
-    )
+    value = {
+        "model": {"name": model, "weights": weights, "classes": options.classes},
+        "data": data_of(options).model_dump(),
+        "seed": options.seed,
+        "stages": stages,
+    }
+    return build_recipe(value, source="the command")
 
 
 def data_of(options: Options) -> Data:
-    """The images that the options name."""
-    return Data(
-        name=options.data,
-        root=options.root,
-        classes_file=options.classes_file,
-        holdout=options.holdout,
-        workers=options.workers,
-        crop_pct=options.crop_pct,
-        train_limit=options.train_limit,
-        test_limit=options.test_limit,
-    )
+    """The images that the options name. raises RecipeError."""
+    value = {
+        "name": options.data,
+        "root": options.root,
+        "classes_file": options.classes_file,
+        "holdout": options.holdout,
+        "workers": options.workers,
+        "crop_pct": options.crop_pct,
+        "train_limit": options.train_limit,
+        "test_limit": options.test_limit,
+    }
+    # A recipe of nothing but images, so that a value out of range is told as in any recipe.
+    return build_recipe(
+        {"model": {"name": "any"}, "data": value, "stages": [{"stage": "evaluate"}]}, "the command"
+    ).data
 
 
-def _training(options: Options, epochs: int, learning_rate: float, warmup: float = 0.0) -> Training:
-    return Training(
-        epochs=epochs,
-        batch_size=options.batch_size,
-        optimizer=options.optimizer,
-        learning_rate=learning_rate,
-        weight_decay=options.weight_decay,
-        warmup_epochs=warmup,
-    )
+def _training(options: Options, epochs: int, learning_rate: float) -> dict[str, Any]:
+    return {
+        "epochs": epochs,
+        "batch_size": options.batch_size,
+        "optimizer": options.optimizer,
+        "learning_rate": learning_rate,
+        "weight_decay": options.weight_decay,
+    }
 
 
 def _has_pretrained(model: str) -> bool:

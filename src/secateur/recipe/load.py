@@ -1,6 +1,6 @@
 """Recipes from YAML, with errors that name the line, the key and the nearest valid key.
 
-    recipe.yaml:14: unknown key 'sparisty' in stage 'sparsify'. Did you mean 'sparsity'?
+recipe.yaml:14: unknown key 'sparisty' in stage 'sparsify'. Did you mean 'sparsity'?
 """
 
 from pathlib import Path
@@ -110,7 +110,9 @@ def _first_fault(error: ValidationError, value: Any, source: str, lines: dict[Lo
     faults = error.errors(include_url=False)
     # A container is called too short when its only item is faulty: the fault inside is the one to tell.
     places = [fault["loc"] for fault in faults]
-    faults = [f for f in faults if not any(len(at) > len(f["loc"]) and at[: len(f["loc"])] == f["loc"] for at in places)]
+    faults = [
+        f for f in faults if not any(len(at) > len(f["loc"]) and at[: len(f["loc"])] == f["loc"] for at in places)
+    ]
     # An unknown key explains most other faults (a missing one, say): it comes first.
     faults.sort(key=lambda fault: fault["type"] != "extra_forbidden")
     fault = faults[0]

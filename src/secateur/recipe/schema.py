@@ -37,8 +37,8 @@ class Data(Section):
     holdout: Fraction | None = Field(None, description="share of a folder without train/ and val/ kept for testing")
     workers: Annotated[int, Field(ge=0, le=64)] = Field(0, description="loader processes; 0 loads in the main one")
     crop_pct: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(None, description="test-time centre crop")
-    train_limit: Positive | None = Field(None, description="use only the first so many training images")
-    test_limit: Positive | None = Field(None, description="use only the first so many test images")
+    train_limit: Positive | None = Field(None, description="use only so many training images, evenly spread")
+    test_limit: Positive | None = Field(None, description="use only so many test images, evenly spread")
 
 
 class Training(Section):

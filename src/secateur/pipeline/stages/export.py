@@ -20,6 +20,7 @@ from secateur.export import (
     WEIGHTS_FILE,
     check_onnx,
     export_onnx,
+    pack_tensor,
     stored_bytes,
 )
 from secateur.files import write_json
@@ -82,8 +83,9 @@ def _images(context: Context, limit: int) -> Iterator[np.ndarray]:
 def _form(tensor: Tensor) -> dict[str, Any]:
     """The form in which a tensor is stored, and its bytes in that form and dense."""
     sizes = stored_bytes(tensor)
-    best = min(sizes, key=lambda name: sizes[name])
-    return {"format": best, "bytes": sizes[best], "dense_bytes": sizes["dense"]}
+    packed = pack_tensor(tensor)
+    form = "dense" if packed is None else packed.description["format"]
+    return {"format": form, "bytes": sizes[form], "dense_bytes": sizes["dense"]}
 
 
 def _plan(context: Context, counts: dict[str, Any]) -> dict[str, Any]:
