@@ -74,6 +74,11 @@ def test_a_run_that_measured_nothing_has_no_headline(content: Content) -> None:
     assert verdicts(empty) == ()
 
 
+def test_a_network_without_zeros_boasts_no_reduction(content: Content) -> None:
+    labels = [card.label for card in cards(replace(content, compressed=content.dense))]
+    assert labels == ["Top-1 accuracy", "Smaller weights file"]
+
+
 def test_one_accuracy_alone_says_which(content: Content) -> None:
     only = replace(content, accuracy=AccuracyChange(Accuracy(90.0, 99.0, 0.3, 900), None))
     card = cards(only)[0]

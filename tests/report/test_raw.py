@@ -11,8 +11,8 @@ from secateur.report import write_report
 KEYS = {
     "": [
         *("schema", "secateur", "title", "model", "data", "command", "started", "finished", "seconds", "technique"),
-        *("accuracy", "runtime_accuracy", "reductions", "layers", "structure", "files", "latencies"),
-        *("export_checks", "epochs", "stages", "recipe", "machine"),
+        *("accuracy", "runtime_accuracy", "reductions", "layers", "structure", "files", "load"),
+        *("latencies", "export_checks", "epochs", "stages", "recipe", "machine"),
     ],
     "technique": ["pattern", "sparsity", "planned", "base", "criterion", "allocation"],
     "accuracy": ["dense", "compressed", "drop", "drop_standard_error"],
@@ -24,7 +24,7 @@ KEYS = {
     ],
     "layers.1": [
         *("name", "kind", "shape", "weights", "nonzeros", "macs", "sparse_macs", "pattern", "level", "skipped"),
-        *("storage", "sparsity", "expected_speedup"),
+        *("storage", "note", "sparsity", "expected_speedup"),
     ],
     "layers.1.storage": ["format", "bytes", "dense_bytes"],
     "files.0": ["name", "dense", "compressed", "ratio"],

@@ -6,7 +6,7 @@ import pytest
 
 from secateur.report.content import Content
 from secateur.report.network_tables import layers_table
-from secateur.report.sections import Section, sections, zeros_sentence
+from secateur.report.sections import Section, load_sentence, sections, zeros_sentence
 from secateur.report.table import Table
 
 
@@ -49,6 +49,23 @@ def test_runtimes_that_ignore_zeros_are_named_in_words(content: Content) -> None
     one = replace(content, latencies=tuple(row for row in content.latencies if row.runtime == "onnxruntime"))
     assert zeros_sentence(one) == "ONNX Runtime ignores zeros: no speedup is to be expected, see docs."
     assert zeros_sentence(replace(content, latencies=())) is None
+
+
+def test_a_busy_machine_is_a_warning(content: Content) -> None:
+    assert load_sentence(content) is None
+    busy = load_sentence(replace(content, load=9.26, cpus=2))
+    assert busy is not None
+    assert busy.startswith("The machine was busy: a load average of 9.3 on 2 usable CPUs.")
+    assert load_sentence(replace(content, load=2.9, cpus=2)) is None
+    assert load_sentence(replace(content, load=None)) is None
+
+
+def test_a_remark_of_the_census_has_its_column(content: Content) -> None:
+    noted = (replace(content.layers[0], note="not reached by this input"), *content.layers[1:])
+    table = layers_table(replace(content, layers=noted))
+    assert table is not None
+    assert cell(table, 0, "note") == "not reached by this input"
+    assert cell(table, 1, "note") is None
 
 
 def test_accuracy_ends_with_the_change(tables: dict[str, Table]) -> None:

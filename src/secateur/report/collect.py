@@ -61,6 +61,8 @@ def collect(record: RunRecord, title: str | None = None) -> Content:
         structure=_structure(export),
         files=_files(export),
         latencies=latencies(benchmark, compressed),
+        load=benchmark.machine.load_average if benchmark else None,
+        cpus=benchmark.machine.cpus if benchmark else None,
         checks=_checks(export),
         epochs=_epochs(results),
     )
@@ -153,6 +155,7 @@ def _layers(census: Census | None, plan: Fields | None, export: Fields | None) -
                 level=row.optional_number("level") if row else None,
                 skipped=reason,
                 storage=storage.get(f"{count.name}.weight", storage.get(count.name)),
+                note=count.note,
             )
         )
     return tuple(layers)

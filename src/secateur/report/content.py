@@ -89,6 +89,7 @@ class Layer:
 
     nonzeros, macs, sparse_macs    measured in the network that was exported; MACs of one image
     level                          sparsity that the plan asked for, as a fraction
+    note                           what the census wants to be known: not reached, shared, reached twice
     """
 
     name: str
@@ -102,6 +103,7 @@ class Layer:
     level: float | None = None
     skipped: str | None = None
     storage: Storage | None = None
+    note: str = ""
 
     @property
     def sparsity(self) -> float:
@@ -221,6 +223,7 @@ class Content:
 
     dense, compressed    counts of the exported networks
     machine              as the run recorded it, flattened: (what, value)
+    load, cpus           load average and usable CPUs of the machine when it was benchmarked
     """
 
     title: str
@@ -241,6 +244,8 @@ class Content:
     structure: tuple[StructureRow, ...] = ()
     files: tuple[FileSize, ...] = ()
     latencies: tuple[Latency, ...] = ()
+    load: float | None = None
+    cpus: int | None = None
     checks: tuple[ExportCheck, ...] = ()
     epochs: tuple[Epoch, ...] = ()
 

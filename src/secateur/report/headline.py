@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from secateur.graph import BASES
+from secateur.graph import BASES, Census
 from secateur.report.content import AccuracyChange, Content, Latency, runtime_title
 from secateur.report.format import NO_BREAK, bytes_text, count_text, percent, share
 
@@ -108,7 +108,7 @@ def _accuracy_card(content: Content) -> Card | None:
 
 def _parameter_card(content: Content) -> Card | None:
     count = content.compressed
-    if count is None or not math.isfinite(count.parameter_reduction):
+    if count is None or not _removed_some(count):
         return None
     detail = f"{share(count.sparsity)} zeros among {count_text(count.weights)} conv and linear weights"
     return Card("Fewer parameters", f"{count.parameter_reduction:.2f}×", detail)
@@ -116,11 +116,16 @@ def _parameter_card(content: Content) -> Card | None:
 
 def _compute_card(content: Content) -> Card | None:
     count = content.compressed
-    if count is None or not math.isfinite(count.compute_reduction):
+    if count is None or not _removed_some(count):
         return None
     size = "×".join(str(side) for side in count.input_shape)
     detail = f"{count_text(count.macs)} → {count_text(count.sparse_macs)} MACs for one {size} image"
     return Card("Less compute", f"{count.compute_reduction:.2f}×", detail)
+
+
+def _removed_some(count: Census) -> bool:
+    """Is there a reduction to speak of: something is zero, and not everything."""
+    return 0 < count.nonzeros < count.weights and count.sparse_macs > 0
 
 
 def _file_card(content: Content) -> Card | None:

@@ -1,7 +1,10 @@
 """The tables about the network: accuracy, reductions, layers, structure, files; None where there is nothing to say."""
 
+from collections.abc import Callable
+
 from secateur.graph import BASES, Census
-from secateur.report.content import Accuracy, Content, Layer
+from secateur.report.content import Accuracy, Content, Layer, Storage
+from secateur.report.format import Value
 from secateur.report.table import Column, Row, Table
 
 
@@ -62,24 +65,12 @@ def layers_table(content: Content) -> Table | None:
     """Every layer: what it holds, what was removed, what that promises."""
     if not content.layers:
         return None
-    planned = any(layer.pattern or layer.skipped for layer in content.layers)
-    stored = any(layer.storage for layer in content.layers)
-    columns = [
-        Column("layer", "Layer"),
-        Column("kind", "Kind", quiet=True),
-        Column("shape", "Weight shape", "shape", quiet=True),
-        *([Column("pattern", "Pattern")] if planned else []),
-        Column("sparsity", "Zeros", "fraction", "% of layer", digits=1),
-        Column("weights", "Weights", "integer"),
-        Column("nonzeros", "Nonzeros", "integer"),
-        Column("macs", "MACs", "count"),
-        Column("sparse_macs", "MACs left", "count"),
-        Column("expected_speedup", "Expected speedup", "times"),
-        *([Column("format", "Stored as"), Column("bytes", "Stored", "bytes")] if stored else []),
-    ]
-    rows = tuple(_layer_row(layer, planned, stored) for layer in content.layers)
+    cells = _layer_cells(content.layers)
+    rows = tuple(tuple(read(layer) for _, read in cells) for layer in content.layers)
+    whole = _whole(content.layers)
+    total = tuple(None if column.key in ("shape", "format") else read(whole) for column, read in cells)
     note = "MACs of one image. Expected speedup is MACs / MACs left of the layer alone."
-    return Table("layers", "Layer by layer", tuple(columns), rows, note, _layers_total(content, planned, stored))
+    return Table("layers", "Layer by layer", tuple(column for column, _ in cells), rows, note, total)
 
 
 def structure_table(content: Content) -> Table | None:
@@ -143,26 +134,39 @@ def _dims(census: Census) -> str:
     return "×".join(str(side) for side in census.input_shape)
 
 
-def _layer_row(layer: Layer, planned: bool, stored: bool) -> Row:
-    storage = layer.storage
-    return (
-        layer.name,
-        layer.kind,
-        layer.shape,
-        *((f"dense: {layer.skipped}" if layer.skipped else layer.pattern,) if planned else ()),
-        layer.sparsity,
-        layer.weights,
-        layer.nonzeros,
-        layer.macs,
-        layer.sparse_macs,
-        layer.expected_speedup,
-        *((storage.format if storage else None, storage.bytes if storage else None) if stored else ()),
-    )
+def _layer_cells(layers: tuple[Layer, ...]) -> list[tuple[Column, Callable[[Layer], Value]]]:
+    """The columns of the layer table with what stands in them; those that no layer fills are left out."""
+    cells: list[tuple[Column, Callable[[Layer], Value]]] = [
+        (Column("layer", "Layer"), lambda layer: layer.name),
+        (Column("kind", "Kind", quiet=True), lambda layer: layer.kind),
+        (Column("shape", "Weight shape", "shape", quiet=True), lambda layer: layer.shape),
+    ]
+    if any(layer.pattern or layer.skipped for layer in layers):
+        cells.append((Column("pattern", "Pattern"), _pattern))
+    cells += [
+        (Column("sparsity", "Zeros", "fraction", "% of layer", digits=1), lambda layer: layer.sparsity),
+        (Column("weights", "Weights", "integer"), lambda layer: layer.weights),
+        (Column("nonzeros", "Nonzeros", "integer"), lambda layer: layer.nonzeros),
+        (Column("macs", "MACs", "count"), lambda layer: layer.macs),
+        (Column("sparse_macs", "MACs left", "count"), lambda layer: layer.sparse_macs),
+        (Column("expected_speedup", "Expected speedup", "times"), lambda layer: layer.expected_speedup),
+    ]
+    if any(layer.storage for layer in layers):
+        cells.append((Column("format", "Stored as"), lambda layer: layer.storage.format if layer.storage else None))
+        cells.append((Column("bytes", "Stored", "bytes"), lambda layer: layer.storage.bytes if layer.storage else None))
+    if any(layer.note for layer in layers):
+        cells.append((Column("note", "Remark", quiet=True), lambda layer: layer.note or None))
+    return cells
 
 
-def _layers_total(content: Content, planned: bool, stored: bool) -> Row:
-    layers = content.layers
-    total = Layer(
+def _pattern(layer: Layer) -> str | None:
+    return f"dense: {layer.skipped}" if layer.skipped else layer.pattern
+
+
+def _whole(layers: tuple[Layer, ...]) -> Layer:
+    """All layers as one."""
+    stored = [layer.storage for layer in layers if layer.storage]
+    return Layer(
         name="total",
         kind="",
         shape=(),
@@ -170,10 +174,5 @@ def _layers_total(content: Content, planned: bool, stored: bool) -> Row:
         nonzeros=sum(layer.nonzeros for layer in layers),
         macs=sum(layer.macs for layer in layers),
         sparse_macs=sum(layer.sparse_macs for layer in layers),
+        storage=Storage("", sum(form.bytes for form in stored), sum(form.dense_bytes for form in stored)),
     )
-    size = sum(layer.storage.bytes for layer in layers if layer.storage)
-    row = list(_layer_row(total, planned, stored))
-    row[2] = None
-    if stored:
-        row[-1] = size
-    return tuple(row)

@@ -31,6 +31,7 @@ def raw(content: Content, version: str) -> dict[str, Any]:
         "layers": [_layer(layer) for layer in content.layers],
         "structure": [asdict(row) for row in content.structure],
         "files": [_file(file) for file in content.files],
+        "load": {"load_average": content.load, "cpus": content.cpus},
         "latencies": [_latency(row) for row in content.latencies],
         "export_checks": [asdict(check) for check in content.checks],
         "epochs": [asdict(epoch) for epoch in content.epochs],

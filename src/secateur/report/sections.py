@@ -9,6 +9,9 @@ from secateur.report.charts import Chart, latency_chart, layers_chart, training_
 from secateur.report.content import Content
 from secateur.report.table import Table
 
+# The benchmark itself may fill every CPU; what is beyond that comes from elsewhere.
+_BUSY = 1.5
+
 
 @dataclass(frozen=True)
 class Section:
@@ -41,6 +44,16 @@ def zeros_sentence(content: Content) -> str | None:
     return f"{listed} zeros: no speedup is to be expected, see docs."
 
 
+def load_sentence(content: Content) -> str | None:
+    """A warning, where more programs wanted to run than the machine has CPUs for."""
+    if content.load is None or not content.cpus or content.load < _BUSY * content.cpus:
+        return None
+    return (
+        f"The machine was busy: a load average of {content.load:.1f} on {content.cpus} usable CPUs. "
+        "Times and speedups may be far off; measure again on an idle machine."
+    )
+
+
 def _tables(content: Content, *builds: Callable[[Content], Table | None]) -> tuple[Table, ...]:
     return tuple(table for table in (build(content) for build in builds) if table is not None)
 
@@ -56,8 +69,7 @@ def _accuracy(content: Content) -> Section:
 
 
 def _speed(content: Content) -> Section:
-    sentence = zeros_sentence(content)
-    leads = (sentence,) if sentence else ()
+    leads = tuple(sentence for sentence in (load_sentence(content), zeros_sentence(content)) if sentence)
     tables = _tables(content, run.speedup_table, run.latency_table, run.runtimes_table)
     return Section("speed", "Speed", leads, _charts(content, latency_chart), tables)
 
