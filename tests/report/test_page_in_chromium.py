@@ -253,6 +253,17 @@ def test_reads_without_javascript(clean_browser: Browser, written: Path) -> None
         clean_browser.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
+def test_fits_a_printed_sheet_in_light_colours(clean_browser: Browser, written: Path) -> None:
+    clean_browser.open(written / "report.html", 718, 1000, "dark")
+    clean_browser.call("Emulation.setEmulatedMedia", media="print", features=[])
+    try:
+        assert clean_browser.evaluate(SCROLLS_SIDEWAYS) is False
+        assert clean_browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert clean_browser.evaluate("document.querySelector('nav').getBoundingClientRect().width") == 0
+    finally:
+        clean_browser.call("Emulation.setEmulatedMedia", media="")
+
+
 def test_one_chart_is_shown_at_each_width(clean_browser: Browser, written: Path) -> None:
     page = written / "report.html"
     for width in (360, 1280):

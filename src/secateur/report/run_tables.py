@@ -52,7 +52,7 @@ def speedup_table(content: Content) -> Table | None:
             rows.append((row.title, row.batch, row.threads, _zeros(row), *expected, *achieved, *inside))
     columns = (
         *_SETTING,
-        Column("zeros", "Zeros", quiet=True),
+        Column("zeros", "Zeros"),
         Column("expected_parameters", "Expected by parameters", "times"),
         Column("expected_macs", "Expected by MACs", "times"),
         Column("achieved", "Achieved", "times"),
