@@ -47,7 +47,7 @@ def row_of(name: str, record: RunRecord) -> dict[str, Any]:
     """The figures of one run."""
     before, after = record.results("evaluate")
     export = record.results("export")[0]
-    counts = export["census"]["compressed"]
+    counts = export["census"]["compressed"]["totals"]
     sizes = export["files"]
     return {
         "row": name,
