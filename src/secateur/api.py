@@ -19,13 +19,12 @@ from torch import nn
 import secateur.pipeline.torch_runtimes  # noqa: F401  (registers torch and torch.compile)
 from secateur import graph, measure, sparsity, training, zoo
 from secateur.errors import ModelError, RecipeError
-from secateur.export import WEIGHTS_FILE, check_onnx
+from secateur.export import WEIGHTS_FILE, check_onnx, folded_copy
 from secateur.export import export_onnx as write_onnx
 from secateur.pipeline import (
     Context,
     RunRecord,
     build_images,
-    folded,
     load_artifact_network,
     run_recipe,
     stage_handlers,
@@ -80,7 +79,7 @@ def compress(
     """
     context = prepare(model, data, recipe, out=out, **options)
     record = run_recipe(context, command=command or "secateur.compress(...)", overwrite=overwrite)
-    return Result(record, folded(context.network))
+    return Result(record, folded_copy(context.network))
 
 
 def plan(
@@ -216,9 +215,7 @@ def benchmark(
         prepared = _stated_preprocessing(path)
         shape = graph.census_of_onnx(path, input_shape=input_size).input_shape
     if data is not None and prepared is None:
-        raise RecipeError(
-            f"{target}: does not say how its images are prepared; measure accuracy on a run folder."
-        )
+        raise RecipeError(f"{target}: does not say how its images are prepared; measure accuracy on a run folder.")
     pairs = zoo.numpy_batches(zoo.data(data), "test", prepared, 64, limit=images) if data and prepared else ()
     return measure.benchmark(
         subjects,

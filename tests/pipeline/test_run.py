@@ -8,9 +8,9 @@ import sys
 import textwrap
 
 import pytest
-import tiny_networks
 import torch
 
+import tiny_networks
 from secateur import api  # noqa: F401  (registers the report stage)
 from secateur.errors import ArtifactError, DataError, RecipeError
 from secateur.export import load_weights, open_artifact

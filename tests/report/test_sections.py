@@ -22,7 +22,7 @@ def cell(table: Table, row: int, key: str) -> object:
 def test_a_whole_run_has_all_sections_and_tables(shown: tuple[Section, ...], tables: dict[str, Table]) -> None:
     assert [section.id for section in shown] == [*("accuracy", "speed", "size", "layers", "export", "training", "run")]
     assert set(tables) == {
-        *("accuracy", "runtime_accuracy", "speedup", "latency", "runtimes", "sizes", "reductions"),
+        *("accuracy", "runtime_accuracy", "speedup", "latency", "layer_times", "runtimes", "sizes", "reductions"),
         *("layers", "structure", "export_check", "training", "stages", "machine"),
     }
 
@@ -33,21 +33,23 @@ def test_names_of_tables_are_unique(shown: tuple[Section, ...]) -> None:
 
 
 def test_a_run_without_benchmark_has_no_speed(content: Content) -> None:
-    less = replace(content, latencies=(), runtime_accuracy=(), layers=(), epochs=())
+    less = replace(content, latencies=(), layer_times=None, runtime_accuracy=(), layers=(), epochs=())
     assert "speed" not in [section.id for section in sections(less)]
 
 
 def test_a_census_only_run_has_size_layers_and_how(content: Content) -> None:
-    less = replace(content, latencies=(), runtime_accuracy=(), accuracy=None, checks=(), epochs=(), files=())
+    nothing = {"latencies": (), "layer_times": None, "runtime_accuracy": (), "accuracy": None}
+    less = replace(content, **nothing, checks=(), epochs=(), files=())
     assert [section.id for section in sections(less)] == ["size", "layers", "run"]
 
 
 def test_runtimes_that_ignore_zeros_are_named_in_words(content: Content) -> None:
     assert zeros_sentence(content) == (
-        "PyTorch, torch.compile, ONNX Runtime and OpenVINO ignore zeros: no speedup is to be expected, see docs."
+        "PyTorch, torch.compile, ONNX Runtime and OpenVINO ignore zeros: no speedup is to be expected "
+        "(docs/why-not-faster.md)."
     )
     one = replace(content, latencies=tuple(row for row in content.latencies if row.runtime == "onnxruntime"))
-    assert zeros_sentence(one) == "ONNX Runtime ignores zeros: no speedup is to be expected, see docs."
+    assert zeros_sentence(one) == "ONNX Runtime ignores zeros: no speedup is to be expected (docs/why-not-faster.md)."
     assert zeros_sentence(replace(content, latencies=())) is None
 
 
@@ -116,3 +118,17 @@ def test_percentages_name_their_base(tables: dict[str, Table]) -> None:
                 assert "%" in column.unit
         if any(column.unit.startswith("%") for column in table.columns):
             assert table.note
+
+
+def test_every_layer_has_its_expected_and_achieved_speedup(content):
+    table = next(t for section in sections(content) for t in section.tables if t.name == "layer_times")
+    rows = {row[0]: row for row in table.rows}
+    assert rows["layer1.0.conv1"][4] == pytest.approx(2304 / (2304 - int(0.8055 * 2304 + 1e-6)))
+    assert rows["layer1.0.conv1"][5] == pytest.approx(0.2 / 0.16)
+    assert rows["layer1.0.conv1"][6] == pytest.approx(rows["layer1.0.conv1"][5] / rows["layer1.0.conv1"][4])
+    assert rows["fc"][5] is None and rows["fc"][6] is None
+
+
+def test_advice_is_said_once(content):
+    speed = next(section for section in sections(content) if section.id == "speed")
+    assert speed.leads.count("Use secateur (batch 1, 1 thread).") == 1

@@ -11,7 +11,7 @@ from secateur.export.artifact import (
 )
 from secateur.export.check import ExportCheck, check_onnx
 from secateur.export.compact import Packed, pack_tensor, stored_bytes, unpack_tensor
-from secateur.export.onnx_file import export_onnx
+from secateur.export.onnx_file import export_onnx, folded_copy
 from secateur.export.weights_file import load_weights, save_weights
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Packed",
     "check_onnx",
     "export_onnx",
+    "folded_copy",
     "load_weights",
     "open_artifact",
     "pack_tensor",

@@ -18,6 +18,7 @@ from typing import Any
 
 import onnx
 
+from secateur.errors import ArtifactError
 from secateur.graph import Census
 from secateur.graph.read import read_model
 from secateur.graph.table import text_table
@@ -65,6 +66,15 @@ class LayerTimes:
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "layers": [asdict(layer) for layer in self.layers]}
+
+    @classmethod
+    def from_dict(cls, value: Any) -> "LayerTimes":
+        """The times that `to_dict` described. raises ArtifactError when it is something else."""
+        try:
+            layers = tuple(LayerTime(**layer) for layer in value["layers"])
+            return cls(str(value["runtime"]), int(value["batch"]), int(value["threads"]), layers)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"these are not times of layers: {type(error).__name__} {error}.") from error
 
     def __str__(self) -> str:
         return text_table(_HEADERS, [_cells(layer) for layer in self.layers])

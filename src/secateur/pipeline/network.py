@@ -7,7 +7,6 @@ masks are folded, and the metadata of `weights.safetensors` says how to build th
     preprocessing    JSON of the input size and normalisation
 """
 
-import copy
 import json
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from torch import Tensor, nn
 
 from secateur import zoo
 from secateur.errors import ArtifactError, ModelError, SecateurError
-from secateur.export import load_weights, save_weights
+from secateur.export import folded_copy, load_weights, save_weights
 from secateur.recipe import Data, Model
-from secateur.sparsity import attach_masks_, fold_masks_
+from secateur.sparsity import attach_masks_
 
 # The state dict key of a masked weight's mask, after the layer's name (torch.nn.utils.parametrize).
 MASK_KEY = ".parametrizations.weight.0.mask"
@@ -40,13 +39,6 @@ def build_network(model: Model, data: Data, images: zoo.ImageData, seed: int) ->
     return network
 
 
-def folded(network: nn.Module) -> nn.Module:
-    """A copy with the zeros written into the weights and no masks."""
-    twin = copy.deepcopy(network)
-    fold_masks_(twin)
-    return twin.eval()
-
-
 def save_network(network: nn.Module, path: Path) -> None:
     """Write the network with its masks. raises DiskError."""
     save_weights(path, network.state_dict(), {})
@@ -67,7 +59,7 @@ def save_artifact_weights(network: nn.Module, path: Path) -> dict[str, Tensor]:
     preprocessing = getattr(network, "preprocessing", None)
     if preprocessing is not None:
         metadata["preprocessing"] = json.dumps(preprocessing.to_dict(), sort_keys=True)
-    state = folded(network).state_dict()
+    state = folded_copy(network).state_dict()
     save_weights(path, state, metadata)
     return state
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from secateur.graph import Census, StructureRow
+from secateur.measure import LayerTimes
 from secateur.pipeline.record import RunRecord, stage_name
 from secateur.recipe import recipe_to_yaml
 from secateur.report.content import (
@@ -37,7 +38,8 @@ def collect(record: RunRecord, title: str | None = None) -> Content:
     """
     results = _results(record)
     export = _last(results, "export")
-    benchmark = read_benchmark(_last(results, "benchmark"))
+    measured = _last(results, "benchmark")
+    benchmark = read_benchmark(measured)
     plans = [fields.fields("plan") for kind, fields in results if kind == "sparsify" and "plan" in fields]
     plan = plans[-1] if plans else None
     dense, compressed = _censuses(export)
@@ -61,6 +63,8 @@ def collect(record: RunRecord, title: str | None = None) -> Content:
         structure=_structure(export),
         files=_files(export),
         latencies=latencies(benchmark, compressed),
+        layer_times=_layer_times(measured),
+        advice=_advice(measured),
         load=benchmark.machine.load_average if benchmark else None,
         cpus=benchmark.machine.cpus if benchmark else None,
         checks=_checks(export),
@@ -205,6 +209,18 @@ def _files(export: Fields | None) -> tuple[FileSize, ...]:
         for name in files.value
         if not name.startswith(_DENSE_FOLDER)
     )
+
+
+def _layer_times(measured: Fields | None) -> LayerTimes | None:
+    if measured is None or "layers" not in measured:
+        return None
+    return LayerTimes.from_dict(measured.fields("layers").value)
+
+
+def _advice(measured: Fields | None) -> tuple[str, ...]:
+    if measured is None or "advice" not in measured:
+        return ()
+    return tuple(str(line) for line in measured.value["advice"])
 
 
 def _checks(export: Fields | None) -> tuple[ExportCheck, ...]:

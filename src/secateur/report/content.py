@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, field
 
 from secateur.graph import Census, StructureRow
-from secateur.measure import Ratio, RuntimeAccuracy, Timing
+from secateur.measure import LayerTimes, Ratio, RuntimeAccuracy, Timing
 
 # How runtimes write their own names; one that is not listed goes by the word of the command line.
 _RUNTIME_TITLES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "secateur": "Secateur"}
@@ -223,6 +223,8 @@ class Content:
 
     dense, compressed    counts of the exported networks
     machine              as the run recorded it, flattened: (what, value)
+    layer_times          of both networks in one runtime, layer by layer
+    advice               one sentence for each batch and thread count: which technique pays here
     load, cpus           load average and usable CPUs of the machine when it was benchmarked
     """
 
@@ -244,6 +246,8 @@ class Content:
     structure: tuple[StructureRow, ...] = ()
     files: tuple[FileSize, ...] = ()
     latencies: tuple[Latency, ...] = ()
+    layer_times: LayerTimes | None = None
+    advice: tuple[str, ...] = ()
     load: float | None = None
     cpus: int | None = None
     checks: tuple[ExportCheck, ...] = ()

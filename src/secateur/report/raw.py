@@ -33,6 +33,8 @@ def raw(content: Content, version: str) -> dict[str, Any]:
         "files": [_file(file) for file in content.files],
         "load": {"load_average": content.load, "cpus": content.cpus},
         "latencies": [_latency(row) for row in content.latencies],
+        "layer_times": content.layer_times.to_dict() if content.layer_times else None,
+        "advice": list(content.advice),
         "export_checks": [asdict(check) for check in content.checks],
         "epochs": [asdict(epoch) for epoch in content.epochs],
         "stages": [asdict(stage) for stage in content.stages],

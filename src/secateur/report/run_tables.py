@@ -72,6 +72,37 @@ def speedup_table(content: Content) -> Table | None:
     return Table("speedup", "Expected and achieved speedup", columns, tuple(rows), note) if rows else None
 
 
+def layer_times_table(content: Content) -> Table | None:
+    """What the zeros of every single layer promised, and what one runtime made of them."""
+    times = content.layer_times
+    if times is None:
+        return None
+    rows: tuple[Row, ...] = tuple(
+        (layer.name, layer.dense_ms, layer.compressed_ms, _part(layer.share), layer.expected, layer.achieved,
+         _part(layer.percent_of_expected))
+        for layer in times.layers
+    )  # fmt: skip
+    columns = (
+        Column("layer", "Layer"),
+        Column("dense_ms", "Dense", "decimal", "ms", 4),
+        Column("compressed_ms", "Compressed", "decimal", "ms", 4),
+        Column("share", "Share", "fraction", "% of compressed time", 1),
+        Column("expected", "Expected", "times"),
+        Column("achieved", "Achieved", "times"),
+        Column("efficiency", "Efficiency", "fraction", "% of expected", 1),
+    )
+    note = (
+        f"Medians of single layers in {runtime_title(times.runtime)}, batch {times.batch}, {times.threads} "
+        f"thread{'s' if times.threads != 1 else ''}, from its profiler; what it fuses into a layer counts with it. "
+        "Expected: weights / nonzeros of the layer."
+    )
+    return Table("layer_times", "Expected and achieved, layer by layer", columns, rows, note)
+
+
+def _part(percent: float | None) -> float | None:
+    return None if percent is None else percent / 100
+
+
 def latency_table(content: Content) -> Table | None:
     """Times of every runtime at every batch and thread count."""
     if not content.latencies:

@@ -41,7 +41,7 @@ def zeros_sentence(content: Content) -> str | None:
     if not names:
         return None
     listed = f"{', '.join(names[:-1])} and {names[-1]} ignore" if len(names) > 1 else f"{names[0]} ignores"
-    return f"{listed} zeros: no speedup is to be expected, see docs."
+    return f"{listed} zeros: no speedup is to be expected (docs/why-not-faster.md)."
 
 
 def load_sentence(content: Content) -> str | None:
@@ -70,7 +70,8 @@ def _accuracy(content: Content) -> Section:
 
 def _speed(content: Content) -> Section:
     leads = tuple(sentence for sentence in (load_sentence(content), zeros_sentence(content)) if sentence)
-    tables = _tables(content, run.speedup_table, run.latency_table, run.runtimes_table)
+    leads += tuple(dict.fromkeys(content.advice))
+    tables = _tables(content, run.speedup_table, run.latency_table, run.layer_times_table, run.runtimes_table)
     return Section("speed", "Speed", leads, _charts(content, latency_chart), tables)
 
 

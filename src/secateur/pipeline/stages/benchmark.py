@@ -1,13 +1,18 @@
 """Stage `benchmark`: the compressed and the dense network, side by side, in every runtime."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import secateur.pipeline.torch_runtimes  # noqa: F401  (registers torch and torch.compile)
 from secateur import zoo
 from secateur.errors import RecipeError
 from secateur.export import DENSE_FOLDER, MODEL_FILE
-from secateur.measure import BenchmarkResult, Subject, benchmark, expected_of, speedup_table
+from secateur.graph import Census
+from secateur.measure import RunError, Subject, advice, benchmark, expected_of, layer_times, speedup_table
+from secateur.measure.runtime import Images
 from secateur.pipeline.context import Context, stage_handlers
 from secateur.progress import say
 from secateur.recipe import BenchmarkStage
@@ -18,23 +23,33 @@ ACCURACY_BATCH = 64
 
 @stage_handlers.register("benchmark")
 def benchmark_stage(context: Context, stage: BenchmarkStage) -> dict[str, Any]:
-    """returns    times, memory and accuracy of every runtime, and what the zeros promised and gave
+    """returns    times, memory and accuracy of every runtime, and what the zeros promised and gave, also per layer
 
     raises        RecipeError  nothing has been exported yet
     """
+    images = list(_images(context, max(stage.accuracy_images, *stage.batches)))
     result = benchmark(
         subjects_of(context.folder),
         runtime_names=stage.runtimes,
         batches=stage.batches,
         threads=stage.threads,
-        data=_images(context, stage.accuracy_images),
+        data=images if stage.accuracy_images else (),
         input_shape=context.preprocessing.input_size,
         repeats=stage.repeats,
         warmup=stage.warmup,
         max_seconds=stage.max_seconds,
     )
     say(str(result))
-    return {"benchmark": result.to_dict(), "speedups": _speedups(context, result)}
+    found: dict[str, Any] = {"benchmark": result.to_dict(), "speedups": None, "advice": [], "layers": None}
+    if context.dense is None:
+        return found
+    counts = census(context.network)
+    table = speedup_table(result, expected_of(counts))
+    found["speedups"] = table.to_dict()
+    found["advice"] = [advice(table, batch, threads) for batch, threads in result.settings()]
+    say("\n".join([str(table), *found["advice"]]))
+    found["layers"] = _layers(context, counts, images[0][0][: stage.batches[0]], result.settings()[0][1])
+    return found
 
 
 def subjects_of(folder: Path) -> list[Subject]:
@@ -48,15 +63,15 @@ def subjects_of(folder: Path) -> list[Subject]:
     return subjects
 
 
-def _images(context: Context, limit: int) -> Any:
-    if not limit:
-        return ()
+def _images(context: Context, limit: int) -> Iterable[tuple[Images, np.ndarray]]:
     return zoo.numpy_batches(context.images, "test", context.preprocessing, ACCURACY_BATCH, limit=limit)
 
 
-def _speedups(context: Context, result: BenchmarkResult) -> dict[str, Any] | None:
-    if context.dense is None:
+def _layers(context: Context, counts: Census, feed: Images, threads: int) -> dict[str, Any] | None:
+    """Every layer's time in ONNX Runtime, dense and compressed; None where its profiler cannot run the files."""
+    try:
+        dense, compressed = context.folder / DENSE_FOLDER / MODEL_FILE, context.folder / MODEL_FILE
+        return layer_times(dense, compressed, feed, counts, threads=threads).to_dict()
+    except RunError as error:
+        say(f"no times of single layers: {error}")
         return None
-    table = speedup_table(result, expected_of(census(context.network)))
-    say(str(table))
-    return table.to_dict()
