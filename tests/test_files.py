@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -26,12 +27,13 @@ def test_failure_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
 def test_full_disk_is_a_sentence_and_keeps_the_old_file(tmp_path):
     target = tmp_path / "value.txt"
     write_text(target, "old")
-    with pytest.raises(DiskError, match=r"value\.txt: cannot be written: No space left on device\."), atomic_path(target):
+    sentence = r"value\.txt: cannot be written: No space left on device\."
+    with pytest.raises(DiskError, match=sentence), atomic_path(target):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert target.read_text() == "old"
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_device_that_is_full_is_a_disk_error(tmp_path):
     with pytest.raises(DiskError), atomic_path(tmp_path / "x") as temporary:
         temporary.symlink_to("/dev/full")

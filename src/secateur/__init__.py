@@ -27,7 +27,7 @@ _LAZY = {
     "distill": "training",
 }
 
-__all__ = ["SecateurError", "__version__", *sorted(_LAZY)]
+__all__ = ["SecateurError", "__version__", *sorted(_LAZY)]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,11 +1,11 @@
 """One registry per extension point: a decorator and a dict.
 
-    patterns = Registry("pattern")
+patterns = Registry("pattern")
 
-    @patterns.register("unstructured")
-    class Unstructured: ...
+@patterns.register("unstructured")
+class Unstructured: ...
 
-    patterns["unstructred"]   # RecipeError: unknown pattern 'unstructred'. Did you mean 'unstructured'? ...
+patterns["unstructred"]   # RecipeError: unknown pattern 'unstructred'. Did you mean 'unstructured'? ...
 """
 
 import difflib

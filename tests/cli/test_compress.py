@@ -104,7 +104,9 @@ def test_unknown_pattern_criterion_and_allocation(refused):
 def test_unknown_key_in_a_recipe_names_line_and_key(refused, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("model: {name: resnet20_cifar10}\nstages:\n  - stage: sparsify\n    sparisty: 0.5\n")
-    assert "recipe.yaml:4: unknown key 'sparisty' in stage 'sparsify'. Did you mean 'sparsity'?" in refused("-r", recipe)
+    assert "recipe.yaml:4: unknown key 'sparisty' in stage 'sparsify'. Did you mean 'sparsity'?" in refused(
+        "-r", recipe
+    )
 
 
 def test_recipe_and_contradicting_option(refused, tmp_path):
@@ -129,7 +131,9 @@ def test_wrong_class_count_names_both(refused, photos):
 
 def test_weights_of_another_model(refused, photos, tmp_path):
     save_file({"stem.weight": torch.zeros(4, 3, 3, 3)}, tmp_path / "other.safetensors")
-    sentence = refused("resnet20_cifar10", "--data", f"imagefolder:{photos}", "--weights", tmp_path / "other.safetensors")
+    sentence = refused(
+        "resnet20_cifar10", "--data", f"imagefolder:{photos}", "--weights", tmp_path / "other.safetensors"
+    )
     assert "other.safetensors" in sentence and "resnet20_cifar10" in sentence
 
 

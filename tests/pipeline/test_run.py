@@ -47,7 +47,7 @@ def numbers(record):
 
 
 def test_every_stage_leaves_its_result(finished):
-    folder, context, record = finished
+    folder, _, record = finished
     assert record.finished
     assert [stage.name for stage in record.stages] == [
         "01-train", "02-evaluate", "03-sparsify", "04-evaluate", "05-export", "06-benchmark", "07-report",

@@ -84,7 +84,8 @@ trainings = st.builds(
     clip_gradient_norm=st.none() | st.floats(0.1, 10.0),
 )
 schedules = st.builds(OneShot) | st.builds(AgpEpochs, start=st.integers(0, 5)) | st.builds(AgpIterations)
-distillations = st.none() | st.builds(Distillation, teacher=st.just("dense") | st.builds(Model, name=st.just("resnet18")))
+teachers = st.just("dense") | st.builds(Model, name=st.just("resnet18"))
+distillations = st.none() | st.builds(Distillation, teacher=teachers)
 stages = (
     st.builds(EvaluateStage)
     | st.builds(FinetuneStage, training=trainings, distillation=distillations)
@@ -92,8 +93,15 @@ stages = (
 )
 
 
-@given(st.builds(Recipe, model=st.builds(Model, name=st.text(min_size=1)), data=st.builds(dict),
-                 seed=st.integers(0, 100), stages=st.lists(stages, min_size=1, max_size=4).map(tuple)))
+@given(
+    st.builds(
+        Recipe,
+        model=st.builds(Model, name=st.text(min_size=1)),
+        data=st.builds(dict),
+        seed=st.integers(0, 100),
+        stages=st.lists(stages, min_size=1, max_size=4).map(tuple),
+    )
+)
 def test_recipe_round_trips_through_yaml(recipe):
     assert parse_recipe(recipe_to_yaml(recipe)) == recipe
 

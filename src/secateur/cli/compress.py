@@ -106,6 +106,9 @@ def compress(
     ] = None,
     weight_decay: Annotated[float, Option(rich_help_panel=TRAINING)] = 1e-4,
     distill: Annotated[bool, Option(help="Learn from the dense network too.", rich_help_panel=TRAINING)] = True,
+    export_batch: Annotated[
+        str, Option(help="Batch of model.onnx: 'dynamic' or a fixed number.", rich_help_panel=OUTPUT)
+    ] = "dynamic",
     runtimes: Annotated[
         str | None, Option(help="To time, comma-separated; by default all installed.", rich_help_panel=OUTPUT)
     ] = None,
@@ -138,9 +141,10 @@ def compress(
     from secateur.cli.values import chosen, numbers, words
     from secateur.training import distributed
 
-    given = chosen(context, exclude=("recipe", "model", "data", "out", "dry_run", "overwrite", "exclude"))
+    given = chosen(context, exclude=("recipe", "model", "data", "out", "dry_run", "overwrite", "exclude", "export_batch"))
     given |= {"exclude": tuple(exclude)} if exclude else {}
     given |= {"runtimes": words(runtimes)} if runtimes else {}
+    given |= {"batch": numbers("--export-batch", export_batch)[0]} if export_batch != "dynamic" else {}
     given |= {"batches": numbers("--batches", batches)} if "batches" in given else {}
     given |= {"threads": numbers("--threads", threads)} if threads else {}
     given = {name: value.value if isinstance(value, StrEnum) else value for name, value in given.items()}

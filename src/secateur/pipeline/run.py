@@ -62,9 +62,9 @@ def run_recipe(context: Context, *, command: str = "secateur.compress(...)", ove
         if distributed.is_main():
             _claim(folder, recipe, keys, overwrite)
             save_recipe(recipe, folder / RECIPE_FILE)
-            begun = _begun(folder, recipe, keys, command)
+            save_record(_begun(folder, recipe, keys, command))
         distributed.barrier()
-        record = begun if distributed.is_main() else load_record(folder)
+        record = load_record(folder)
         finished = len(record.stages)
         for index, (stage, key) in enumerate(zip(recipe.stages, keys, strict=True)):
             if index < finished:
@@ -190,9 +190,7 @@ def _begun(folder: Path, recipe: Recipe, keys: list[str], command: str) -> RunRe
             if old.key != new:
                 break
             kept.append(old)
-    record = RunRecord(folder, recipe, command, started, json.loads(json.dumps(machine().to_dict())), tuple(kept))
-    save_record(record)
-    return record
+    return RunRecord(folder, recipe, command, started, machine().to_dict(), tuple(kept))
 
 
 def _clear_if_of_another_key(folder: Path, key: str) -> None:

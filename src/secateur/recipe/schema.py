@@ -23,22 +23,28 @@ class Model(Section):
     """Which network, and with which weights."""
 
     name: str = Field(description="a name that `secateur models` lists, or package.module:callable")
-    weights: str | None = Field(None, description="'pretrained', a .safetensors or .pth file, or none: random")
-    classes: Positive | None = Field(None, description="number of classes; by default that of the data set")
+    weights: str | None = Field(default=None, description="'pretrained', a .safetensors or .pth file, or none: random")
+    classes: Positive | None = Field(default=None, description="number of classes; by default that of the data set")
     options: dict[str, Any] = Field(default_factory=dict, description="arguments of the model's constructor")
 
 
 class Data(Section):
     """Which images."""
 
-    name: str = Field("digits", description="digits, cifar10, imagefolder:DIR or package.module:callable")
-    root: str | None = Field(None, description="folder where torchvision keeps its data sets")
-    classes_file: str | None = Field(None, description="text file with one class folder a line: fixes their order")
-    holdout: Fraction | None = Field(None, description="share of a folder without train/ and val/ kept for testing")
-    workers: Annotated[int, Field(ge=0, le=64)] = Field(0, description="loader processes; 0 loads in the main one")
-    crop_pct: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(None, description="test-time centre crop")
-    train_limit: Positive | None = Field(None, description="use only so many training images, evenly spread")
-    test_limit: Positive | None = Field(None, description="use only so many test images, evenly spread")
+    name: str = Field(default="digits", description="digits, cifar10, imagefolder:DIR or package.module:callable")
+    root: str | None = Field(default=None, description="folder where torchvision keeps its data sets")
+    classes_file: str | None = Field(
+        default=None, description="text file with one class folder a line: fixes their order"
+    )
+    holdout: Fraction | None = Field(
+        default=None, description="share of a folder without train/ and val/ kept for testing"
+    )
+    workers: Annotated[int, Field(ge=0, le=64)] = Field(
+        default=0, description="loader processes; 0 loads in the main one"
+    )
+    crop_pct: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(default=None, description="test-time centre crop")
+    train_limit: Positive | None = Field(default=None, description="use only so many training images, evenly spread")
+    test_limit: Positive | None = Field(default=None, description="use only so many test images, evenly spread")
 
 
 class Training(Section):
@@ -52,16 +58,18 @@ class Training(Section):
     nesterov: bool = True
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
     decay: Literal["cosine", "step", "constant"] = "cosine"
-    step_epochs: tuple[Positive, ...] = Field((), description="epochs at which `decay: step` multiplies by gamma")
+    step_epochs: tuple[Positive, ...] = Field(
+        default=(), description="epochs at which `decay: step` multiplies by gamma"
+    )
     step_gamma: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
-    final_learning_rate: Annotated[float, Field(ge=0.0)] = Field(0.0, description="where the cosine ends")
+    final_learning_rate: Annotated[float, Field(ge=0.0)] = Field(default=0.0, description="where the cosine ends")
     warmup_epochs: Annotated[float, Field(ge=0.0)] = 0.0
     label_smoothing: Fraction = 0.0
     clip_gradient_norm: Annotated[float, Field(gt=0.0)] | None = None
-    augment: bool = Field(True, description="random crops and flips of the training images")
-    mixed_precision: bool = Field(True, description="bfloat16 autocast; only where the device is a GPU")
+    augment: bool = Field(default=True, description="random crops and flips of the training images")
+    mixed_precision: bool = Field(default=True, description="bfloat16 autocast; only where the device is a GPU")
     checkpoint_seconds: Annotated[float, Field(gt=0.0)] = Field(
-        60.0, description="a checkpoint is written at every epoch's end and at least this often within one"
+        default=60.0, description="a checkpoint is written at every epoch's end and at least this often within one"
     )
 
     @model_validator(mode="after")
@@ -83,9 +91,11 @@ class Distillation(Section):
     weight: Annotated[float, Field(ge=0.0)] = 0.9
     task_weight: Annotated[float, Field(ge=0.0)] = 0.1
     square_temperature: bool | None = Field(
-        None, description="multiply by T^2; by default yes for kl and no for cross_entropy, as their sources do"
+        default=None, description="multiply by T^2; by default yes for kl and no for cross_entropy, as their sources do"
     )
-    teacher: Literal["dense"] | Model = Field("dense", description="the dense network before this recipe, or another")
+    teacher: Literal["dense"] | Model = Field(
+        default="dense", description="the dense network before this recipe, or another"
+    )
 
 
 class OneShot(Section):
@@ -100,9 +110,11 @@ class AgpEpochs(Section):
     kind: Literal["agp"] = "agp"
     unit: Literal["epoch"] = "epoch"
     start: Annotated[int, Field(ge=0)] = 0
-    end: Positive | None = Field(None, description="exclusive; by default 60 % of the epochs, at least start + 2")
+    end: Positive | None = Field(
+        default=None, description="exclusive; by default 60 % of the epochs, at least start + 2"
+    )
     every: Positive = 1
-    initial: Fraction | None = Field(None, description="by default 0.05, or half the target where that is less")
+    initial: Fraction | None = Field(default=None, description="by default 0.05, or half the target where that is less")
 
 
 class AgpIterations(Section):
@@ -136,20 +148,20 @@ class SparsifyStage(Section):
     """Remove weights; with epochs, while the rest is trained."""
 
     stage: Literal["sparsify"] = "sparsify"
-    pattern: str = Field("1x4", description="unstructured, 1xN or 1xN-fine with N in 2..32")
-    sparsity: Fraction = Field(0.8, description="fraction of zeros among the weights of `base`")
+    pattern: str = Field(default="1x4", description="unstructured, 1xN or 1xN-fine with N in 2..32")
+    sparsity: Fraction = Field(default=0.8, description="fraction of zeros among the weights of `base`")
     base: Literal["conv_linear", "selected"] = Field(
-        "conv_linear", description="all convolution and linear weights, or only those of the layers pruned"
+        default="conv_linear", description="all convolution and linear weights, or only those of the layers pruned"
     )
     criterion: str = "magnitude"
     allocation: str = "uniform"
-    remainder: Literal["short", "dense"] = Field("short", description="filters beyond a multiple of N")
+    remainder: Literal["short", "dense"] = Field(default="short", description="filters beyond a multiple of N")
     include_first: bool = False
     include_depthwise: bool = False
     include_classifier: bool = False
-    exclude: tuple[str, ...] = Field((), description="layer names or globs such as layer4.*")
+    exclude: tuple[str, ...] = Field(default=(), description="layer names or globs such as layer4.*")
     levels: dict[str, Fraction] = Field(default_factory=dict, description="given levels of single layers, by glob")
-    cap: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.99, description="the most that one layer may lose")
+    cap: Annotated[float, Field(gt=0.0, le=1.0)] = Field(default=0.99, description="the most that one layer may lose")
     schedule: Schedule = Field(default_factory=AgpEpochs)
     training: Training = Training()
     distillation: Distillation | None = None
@@ -169,21 +181,23 @@ class ExportStage(Section):
     stage: Literal["export"] = "export"
     batch: Literal["dynamic"] | Positive = "dynamic"
     opset: Annotated[int, Field(ge=18, le=30)] = 18
-    check_images: Positive = Field(64, description="real images on which torch and ONNX Runtime must agree")
+    check_images: Positive = Field(default=64, description="real images on which torch and ONNX Runtime must agree")
 
 
 class BenchmarkStage(Section):
     """Time the compressed and the dense network side by side, runtime by runtime."""
 
     stage: Literal["benchmark"] = "benchmark"
-    runtimes: tuple[str, ...] = Field((), description="by default every runtime that is installed here")
+    runtimes: tuple[str, ...] = Field(default=(), description="by default every runtime that is installed here")
     batches: tuple[Positive, ...] = (1,)
-    threads: tuple[Positive, ...] = Field((), description="by default one, and all cores")
-    repeats: Positive = Field(100, description="timed runs of each candidate, interleaved")
+    threads: tuple[Positive, ...] = Field(default=(), description="by default one, and all cores")
+    repeats: Positive = Field(default=100, description="timed runs of each candidate, interleaved")
     warmup: Annotated[int, Field(ge=0)] = 20
-    max_seconds: Annotated[float, Field(gt=0.0)] = Field(30.0, description="time limit of one batch and thread count")
+    max_seconds: Annotated[float, Field(gt=0.0)] = Field(
+        default=30.0, description="time limit of one batch and thread count"
+    )
     accuracy_images: Annotated[int, Field(ge=0)] = Field(
-        512, description="test images on which every runtime's accuracy is measured; 0 skips it"
+        default=512, description="test images on which every runtime's accuracy is measured; 0 skips it"
     )
 
 
