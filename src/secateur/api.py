@@ -19,12 +19,13 @@ from torch import nn
 import secateur.pipeline.torch_runtimes  # noqa: F401  (registers torch and torch.compile)
 from secateur import graph, measure, sparsity, training, zoo
 from secateur.errors import ModelError, RecipeError
-from secateur.export import WEIGHTS_FILE, check_onnx, folded_copy
+from secateur.export import MODEL_FILE, WEIGHTS_FILE, check_onnx, folded_copy
 from secateur.export import export_onnx as write_onnx
 from secateur.pipeline import (
     Context,
     RunRecord,
     build_images,
+    is_rebuildable,
     load_artifact_network,
     run_recipe,
     stage_handlers,
@@ -164,8 +165,11 @@ def census(target: str | Path | nn.Module, *, input_size: Sequence[int] | None =
     input_size    (channels, height, width) where the target does not say its own
     """
     if isinstance(target, str | Path):
-        if str(target).endswith(".onnx"):
-            return graph.census_of_onnx(target, input_shape=input_size)
+        path = Path(target)
+        if path.is_dir() and not is_rebuildable(path / WEIGHTS_FILE):
+            path = path / MODEL_FILE
+        if path.suffix == ".onnx":
+            return graph.census_of_onnx(path, input_shape=input_size)
         target = network_of(target)
     return sparsity.census(target, input_size)
 
@@ -206,14 +210,10 @@ def benchmark(
     raises    SecateurError
     """
     path = Path(target)
-    if path.is_dir():
-        subjects = subjects_of(path)
-        prepared = zoo.preprocessing_of(load_artifact_network(path / WEIGHTS_FILE))
-        shape = prepared.input_size
-    else:
-        subjects = [measure.Subject(path.stem, onnx=path)]
-        prepared = _stated_preprocessing(path)
-        shape = graph.census_of_onnx(path, input_shape=input_size).input_shape
+    subjects = subjects_of(path) if path.is_dir() else [measure.Subject(path.stem, onnx=path)]
+    file = path / MODEL_FILE if path.is_dir() else path
+    prepared = _stated_preprocessing(file)
+    shape = prepared.input_size if prepared else graph.census_of_onnx(file, input_shape=input_size).input_shape
     if data is not None and prepared is None:
         raise RecipeError(f"{target}: does not say how its images are prepared; measure accuracy on a run folder.")
     pairs = zoo.numpy_batches(zoo.data(data), "test", prepared, 64, limit=images) if data and prepared else ()

@@ -5,10 +5,12 @@
             ...
             progress.advance(loss=0.41)
 
-Everything goes to standard error; standard output stays free for results.
+Everything goes to standard error; standard output stays free for results. Of several processes that torchrun started,
+only the first speaks.
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from typing import Protocol
@@ -16,7 +18,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-console = Console(stderr=True)
+console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
 
 # A log file wants few lines: one at most every so many seconds, and one at the end.
 PLAIN_LINE_SECONDS = 15.0

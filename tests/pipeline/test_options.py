@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-import tiny_networks
 
+import tiny_networks
 from secateur.errors import RecipeError
 from secateur.pipeline.options import Options, recipe_of
 from secateur.recipe import parse_recipe, recipe_to_yaml

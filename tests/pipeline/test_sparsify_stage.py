@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-import tiny_networks
 
+import tiny_networks
 from secateur import sparsity
 from secateur.errors import RecipeError, SparsityError
 from secateur.pipeline import Context

@@ -141,7 +141,9 @@ def compress(
     from secateur.cli.values import chosen, numbers, words
     from secateur.training import distributed
 
-    given = chosen(context, exclude=("recipe", "model", "data", "out", "dry_run", "overwrite", "exclude", "export_batch"))
+    given = chosen(
+        context, exclude=("recipe", "model", "data", "out", "dry_run", "overwrite", "exclude", "export_batch")
+    )
     given |= {"exclude": tuple(exclude)} if exclude else {}
     given |= {"runtimes": words(runtimes)} if runtimes else {}
     given |= {"batch": numbers("--export-batch", export_batch)[0]} if export_batch != "dynamic" else {}

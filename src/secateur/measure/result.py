@@ -112,6 +112,9 @@ class BenchmarkResult:
         sizes = "×".join(str(size) for size in self.input_shape)
         lines = [text_table(_HEADERS, [_cells(row) for row in self.rows], left=2)]
         lines.append(f"one image is {sizes}; {self.machine.cpu}; candidates timed in interleaved rounds")
+        lines += dict.fromkeys(
+            f"{row.failure.category.value}: {row.failure.message}" for row in self.rows if row.failure
+        )
         lines += dict.fromkeys(f"{row.runtime} {row.version}: uses zeros: {row.uses_zeros}" for row in self.rows)
         return "\n".join(lines)
 
@@ -136,5 +139,5 @@ def _cells(row: Row) -> tuple[str, ...]:
         *times,
         f"{row.peak_memory / 2**20:.1f}" if row.peak_memory is not None else "-",
         f"{row.accuracy.top1:.2f}" if row.accuracy else "-",
-        f"{row.failure.category.value}: {row.failure.message}" if row.failure else "",
+        row.failure.category.value if row.failure else "",
     )

@@ -1,7 +1,7 @@
 """Recipe -> stages -> artifact, resumable at every step."""
 
 from secateur.pipeline.context import Context, stage_handlers
-from secateur.pipeline.network import build_images, build_network, load_artifact_network
+from secateur.pipeline.network import build_images, build_network, is_rebuildable, load_artifact_network
 from secateur.pipeline.record import RunRecord, StageRecord, load_record
 from secateur.pipeline.run import run_recipe
 from secateur.pipeline.stages.benchmark import subjects_of
@@ -13,6 +13,7 @@ __all__ = [
     "StageRecord",
     "build_images",
     "build_network",
+    "is_rebuildable",
     "load_artifact_network",
     "load_record",
     "plan_of",

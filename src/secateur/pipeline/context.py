@@ -3,8 +3,9 @@
     @stage_handlers.register("evaluate")
     def evaluate_stage(context: Context, stage: EvaluateStage) -> dict: ...
 
-A handler changes `context.network` in place or writes into the run folder, and returns plain JSON. A stage of its own
-is one file with one decorated function, and one section in the recipe's schema.
+A handler changes `context.network` in place or writes into the run folder, and returns plain JSON. A new stage is one
+file with one decorated function, and one section in the recipe's schema; one that trains or changes the network is
+also named in run.py.
 """
 
 import copy

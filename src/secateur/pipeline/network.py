@@ -64,6 +64,12 @@ def save_artifact_weights(network: nn.Module, path: Path) -> dict[str, Tensor]:
     return state
 
 
+def is_rebuildable(path: Path) -> bool:
+    """Whether a weights file says which network it belongs to. raises ArtifactError when it is damaged."""
+    _, metadata = load_weights(path)
+    return "model" in metadata
+
+
 def load_artifact_network(path: Path) -> nn.Module:
     """The network that a weights file of an artifact holds, in evaluation mode.
 

@@ -19,6 +19,7 @@ from secateur.recipe import Recipe, load_recipe
 RUN_FILE = "run.json"
 RECIPE_FILE = "recipe.yaml"
 FORMAT_VERSION = 1
+ANEW = "Start the run anew with --overwrite."
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,18 @@ def load_record(folder: Path | str) -> RunRecord:
         raise ArtifactError(f"{folder}: not a run folder of `secateur compress` (it has no {RUN_FILE}).")
     value = read_json(folder / RUN_FILE)
     if not isinstance(value, dict) or value.get("version") != FORMAT_VERSION:
-        raise ArtifactError(f"{folder / RUN_FILE}: written by another version of Secateur; start the run anew.")
+        raise ArtifactError(f"{folder / RUN_FILE}: written by another version of Secateur. {ANEW}")
     try:
-        stages = tuple(
-            StageRecord(**stage, result=read_json(folder / "stages" / stage["name"] / "result.json"))
-            for stage in value["stages"]
-        )
+        stages = tuple(StageRecord(**stage, result=_result(folder, stage["name"])) for stage in value["stages"])
         command, started, machine = value["command"], value["started"], value["machine"]
     except (KeyError, TypeError) as error:
-        raise ArtifactError(f"{folder / RUN_FILE}: damaged ({error!r}); start the run anew.") from error
+        raise ArtifactError(f"{folder / RUN_FILE}: damaged ({error!r}). {ANEW}") from error
     recipe = load_recipe(folder / RECIPE_FILE)
     return RunRecord(folder, recipe, command, started, machine, stages)
+
+
+def _result(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        return read_json(folder / "stages" / name / "result.json")
+    except ArtifactError as error:
+        raise ArtifactError(f"{folder}: this run is damaged: {error} {ANEW}") from error

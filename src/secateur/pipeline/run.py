@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import secateur.pipeline.stages  # noqa: F401  (registers the stages)
-from secateur.errors import ArtifactError, DiskError
+from secateur.errors import ArtifactError, DiskError, SecateurError
+from secateur.export import DENSE_FOLDER, MODEL_FILE, PLAN_FILE, WEIGHTS_FILE
 from secateur.files import remove_leftovers, write_json
 from secateur.measure import machine
 from secateur.pipeline.context import STAGES_FOLDER, Context, stage_handlers
@@ -43,6 +44,12 @@ NETWORK_FILE = "model.safetensors"
 RESULT_FILE = "result.json"
 RECIPE_FILE = "recipe.yaml"
 
+# What a stage leaves in the run folder itself.
+ARTIFACT_OF = {
+    "export": (MODEL_FILE, WEIGHTS_FILE, PLAN_FILE, DENSE_FOLDER),
+    "report": ("report.html", "report.md", "report.json", "tables"),
+}
+
 # Stages that change the network, and those that every process of a group takes part in.
 CHANGING = ("train", "sparsify", "finetune")
 COLLECTIVE = (*CHANGING, "evaluate")
@@ -62,7 +69,7 @@ def run_recipe(context: Context, *, command: str = "secateur.compress(...)", ove
         if distributed.is_main():
             _claim(folder, recipe, keys, overwrite)
             save_recipe(recipe, folder / RECIPE_FILE)
-            save_record(_begun(folder, recipe, keys, command))
+            save_record(_begun(folder, recipe, keys, command, overwrite))
         distributed.barrier()
         record = load_record(folder)
         finished = len(record.stages)
@@ -148,10 +155,12 @@ def _claim(folder: Path, recipe: Recipe, keys: list[str], overwrite: bool) -> No
                 "choose an empty or new folder, or allow overwriting (--overwrite)."
             )
         return
+    if overwrite:
+        return
     before = load_record(folder)
     shared = [old.key == new for old, new in zip(before.stages, keys, strict=False)]
     # A longer list of the same stages goes on with the run; anything else would replace results.
-    if not overwrite and (not all(shared) or len(keys) < len(before.stages)):
+    if not all(shared) or len(keys) < len(before.stages):
         raise ArtifactError(
             f"{folder}: holds the run of another recipe, weights or images{_difference(before.recipe, recipe)}. "
             "Choose another folder, or allow overwriting (--overwrite)."
@@ -178,19 +187,43 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _begun(folder: Path, recipe: Recipe, keys: list[str], command: str) -> RunRecord:
+def _begun(folder: Path, recipe: Recipe, keys: list[str], command: str, overwrite: bool) -> RunRecord:
     """The record to go on with: finished stages of this recipe, none of another one's."""
     remove_leftovers(folder)
     kept: list[StageRecord] = []
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    if (folder / RUN_FILE).exists():
-        before = load_record(folder)
+    before = _previous(folder, overwrite)
+    if before is not None:
         started = before.started
         for old, new in zip(before.stages, keys, strict=False):
             if old.key != new:
                 break
             kept.append(old)
+    _remove_stale(folder, {stage.kind for stage in kept})
     return RunRecord(folder, recipe, command, started, machine().to_dict(), tuple(kept))
+
+
+def _remove_stale(folder: Path, kept: set[str]) -> None:
+    """Delete what stages that are to be run (again) have written: half of it would look like a whole artifact."""
+    for kind, names in ARTIFACT_OF.items():
+        for path in (folder / name for name in names if kind not in kept):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _previous(folder: Path, overwrite: bool) -> RunRecord | None:
+    """The run that the folder holds. raises ArtifactError when it is damaged and may not be overwritten."""
+    if not (folder / RUN_FILE).exists():
+        return None
+    try:
+        return load_record(folder)
+    except SecateurError as error:
+        if not overwrite:
+            raise
+        say(f"starting anew: {error}")
+        return None
 
 
 def _clear_if_of_another_key(folder: Path, key: str) -> None:

@@ -1,6 +1,6 @@
 """Training on several processes: one per GPU, or per processor where there is none.
 
-    torchrun --nproc-per-node 2 -m secateur compress recipe.yaml ...
+    torchrun --nproc-per-node 2 -m secateur compress --recipe recipe.yaml ...
 
 torchrun tells every process its place in environment variables; `start` reads them and joins the group, over
 NCCL where there are GPUs and Gloo elsewhere. Without torchrun everything here describes a group of one and

@@ -12,6 +12,7 @@ from secateur.errors import RecipeError
 from secateur.export import DENSE_FOLDER, MODEL_FILE
 from secateur.graph import Census
 from secateur.measure import RunError, Subject, advice, benchmark, expected_of, layer_times, speedup_table
+from secateur.measure.accuracy import fill
 from secateur.measure.runtime import Images
 from secateur.pipeline.context import Context, stage_handlers
 from secateur.progress import say
@@ -27,7 +28,7 @@ def benchmark_stage(context: Context, stage: BenchmarkStage) -> dict[str, Any]:
 
     raises        RecipeError  nothing has been exported yet
     """
-    images = list(_images(context, max(stage.accuracy_images, *stage.batches)))
+    images = list(_images(context, stage.accuracy_images or 1))
     result = benchmark(
         subjects_of(context.folder),
         runtime_names=stage.runtimes,
@@ -48,7 +49,8 @@ def benchmark_stage(context: Context, stage: BenchmarkStage) -> dict[str, Any]:
     found["speedups"] = table.to_dict()
     found["advice"] = [advice(table, batch, threads) for batch, threads in result.settings()]
     say("\n".join([str(table), *found["advice"]]))
-    found["layers"] = _layers(context, counts, images[0][0][: stage.batches[0]], result.settings()[0][1])
+    batch, threads = result.settings()[0]
+    found["layers"] = _layers(context, counts, fill(images[0][0], batch), threads)
     return found
 
 
@@ -64,6 +66,7 @@ def subjects_of(folder: Path) -> list[Subject]:
 
 
 def _images(context: Context, limit: int) -> Iterable[tuple[Images, np.ndarray]]:
+    limit = min(limit, context.recipe.data.test_limit or limit)
     return zoo.numpy_batches(context.images, "test", context.preprocessing, ACCURACY_BATCH, limit=limit)
 
 
