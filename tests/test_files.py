@@ -79,3 +79,11 @@ def test_not_a_number_is_refused(tmp_path):
 def test_sha256(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_published_file_follows_the_umask(tmp_path):
+    with atomic_path(tmp_path / "x") as temporary:
+        temporary.touch(mode=0o600)
+    mask = os.umask(0)
+    os.umask(mask)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o666 & ~mask

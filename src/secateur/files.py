@@ -29,6 +29,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        # Some libraries create files that only their owner may read; what is published here follows the umask.
+        temporary.chmod(0o666 & ~_umask())
         _flush_to_disk(temporary)
         temporary.replace(target)
     except OSError as error:
@@ -36,6 +38,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -1,7 +1,6 @@
 """One line that says which technique pays here for this network, from what was measured and nothing else."""
 
 from secateur.measure.clock import Ratio
-from secateur.measure.failure import Failure
 from secateur.measure.speedup import Speedup, SpeedupTable
 
 
@@ -28,7 +27,7 @@ def advice(table: SpeedupTable, batch: int, threads: int) -> str:
             f"by compute {table.expected.compute:.2f}x were to be expected."
         )
     names = ", ".join(row.runtime for row, _ in compared)
-    if all(row.failure is Failure.IGNORES_ZEROS for row, _ in compared):
+    if all(row.ignores_zeros for row, _ in compared):
         return (
             f"Zeros buy no time in {names} ({where}), which ignore them; they make the file smaller. For these "
             "runtimes only fewer channels or fewer bits save work."
@@ -38,4 +37,4 @@ def advice(table: SpeedupTable, batch: int, threads: int) -> str:
 
 def _gains(row: Speedup, within: Ratio) -> bool:
     """Faster by itself beyond the noise; a runtime that ignores zeros owes a difference to something else."""
-    return row.failure is None and not within.no_difference and within.median > 1.0
+    return not row.ignores_zeros and not within.no_difference and within.median > 1.0

@@ -55,6 +55,7 @@ class Speedup:
     percent_of_parameters: float | None = None
     percent_of_compute: float | None = None
     failure: Failure | None = None
+    ignores_zeros: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ def _speedup(row: Row, dense: Row | None, best: Row | None, expected: Expected) 
         return Speedup(row.runtime, row.batch, row.threads, failure=failure)
     within = ratio(dense.timing, row.timing) if dense and dense.timing else None
     achieved = _median(best) / row.timing.median_ms if best else None
-    if failure is None and row.uses_zeros.lower().startswith("no"):
+    ignores_zeros = row.uses_zeros.lower().startswith("no")
+    if failure is None and ignores_zeros:
         failure = Failure.IGNORES_ZEROS
     return Speedup(
         runtime=row.runtime,
@@ -150,6 +152,7 @@ def _speedup(row: Row, dense: Row | None, best: Row | None, expected: Expected) 
         percent_of_parameters=None if achieved is None else efficiency(achieved, expected.parameters),
         percent_of_compute=None if achieved is None else efficiency(achieved, expected.compute),
         failure=failure,
+        ignores_zeros=ignores_zeros,
     )
 
 
