@@ -72,8 +72,8 @@ def table(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
         f"{about['date']}, {about['cpu']}, {about['cpus']} CPUs, "
         + ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items())),
         "",
-        f"{about['training images']:,} training and {about['test images']:,} test images, seed {about['seed']}. "
-        "Sparsity, and both reductions, are over all convolution and linear weights. `1x4`: four filters share their "
+        f"{about['training images']:,} training and {about['test images']:,} test images, seed {about['seed']}, "
+        f"allocation {about['allocation']}. Sparsity, and both reductions, are over all convolution and linear weights. `1x4`: four filters share their "
         "kept kernels, as in the 1xN paper; `1x4-fine`: their kept positions.",
         "",
         "| pattern | sparsity | dense top-1 | top-1 | goal | parameters | MACs | weights file | minutes |",
@@ -122,6 +122,7 @@ def main() -> None:
             "training images": len(images.train or ()),
             "test images": len(images.test),
             "seed": options.seed,
+            "allocation": result.record.results("sparsify")[0]["plan"]["allocation"],
         }
         write_json(options.results / "cifar10.json", {"about": about, "rows": rows})
         write_text(options.results / "cifar10.md", table(rows, about))
