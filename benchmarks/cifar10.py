@@ -73,8 +73,8 @@ def table(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
         + ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items())),
         "",
         f"{about['training images']:,} training and {about['test images']:,} test images, seed {about['seed']}, "
-        f"allocation {about['allocation']}. Sparsity, and both reductions, are over all convolution and linear weights. `1x4`: four filters share their "
-        "kept kernels, as in the 1xN paper; `1x4-fine`: their kept positions.",
+        f"allocation {about['allocation']}. Sparsity, and both reductions, are over all conv and linear weights. "
+        "`1x4`: four filters share their kept kernels, as in the 1xN paper; `1x4-fine`: their kept positions.",
         "",
         "| pattern | sparsity | dense top-1 | top-1 | goal | parameters | MACs | weights file | minutes |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
