@@ -63,6 +63,18 @@ def test_verdict_on_speed(content: Content) -> None:
 def test_no_gain_is_said_plainly(content: Content) -> None:
     rows = tuple(row for row in content.latencies if row.ignores_zeros)
     assert verdicts(replace(content, accuracy=None, latencies=rows)) == (
+        "No runtime measured here turned the zeros into speed: each of them ignores zeros.",
+    )
+
+
+def test_a_runtime_that_ignores_zeros_gets_no_credit_for_noise(content: Content) -> None:
+    rows = tuple(replace(row, achieved=1.78) for row in content.latencies if row.ignores_zeros)
+    assert "each of them ignores zeros" in verdicts(replace(content, accuracy=None, latencies=rows))[0]
+
+
+def test_a_runtime_that_uses_zeros_in_vain_is_told(content: Content) -> None:
+    rows = tuple(replace(row, achieved=1.0) for row in content.latencies)
+    assert verdicts(replace(content, accuracy=None, latencies=rows)) == (
         "No runtime measured here turned the zeros into speed.",
     )
 

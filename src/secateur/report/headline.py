@@ -75,7 +75,10 @@ def _speed_verdict(content: Content) -> str | None:
     rows = [row for row in content.latencies if row.achieved is not None and row.compressed is not None]
     if not rows:
         return None
-    best = max(rows, key=lambda row: row.achieved or 0.0)
+    # Where zeros are multiplied like any number, a difference is noise, however large it came out.
+    best = max((row for row in rows if not row.ignores_zeros), key=lambda row: row.achieved or 0.0, default=None)
+    if best is None:
+        return "No runtime measured here turned the zeros into speed: each of them ignores zeros."
     achieved = best.achieved or 0.0
     if achieved < _NOTABLE or (best.within is not None and best.within.no_difference):
         return "No runtime measured here turned the zeros into speed."
