@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from secateur.errors import RecipeError
 from secateur.measure import Failure, RunError, Subject, ignores_zeros, installed_runtimes, runtimes
@@ -101,3 +103,26 @@ def test_an_unknown_runtime_names_the_nearest() -> None:
 def test_measure_never_imports_torch() -> None:
     code = "import sys, secateur.measure; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_runtime_leaves_the_floating_point_mode_of_the_process_alone(name: str, tmp_path: Path) -> None:
+    """Flushing denormals is a mode of the calling thread; a benchmark must not change what later training computes."""
+    script = f"""
+import numpy as np
+from pathlib import Path
+from secateur.measure import Subject, runtimes
+runtime = runtimes[{name!r}]()
+if runtime.available() is None:
+    run = runtime.load(Subject("net", onnx=Path({str(tmp_path / "net.onnx")!r})), 2, 1)
+    run(np.zeros((1, 3, 8, 8), np.float32))
+assert (np.full(8, 1e-40, np.float32) * np.float32(1.5)).all()
+"""
+    node = helper.make_node("Relu", ["input"], ["logits"])
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in ("input", "logits")]
+    graph = helper.make_graph([node], "net", value[:1], value[1:])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "net.onnx"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -48,7 +48,6 @@ def open_session(path: str, threads: int, *, profile_prefix: str | None = None):
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     # Threads spin between the layers of a run, as they do by default, but stop when it ends: a session that
     # goes on spinning would take the cores from the candidate that is timed next.
     options.add_session_config_entry("session.force_spinning_stop", "1")

@@ -55,7 +55,8 @@ def _options(threads: int) -> dict[str, str | int | bool]:
         "NUM_STREAMS": 1,
         # Without this it may silently compute in bfloat16 where the CPU can.
         "INFERENCE_PRECISION_HINT": "f32",
-        "CPU_DENORMALS_OPTIMIZATION": True,
+        # On, it would change the floating-point mode of the thread that calls, for good.
+        "CPU_DENORMALS_OPTIMIZATION": False,
         # Two compiled networks pinned to the same cores would be timed under different conditions than one
         # alone.
         "ENABLE_CPU_PINNING": False,
