@@ -8,6 +8,7 @@
 The command line calls these functions and nothing else.
 """
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -70,7 +71,8 @@ def compress(
 ) -> Result:
     """Make a network small: train, sparsify, distil, export, benchmark and report, as the recipe or options say.
 
-    model        a name, `package.module:callable`, or a torch network with an attribute `preprocessing`
+    model        a name, `package.module:callable`, or a trained torch network with an attribute `preprocessing`,
+                 which stays as it is: a copy is compressed
     data         a name such as "digits" or "imagefolder:DIR", or an ImageData
     recipe       a recipe, its file, or the same as a dict; `model` and `data` replace those that it names
     out          the run folder; a run that was interrupted there goes on
@@ -125,12 +127,14 @@ def prepare(
         elif data is not None:
             asked = replace(asked, data=data.name)
         images = data if isinstance(data, zoo.ImageData) else build_images(data_of(asked))
+        if not isinstance(model, str) and asked.train_epochs is None:
+            asked = replace(asked, train_epochs=0)  # a network that is given as an object comes with its weights
         name = model if isinstance(model, str) else _object_name(model)
         chosen = recipe_of(name, asked, images)
     if isinstance(model, nn.Module):
         zoo.preprocessing_of(model)
         zoo.check_classes(images, model)
-        return Context(chosen, Path(out), images, model)
+        return Context(chosen, Path(out), images, copy.deepcopy(model))
     return Context.of(chosen, Path(out), images)
 
 

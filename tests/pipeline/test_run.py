@@ -13,7 +13,7 @@ import torch
 
 import tiny_networks
 from secateur import api
-from secateur.errors import ArtifactError, DataError, RecipeError
+from secateur.errors import ArtifactError, DataError, RecipeError, SecateurError
 from secateur.export import load_weights, open_artifact
 from secateur.measure import runtimes
 from secateur.pipeline import Context, load_artifact_network, load_record, run_recipe
@@ -178,6 +178,52 @@ def test_a_damaged_run_says_so_and_can_be_overwritten(finished, tmp_path, damage
     with pytest.raises(ArtifactError, match=r"Start the run anew with --overwrite\."):
         start(folder)
     assert start(folder, short, overwrite=True)[1].finished
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "dense/weights.safetensors", "report.html"])
+def test_a_finished_run_that_lost_a_file_makes_it_again(finished, tmp_path, file):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    (folder / file).unlink()
+    _, record = start(folder)
+    assert (folder / file).is_file()
+    assert numbers(record) == numbers(finished[2])
+
+
+def test_other_options_of_the_same_tensors_are_another_run(tmp_path):
+    recipe = "model: {name: mobilenet_v1_025_imagenet, classes: 4, options: {input_size: 32, padding: PAD}}\n"
+    recipe += (
+        "data: {name: 'tiny_networks:images'}\nstages: [{stage: sparsify, training: {epochs: 0}, base: selected}]\n"
+    )
+    start(tmp_path, parse_recipe(recipe.replace("PAD", "tensorflow")))
+    with pytest.raises(ArtifactError, match="another recipe"):
+        start(tmp_path, parse_recipe(recipe.replace("PAD", "torch")))
+
+
+def test_faults_are_found_before_anything_is_trained(tmp_path):
+    for old, new, sentence in (
+        ("pattern: 1x4", "pattern: 3x3", "3x3"),
+        ("runtimes: [onnxruntime]", "runtimes: [onnx]", "unknown runtime 'onnx'"),
+    ):
+        with pytest.raises(SecateurError, match=sentence):
+            start(tmp_path / "run", parse_recipe(tiny_networks.RECIPE.replace(old, new)))
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_network_given_as_an_object_stays_as_it_is(tmp_path):
+    network = tiny_networks.network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    result = api.compress(network, tiny_networks.images(), out=tmp_path, epochs=0, sparsity=0.5, base="selected",
+                          runtimes=("onnxruntime",), repeats=1)  # fmt: skip
+    assert "train" not in [stage.kind for stage in result.record.stages]
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_diverged_network_is_a_sentence(tmp_path):
+    network = tiny_networks.network()
+    network.classifier.bias.data[0] = float("inf")
+    with pytest.raises(SecateurError, match="outputs are no numbers"):
+        api.compress(network, tiny_networks.images(), {"model": {"name": "x"}, "stages": [{"stage": "evaluate"}]},
+                     out=tmp_path)  # fmt: skip
 
 
 def test_a_network_given_as_an_object_is_counted_and_timed_by_its_onnx_file(tmp_path):

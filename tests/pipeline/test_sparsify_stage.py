@@ -56,3 +56,14 @@ def test_iterations_are_counted_over_the_whole_run(context):
 def test_one_shot_and_a_target_of_nothing(context):
     assert schedule(context, 5, OneShot()) == sparsity.OneShot(0.8)
     assert schedule(context, 5, AgpEpochs(), target=0.0) == sparsity.OneShot(0.0)
+
+
+def test_a_ramp_over_all_iterations_reaches_its_target(context):
+    found = schedule(context, 5, AgpIterations(end=1.0, every=7))
+    due = [step for step in range(30) if found.due(step)]
+    assert due[-1] == 29 and found.sparsity_at(29) == 0.8
+
+
+def test_a_start_beyond_training_is_refused(context):
+    with pytest.raises(RecipeError, match="but training has only 4 epochs"):
+        schedule(context, 4, AgpEpochs(start=6))

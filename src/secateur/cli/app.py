@@ -60,9 +60,10 @@ def main() -> None:
         if error.errno not in DISK_ERRORS:
             raise
         _fail(f"{error.filename or 'a file'}: cannot be written: {error.strerror}.")
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from here.", err=True)
-        sys.exit(STOPPED)
+    except SystemExit as stop:
+        if stop.code == STOPPED:
+            typer.echo("secateur: stopped; the same command goes on from here.", err=True)
+        raise
 
 
 def _fail(sentence: str) -> None:

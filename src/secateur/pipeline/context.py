@@ -18,6 +18,7 @@ from torch import nn
 
 from secateur import zoo
 from secateur.pipeline.network import build_images, build_network
+from secateur.pipeline.record import StageRecord
 from secateur.recipe import Distillation, Recipe
 from secateur.registry import Registry
 
@@ -35,6 +36,7 @@ class Context:
     network          the network as the stages before have left it
     dense            a copy from before the first zeros; None as long as there are none
     stage_folder     where the current stage may keep files
+    finished         the stages before the current one, with their results
     """
 
     recipe: Recipe
@@ -43,6 +45,7 @@ class Context:
     network: nn.Module
     dense: nn.Module | None = None
     stage_folder: Path = field(default_factory=Path)
+    finished: tuple[StageRecord, ...] = ()
 
     @property
     def preprocessing(self) -> zoo.Preprocessing:

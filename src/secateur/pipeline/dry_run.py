@@ -1,5 +1,6 @@
 """What a recipe would do, layer by layer, without doing it."""
 
+from secateur.pipeline.check import check_recipe
 from secateur.pipeline.context import Context
 from secateur.pipeline.stages.sparsify import plan_of, schedule_of
 from secateur.recipe import FinetuneStage, SparsifyStage, Training, TrainStage
@@ -8,6 +9,7 @@ from secateur.sparsity import OneShot, census
 
 def describe(context: Context) -> str:
     """The stages of a recipe, and for each sparsify stage the plan per layer. raises SparsityError, RecipeError."""
+    check_recipe(context)
     counts = census(context.network)
     images = context.images
     train = f"{len(images.train):,} training" if images.train is not None else "no training"

@@ -79,8 +79,9 @@ def recipe_of(model: str, options: Options, images: zoo.ImageData) -> Recipe:
             "a holdout share, or 0 epochs."
         )
     distillation = {"distillation": {}} if options.distill else {}
-    dense_rate = options.learning_rate or (0.1 if options.optimizer == "sgd" else 0.001)
-    sparse_rate = options.learning_rate or dense_rate / 5
+    given = options.learning_rate
+    dense_rate = (0.1 if options.optimizer == "sgd" else 0.001) if given is None else given
+    sparse_rate = dense_rate / 5 if given is None else given
     stages: list[dict[str, Any]] = []
     if train_epochs:
         training = _training(options, train_epochs, dense_rate) | {"warmup_epochs": min(2.0, train_epochs / 5)}

@@ -24,6 +24,7 @@ from secateur.errors import ArtifactError, DiskError, SecateurError
 from secateur.export import DENSE_FOLDER, MODEL_FILE, PLAN_FILE, WEIGHTS_FILE
 from secateur.files import remove_leftovers, write_json
 from secateur.measure import machine
+from secateur.pipeline.check import check_recipe
 from secateur.pipeline.context import STAGES_FOLDER, Context, stage_handlers
 from secateur.pipeline.network import restore_network_, save_network
 from secateur.pipeline.record import (
@@ -35,7 +36,7 @@ from secateur.pipeline.record import (
     stage_name,
 )
 from secateur.progress import say
-from secateur.recipe import Recipe, Stage, save_recipe
+from secateur.recipe import Recipe, Stage, recipe_to_yaml, save_recipe
 from secateur.training import distributed
 from secateur.training.checkpoint import digest_of
 
@@ -64,6 +65,7 @@ def run_recipe(context: Context, *, command: str = "secateur.compress(...)", ove
     """
     distributed.start()
     folder, recipe = context.folder, context.recipe
+    check_recipe(context)
     keys = _keys(context)
     with _locked(folder):
         if distributed.is_main():
@@ -84,6 +86,7 @@ def run_recipe(context: Context, *, command: str = "secateur.compress(...)", ove
 def _run_stage(context: Context, record: RunRecord, stage: Stage, key: str, index: int) -> RunRecord:
     name = stage_name(index, stage.stage)
     context.stage_folder = context.folder / STAGES_FOLDER / name
+    context.finished = record.stages
     if distributed.is_main():
         _clear_if_of_another_key(context.stage_folder, key)
         say(f"[{index + 1}/{len(record.recipe.stages)}] {stage.stage}")
@@ -128,6 +131,8 @@ def _keys(context: Context) -> list[str]:
     data = recipe.data.model_dump(mode="json", exclude={"workers", "root"})
     beginning = {
         "network": digest_of(context.network),
+        # Two networks can share all tensors and still compute different things (another padding, say).
+        "model": {"name": recipe.model.name, "options": getattr(context.network, "zoo_options", recipe.model.options)},
         "preprocessing": context.preprocessing.to_dict(),
         "data": data,
         "images": [len(context.images.train or ()), len(context.images.test)],
@@ -149,7 +154,9 @@ def _claim(folder: Path, recipe: Recipe, keys: list[str], overwrite: bool) -> No
     """Make sure that writing into `folder` destroys nothing that the user has not given up."""
     if not (folder / RUN_FILE).exists():
         strangers = sorted(p.name for p in folder.iterdir() if p.name != LOCK_FILE and not p.name.endswith(".part"))
-        if strangers and not overwrite and strangers != [RECIPE_FILE]:
+        if strangers == [RECIPE_FILE] and (folder / RECIPE_FILE).read_text() == recipe_to_yaml(recipe):
+            return  # killed between the recipe and the record
+        if strangers and not overwrite:
             raise ArtifactError(
                 f"{folder}: holds other files ({', '.join(strangers[:3])}) and no run of Secateur; "
                 "choose an empty or new folder, or allow overwriting (--overwrite)."
@@ -196,11 +203,22 @@ def _begun(folder: Path, recipe: Recipe, keys: list[str], command: str, overwrit
     if before is not None:
         started = before.started
         for old, new in zip(before.stages, keys, strict=False):
-            if old.key != new:
+            if old.key != new or not _has_its_files(folder, old):
                 break
             kept.append(old)
     _remove_stale(folder, {stage.kind for stage in kept})
     return RunRecord(folder, recipe, command, started, machine().to_dict(), tuple(kept))
+
+
+def _has_its_files(folder: Path, stage: StageRecord) -> bool:
+    """Whether everything is still there that a finished stage says it wrote."""
+    files = list(stage.result.get("files", ()))
+    if stage.kind in CHANGING:
+        files.append(f"{STAGES_FOLDER}/{stage.name}/{NETWORK_FILE}")
+    missing = [name for name in files if not (folder / name).is_file()]
+    if missing:
+        say(f"{stage.name}: {missing[0]} is gone; the stage runs again")
+    return not missing
 
 
 def _remove_stale(folder: Path, kept: set[str]) -> None:

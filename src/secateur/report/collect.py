@@ -111,6 +111,8 @@ def _accuracy(results: list[tuple[str, Fields]]) -> AccuracyChange | None:
     compressing = False
     for kind, fields in results:
         compressing = compressing or kind in _COMPRESSING_KINDS
+        if kind == "train" and not compressing:
+            dense = None  # what was measured before belongs to a network that is gone
         if kind != "evaluate":
             continue
         if compressing:

@@ -135,7 +135,8 @@ class AgpIterations:
 
     @property
     def last(self) -> int:
-        return int(self.end * self.total)
+        # The run has no iteration number `total`: a ramp over all of it ends with its last one.
+        return min(int(self.end * self.total), self.total - 1)
 
     def sparsity_at(self, position: int) -> float:
         """The level that masks chosen at this iteration get."""

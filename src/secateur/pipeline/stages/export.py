@@ -89,12 +89,13 @@ def _form(tensor: Tensor) -> dict[str, Any]:
 
 
 def _plan(context: Context, counts: dict[str, Any]) -> dict[str, Any]:
-    """What was done to every layer: its counts, and the masks' share of each."""
+    """What was decided (pattern, levels, reasons) and what came of it, layer by layer."""
     return {
         "version": 1,
         "model": getattr(context.network, "zoo_options", None),
         "preprocessing": context.preprocessing.to_dict(),
         "classes": list(context.images.classes),
+        "sparsify": [stage.result["plan"] for stage in context.finished if stage.kind == "sparsify"],
         "masked_layers": sorted(masks(context.network)),
         "census": counts,
     }

@@ -59,7 +59,7 @@ def schedule_of(context: Context, stage: SparsifyStage, target: float) -> sparsi
     if not isinstance(asked, AgpEpochs) or target == 0:
         return sparsity.OneShot(target)
     # A recipe that does not insist on an end, with too few epochs for a ramp, gets all zeros at the start.
-    if asked.end is None and epochs - asked.start <= asked.every:
+    if asked.end is None and asked.start == 0 and epochs <= asked.every:
         return sparsity.OneShot(target)
     shortest = asked.start + asked.every + 1
     end = asked.end or max(shortest, math.ceil(SHARE_OF_EPOCHS_WITH_RISING_SPARSITY * epochs))

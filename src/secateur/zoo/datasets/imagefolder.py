@@ -71,8 +71,12 @@ def imagefolder(wanted: Wanted) -> ImageData:
         only = train_root or test_root or root
         classes = listed or _class_folders(only)
         files = _files(only, classes)
+        if wanted.holdout is not None and not 0 < wanted.holdout < 1:
+            raise DataError(f"{root}: holdout is a share between 0 and 1, not {wanted.holdout:g}.")
         if wanted.holdout:
             train, test = split_off(files, wanted.holdout)
+            if not test:
+                raise DataError(f"{root}: a holdout share of {wanted.holdout:g} leaves no test images.")
         elif train_root:
             raise DataError(f"{root}: has train/ but none of {', '.join(TEST_FOLDERS)}; add one, or a holdout share.")
         else:
