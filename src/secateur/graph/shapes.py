@@ -11,10 +11,12 @@ import onnx
 from onnx import shape_inference
 
 from secateur.errors import ModelError
+from secateur.graph.shape_arithmetic import fold_shapes
 from secateur.graph.table import dims
 
 # Larger constants are never shapes or axes; leaving their bytes out keeps shape inference fast and small.
 _SMALL = 4096
+MAX_ROUNDS = 100
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,18 @@ def infer_shapes(model: onnx.ModelProto, input_shape: Sequence[int] | None = Non
     for value in inputs[1:]:
         _close(value, None)
     _forget_open_shapes(light)
+    known = _infer(light)
+    # Every round sees one step further along a chain of reshapes that depend on each other's shapes.
+    for _ in range(MAX_ROUNDS):
+        if not fold_shapes(light, known):
+            break
+        known = _infer(light)
+    return Shapes(known, max(first[0], 1) if first else 1, first[1:])
+
+
+def _infer(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     try:
-        inferred = shape_inference.infer_shapes(light, data_prop=True)
+        inferred = shape_inference.infer_shapes(model, data_prop=True)
     except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"the shapes of the model do not fit together: {reason.rstrip('.')}.") from error
@@ -55,7 +67,7 @@ def infer_shapes(model: onnx.ModelProto, input_shape: Sequence[int] | None = Non
     found = {value.name: _sides(value) for value in (*graph.input, *graph.value_info, *graph.output)}
     known = {name: sides for name, sides in found.items() if sides is not None}
     known.update({tensor.name: tuple(tensor.dims) for tensor in graph.initializer})
-    return Shapes(known, max(first[0], 1) if first else 1, first[1:])
+    return known
 
 
 def _close(value: onnx.ValueInfoProto, given: Sequence[int] | None) -> tuple[int, ...]:
