@@ -7,7 +7,7 @@ Exporters write such chains for pads, reshapes and channel shuffles; ONNX's own 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import numpy as np
@@ -21,7 +21,22 @@ from secateur.errors import ModelError
 # A shape, a pad or an axis list is never longer; a hostile file could ask for any number.
 MAX_ELEMENTS = 1024
 FOLDABLE = frozenset(
-    "Add Cast Concat ConstantOfShape Div Gather Identity Mul Reshape Slice Squeeze Sub Transpose Unsqueeze".split()
+    [
+        "Add",
+        "Cast",
+        "Concat",
+        "ConstantOfShape",
+        "Div",
+        "Gather",
+        "Identity",
+        "Mul",
+        "Reshape",
+        "Slice",
+        "Squeeze",
+        "Sub",
+        "Transpose",
+        "Unsqueeze",
+    ]
 )
 
 Value = NDArray[np.generic]
@@ -85,7 +100,8 @@ def _value_of(
     try:
         one = helper.make_model(graph, opset_imports=list(model.opset_import))
         with np.errstate(all="ignore"):
-            results = cast(list[Value], ReferenceEvaluator(one).run(None, inputs))
+            run = cast(Callable[..., list[Value]], ReferenceEvaluator(one).run)  # pyright: ignore[reportUnknownMemberType]
+            results = run(None, inputs)
             value = np.asarray(results[0])
     except (ValueError, TypeError, IndexError, RuntimeError, KeyError, OverflowError, ZeroDivisionError) as error:
         raise ModelError(f"node '{node.name}' ({node.op_type}) cannot be carried out: {error}.") from error
