@@ -34,7 +34,6 @@ from secateur.pipeline import (
 )
 from secateur.pipeline.dry_run import describe
 from secateur.pipeline.options import Options, data_of, recipe_of
-from secateur.pipeline.record import RUN_FILE
 from secateur.recipe import Recipe, ReportStage, build_recipe, load_recipe
 from secateur.registry import unknown
 from secateur.report import write_report
@@ -250,11 +249,6 @@ def speedups(folder: str | Path, result: measure.BenchmarkResult) -> measure.Spe
     return measure.speedup_table(result, measure.expected_of(census(folder)))
 
 
-def is_run(target: str | Path) -> bool:
-    """Whether `target` is a run folder."""
-    return (Path(target) / RUN_FILE).is_file()
-
-
 def export_onnx(model: nn.Module, path: str | Path, *, images: Any = None, **options: Any) -> Path:
     """Write a torch network as ONNX; with `images` (batches) also check that ONNX Runtime computes the same.
 
@@ -281,7 +275,6 @@ __all__ = [
     "compress",
     "evaluate",
     "export_onnx",
-    "is_run",
     "network_of",
     "plan",
     "prepare",

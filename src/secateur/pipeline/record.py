@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from secateur.errors import ArtifactError
+from secateur.export import RECIPE_FILE
 from secateur.files import read_json, write_json
 from secateur.recipe import Recipe, load_recipe
 
 RUN_FILE = "run.json"
-RECIPE_FILE = "recipe.yaml"
 FORMAT_VERSION = 1
 ANEW = "Start the run anew with --overwrite."
 

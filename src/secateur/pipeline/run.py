@@ -28,6 +28,7 @@ from secateur.pipeline.check import check_recipe
 from secateur.pipeline.context import STAGES_FOLDER, Context, stage_handlers
 from secateur.pipeline.network import restore_network_, save_network
 from secateur.pipeline.record import (
+    RECIPE_FILE,
     RUN_FILE,
     RunRecord,
     StageRecord,
@@ -43,7 +44,6 @@ from secateur.training.checkpoint import digest_of
 LOCK_FILE = ".lock"
 NETWORK_FILE = "model.safetensors"
 RESULT_FILE = "result.json"
-RECIPE_FILE = "recipe.yaml"
 
 # What a stage leaves in the run folder itself.
 ARTIFACT_OF = {
