@@ -41,6 +41,10 @@ class ArtifactError(SecateurError):
     """A run folder or one of its files is incomplete, damaged, or of another version."""
 
 
+class EngineError(SecateurError):
+    """The engine cannot compile or run a model as asked: an unknown processor, a wrong input, an unusable setting."""
+
+
 class MeasureError(SecateurError):
     """A runtime is missing or cannot run this model."""
 

@@ -1,0 +1,83 @@
+"""Where the elements of a tensor lie.
+
+    element (n, c, y, x) of a tensor in planes:  offset + n image_stride + c plane_stride + y pitch + x
+
+Every channel is a plane. A plane's rows are `pitch` elements apart, with pitch - w zero elements to the right of each
+row, which are the left padding of the next row too ("zero-pitched" planes, ENGINE.md 3.3 Z). At least
+plane_stride - h pitch further zero elements follow the last row; they are the padding above the next plane. So a
+convolution reads its padding from memory and contains no code for borders.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+# Planes are aligned for the widest vectors (16 floats), so one layout serves every instruction set.
+ALIGN = 16
+
+
+@dataclass(frozen=True)
+class Planes:
+    """A float32 tensor (n, c, h, w) as planes in the arena; strides in elements.
+
+    pitch         from one row to the next
+    plane_stride  from one channel to the next, a multiple of ALIGN
+    image_stride  from one image to the next
+    """
+
+    n: int
+    c: int
+    h: int
+    w: int
+    pitch: int
+    plane_stride: int
+    image_stride: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Logical shape."""
+        return (self.n, self.c, self.h, self.w)
+
+    @property
+    def pad(self) -> int:
+        """Zero columns to the right of each row."""
+        return self.pitch - self.w
+
+    @property
+    def vectors(self) -> int:
+        """ALIGN-element blocks that cover all rows of a plane (the last row without its padding)."""
+        return -(-((self.h - 1) * self.pitch + self.w) // ALIGN)
+
+    @property
+    def size(self) -> int:
+        """Elements from the first to the end of the last plane."""
+        return (self.n - 1) * self.image_stride + self.c * self.plane_stride
+
+    def channels(self, count: int) -> "Planes":
+        """The layout of `count` neighbouring channels inside this tensor."""
+        return Planes(self.n, count, self.h, self.w, self.pitch, self.plane_stride, self.image_stride)
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A tensor of any rank and type, elements one after the other (C order)."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+
+Layout = Planes | Flat
+
+
+def planes(shape: tuple[int, int, int, int], pad: int = 0, rows: int | None = None) -> Planes:
+    """The layout of a tensor (n, c, h, w) with `pad` zero columns per row.
+
+    rows    zero rows between planes; as many as columns when not given
+    """
+    n, c, h, w = shape
+    pitch = w + pad
+    stride = -(-(h + (pad if rows is None else rows)) * pitch // ALIGN) * ALIGN
+    return Planes(n, c, h, w, pitch, stride, c * stride)

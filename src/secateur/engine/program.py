@@ -1,0 +1,110 @@
+"""A program: the steps of one inference, over symbolic memory.
+
+A step is one call of one kernel on a range of independent units; every thread gets a contiguous range, and all threads
+meet at a barrier before the next step (ENGINE.md 3.12). Kernels have one signature:
+
+    void kernel(ptr args, i64 begin, i64 end, ptr scratch)
+
+args      slots of 8 bytes in the order of `Kernel.fields`: an address, an i64, or a double's bits (read as float32)
+begin     first unit of this thread, `end` one behind its last
+scratch   `Step.scratch` bytes of this thread's own, 64-byte aligned, contents undefined
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from secateur.engine.emit.builder import KernelModule
+
+
+class Kernel(Protocol):
+    """A kernel template with all its parameters chosen: a frozen dataclass.
+
+    name     the symbol; names every parameter, so that equal names mean equal code for the same target
+    fields   names of the argument slots, in order
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fields(self) -> tuple[str, ...]: ...
+    def emit(self, module: "KernelModule") -> None:
+        """Write the function `name` into a module."""
+        ...
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Memory that the planner places in the arena, or that a caller provides.
+
+    size       elements of 4 bytes
+    zeroed     set to zero once when the arena is made; only buffers of equal `group` share its memory, so that zeros
+               between planes stay zero
+    group      buffers of one group may share memory when they are not alive at the same time
+    external   "" for arena memory, else the name of the program's input or output whose array this is
+    item       bytes per element
+    """
+
+    name: str
+    size: int
+    group: str = ""
+    zeroed: bool = False
+    external: str = ""
+    item: int = 4
+
+
+@dataclass(frozen=True)
+class Address:
+    """A place in a buffer: `offset` elements from its start."""
+
+    buffer: Buffer
+    offset: int = 0
+
+
+Argument = int | float | Address | np.ndarray
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call.
+
+    layer      name of the graph node that this step is part of
+    arguments  value of every field of the kernel. An ndarray is a constant: the program keeps one copy of it, 64-byte
+               aligned, and passes its address
+    units      number of independent units of work
+    reads      buffers that are read, `writes` those that are written: what decides how long memory is alive
+    costs      relative cost of each unit, for balance; equal where not given
+    scratch    bytes per thread
+    """
+
+    layer: str
+    kernel: Kernel
+    arguments: Mapping[str, Argument]
+    units: int
+    reads: tuple[Buffer, ...] = ()
+    writes: tuple[Buffer, ...] = ()
+    costs: np.ndarray | None = None
+    scratch: int = 0
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a program: its array is C-contiguous."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    buffer: Buffer
+
+
+@dataclass(frozen=True)
+class Program:
+    """Steps in order, with what goes in and out."""
+
+    steps: tuple[Step, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    notes: Mapping[str, str] = field(default_factory=dict[str, str])

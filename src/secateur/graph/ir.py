@@ -1,0 +1,111 @@
+"""The graph that passes rewrite and the engine compiles: nodes over named values, in static single assignment.
+
+A graph is plain immutable data. A value is a name; its type stands in `types`, its array, if it is constant, in
+`constants`. A name is written once: by one node, as an input of the graph, or as a constant. An absent optional
+input of a node is the empty name, as in ONNX. Shapes are complete: the batch is fixed before a graph is built.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+ABSENT = ""
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Shape and element type (a numpy dtype name, as "float32") of a value."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A function of one number that a kernel applies before it stores.
+
+    kind          relu, clip, leaky_relu, sigmoid, hard_sigmoid, hard_swish, silu, tanh, gelu, gelu_tanh, elu, ...
+    alpha, beta   clip: lowest and highest value; leaky_relu, elu: slope; hard_sigmoid: slope and offset
+    """
+
+    kind: str
+    alpha: float = 0.0
+    beta: float = 0.0
+
+    def __str__(self) -> str:
+        return f"clip({self.alpha:g},{self.beta:g})" if self.kind == "clip" else self.kind
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator.
+
+    name         the ONNX node's own name (made up and unique where the file has none); fused nodes keep the name of
+                 the convolution, because reports speak of layers
+    op           ONNX operator, or one of the fused operators that passes introduce (see passes/__init__.py)
+    attributes   plain Python values: int, float, str, tuples of them, numpy arrays, GraphProto for control flow
+    domain       "" for ONNX's own operators
+    absorbed     names of the nodes that were fused into this one
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    domain: str = ""
+    absorbed: tuple[str, ...] = ()
+
+    def input(self, index: int) -> str:
+        """Name of the input at an index, ABSENT where the operator was given fewer."""
+        return self.inputs[index] if index < len(self.inputs) else ABSENT
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in an order in which they can run.
+
+    inputs, outputs   names of values, in the file's order
+    types             type of every value
+    constants         array of every constant value
+    opset             version of ONNX's own operators that the nodes are meant in
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    types: Mapping[str, TensorType]
+    constants: Mapping[str, np.ndarray]
+    opset: int
+
+    def type(self, name: str) -> TensorType:
+        """Type of a value."""
+        return self.types[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a value."""
+        return self.types[name].shape
+
+    def producer(self) -> dict[str, Node]:
+        """Value -> the node that writes it."""
+        return {output: node for node in self.nodes for output in node.outputs if output}
+
+    def readers(self) -> dict[str, list[Node]]:
+        """Value -> the nodes that read it, once per reading node; graph outputs count as no reader."""
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                if name:
+                    readers.setdefault(name, []).append(node)
+        return readers
+
+    def with_nodes(self, nodes: Iterable[Node], **changes: Any) -> "Graph":
+        """The same graph with other nodes; `changes` replaces further fields."""
+        return replace(self, nodes=tuple(nodes), **changes)
