@@ -40,10 +40,12 @@ class Kernel(Protocol):
 class Buffer:
     """Memory that the planner places in the arena, or that a caller provides.
 
-    size       elements of 4 bytes
-    zeroed     set to zero once when the arena is made; only buffers of equal `group` share its memory, so that zeros
-               between planes stay zero
+    size       elements
     group      buffers of one group may share memory when they are not alive at the same time
+    align      elements; inside the memory of its group a buffer begins at a multiple of it. Tensors in planes of one
+               group have their plane stride here, so that the zeros between planes coincide whoever uses the memory
+    zeroed     the group's memory is set to zero once, when the arena is made; nobody ever writes anything else than
+               zeros between planes
     external   "" for arena memory, else the name of the program's input or output whose array this is
     item       bytes per element
     """
@@ -51,6 +53,7 @@ class Buffer:
     name: str
     size: int
     group: str = ""
+    align: int = 16
     zeroed: bool = False
     external: str = ""
     item: int = 4
