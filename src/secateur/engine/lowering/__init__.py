@@ -1,0 +1,1 @@
+"""From graph nodes to steps: one file per family of operators."""
