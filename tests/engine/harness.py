@@ -1,0 +1,134 @@
+"""Compiles single kernels for tests and runs steps on plain arrays, one thread, no planner.
+
+Every buffer gets its own memory between two guards full of NaN, so that a kernel that reads what it should not shows
+it; after a run the guards must be as they were.
+"""
+
+import ctypes
+import struct
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from secateur.engine.emit.builder import KernelModule
+from secateur.engine.program import Address, Argument, Buffer, Kernel, Step
+from secateur.engine.target import Target
+
+llvm.initialize_native_target()
+llvm.initialize_native_asmprinter()
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
+
+_TRIPLE = llvm.get_process_triple()
+TARGETS = {
+    "avx512": Target("avx512", _TRIPLE, "skylake-avx512", "-prefer-256-bit", 16, 32),
+    "avx2": Target("avx2", _TRIPLE, "haswell", "", 8, 16),
+    "neon": Target("neon", "aarch64-unknown-linux-gnu", "neoverse-n1", "", 4, 32),
+}
+GUARD = 1024
+_engines: list[llvm.ExecutionEngine] = []
+_functions: dict[tuple[str, str], object] = {}
+
+
+def runnable(isa: str) -> bool:
+    """Whether this processor runs code for an instruction set."""
+    features = llvm.get_host_cpu_features()
+    return {"avx512": features.get("avx512f", False), "avx2": features.get("avx2", False)}.get(isa, False)
+
+
+ISAS = [isa for isa in ("avx512", "avx2") if runnable(isa)]
+
+
+def assembly(kernel: Kernel, isa: str) -> str:
+    """What LLVM makes of a kernel."""
+    machine, module = _optimised(kernel, isa)
+    return machine.emit_assembly(module)
+
+
+def function(kernel: Kernel, isa: str) -> "ctypes._FuncPointer":
+    """The compiled kernel."""
+    key = (kernel.name, isa)
+    if key not in _functions:
+        machine, module = _optimised(kernel, isa)
+        engine = llvm.create_mcjit_compiler(module, machine)
+        engine.finalize_object()
+        _engines.append(engine)
+        prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+        _functions[key] = prototype(engine.get_function_address(kernel.name))
+    return _functions[key]
+
+
+def _optimised(kernel: Kernel, isa: str) -> tuple[llvm.TargetMachine, llvm.ModuleRef]:
+    target = TARGETS[isa]
+    written = KernelModule(target)
+    kernel.emit(written)
+    module = llvm.parse_assembly(str(written))
+    module.verify()
+    found = llvm.Target.from_triple(target.triple)
+    machine = found.create_target_machine(
+        cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small"
+    )
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    for used in module.functions:
+        assert not used.is_declaration or used.name.startswith("llvm."), f"{kernel.name} calls {used.name}"
+    return machine, module
+
+
+@dataclass
+class Memory:
+    """Arrays for buffers, each between guards."""
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def array(self, buffer: Buffer) -> np.ndarray:
+        """The elements of a buffer as bytes of its item size: float32 for four bytes, int64 for eight, else uint8."""
+        kind = {4: np.float32, 8: np.int64, 1: np.uint8}[buffer.item]
+        if buffer.name not in self.arrays:
+            filler = np.nan if kind is np.float32 else 93
+            whole = np.full(buffer.size + 2 * GUARD + 64, filler, kind)
+            if buffer.zeroed:
+                whole[GUARD : GUARD + -(-buffer.size // 16) * 16 + 16] = 0
+            self.arrays[buffer.name] = whole
+        whole = self.arrays[buffer.name]
+        return whole[GUARD : GUARD + buffer.size]
+
+
+def aligned(shape: int, dtype: type, fill: float) -> np.ndarray:
+    """A filled array that begins at a multiple of 64 bytes."""
+    item = np.dtype(dtype).itemsize
+    raw = np.full(shape + 64 // item, fill, dtype)
+    start = -raw.ctypes.data % 64 // item
+    return raw[start : start + shape]
+
+
+def run(steps: list[Step], memory: Memory, isa: str, split: int = 1) -> None:
+    """Run steps in order; units in `split` ranges, as that many threads would get them."""
+    for step in steps:
+        kept: list[np.ndarray] = []
+        slots = b""
+        for name in step.kernel.fields:
+            slots += _slot(step.arguments[name], memory, kept)
+        args = np.frombuffer(bytearray(slots or b"\0" * 8), np.uint8)
+        compiled = function(step.kernel, isa)
+        scratch = aligned(step.scratch // 4 + 64, np.float32, np.nan)
+        edges = np.linspace(0, step.units, split + 1).astype(int)
+        for begin, end in pairwise(edges):
+            scratch[:] = np.nan
+            compiled(args.ctypes.data, int(begin), int(end), scratch.ctypes.data)
+            assert np.isnan(scratch[step.scratch // 4 :]).all(), f"{step.kernel.name} wrote behind its scratch"
+
+
+def _slot(argument: Argument, memory: Memory, kept: list[np.ndarray]) -> bytes:
+    if isinstance(argument, Address):
+        array = memory.array(argument.buffer)
+        return struct.pack("<q", array.ctypes.data + argument.offset * array.itemsize)
+    if isinstance(argument, np.ndarray):
+        copy = aligned(argument.size, argument.dtype.type, 0)
+        copy[:] = argument.reshape(-1)
+        kept.append(copy)
+        return struct.pack("<q", copy.ctypes.data)
+    return struct.pack("<q", argument) if isinstance(argument, int) else struct.pack("<d", argument)
