@@ -1,0 +1,265 @@
+"""Convolution as a walk over nonzeros: a broadcast weight against vectors of pixels (ENGINE.md 3.4, 3.5: K1, K2, K4, K7).
+
+    for panel of R output channels, tile of V vectors of pixels:
+        acc[r][v] = bias[r]
+        for pattern in patterns:                               # which of the R rows are nonzero
+            repeat count[panel][pattern]:
+                x += delta[i++] unit                           # the next input position of this pattern
+                for r in pattern:  acc[r][v] += weight[j++] x[v]
+        y[r][v] = activation(acc[r][v] + residual[r][v])
+
+One template serves every format. Blocks (1xN) have R = N and one pattern, all rows; dense weights too, with one list of
+positions shared by all panels; unstructured weights have the 2^R - 1 patterns of R rows, or R = 1. What `x` points to is
+the primitive: the input itself, its im2col matrix, or a tile that was packed into this thread's scratch memory.
+
+Sources: Park et al. 2017 (offsets instead of indices); Wilkinson, Cheshmi & Mehri Dehnavi 2023 (patterns).
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from secateur.engine.emit.activations import activate, symbol
+from secateur.engine.emit.builder import I16, I32, I64, PTR, KernelBody, KernelModule, Value, Var
+from secateur.graph.ir import Activation
+
+# Columns of the tables that kernels read; `secateur.engine.lowering.tiles` writes them.
+TILE_FIELDS = ("x", "y", "residual", "mask", "size")  # i64: bytes, bytes, bytes, vectors, index into `vectors`
+UNIT_FIELDS = ("tile", "panel_begin", "panel_end", "pack_begin", "pack_end")  # i32
+PANEL_FIELDS = ("x", "delta", "weight", "row")  # i32: units, indices; then one count per pattern
+
+FIELDS = (
+    *("x", "y", "residual", "bias", "units", "tiles", "panels", "deltas", "weights", "rows", "masks", "unit"),
+    *("pack_offsets", "slope", "blocks", "block_panels", "block_positions"),
+)
+
+
+@dataclass(frozen=True)
+class ConvKernel:
+    """Kernel of a convolution over tiles and panels.
+
+    rows            R, output channels of a panel
+    vectors         V of each tile size that occurs, largest first
+    patterns        bit r of a pattern says that row r is nonzero
+    shared_deltas   all panels use the positions of the first (dense)
+    packed          a tile's input is copied to scratch before its panels are computed
+    partial         panels hold blocks of positions; sums wait in the output between blocks
+    masked          lanes outside the map exist and are stored as zero
+    """
+
+    rows: int
+    vectors: tuple[int, ...]
+    patterns: tuple[int, ...]
+    activation: Activation | None = None
+    residual: bool = False
+    shared_deltas: bool = False
+    packed: bool = False
+    partial: bool = False
+    masked: bool = True
+    fields: tuple[str, ...] = field(default=FIELDS, init=False, repr=False)
+
+    @cached_property
+    def name(self) -> str:
+        """For example f32_conv_4x6x5_p1_relu_residual."""
+        patterns = "-".join(f"{p:x}" for p in self.patterns)
+        if len(self.patterns) == 2**self.rows - 1:
+            patterns = "all"
+        if self.patterns == (2**self.rows - 1,):
+            patterns = "full"
+        kind = symbol(self.activation)
+        flags = "".join(
+            f"_{flag}" for flag in ("residual", "shared_deltas", "packed", "partial", "masked") if getattr(self, flag)
+        )
+        return f"f32_conv_{self.rows}x{'x'.join(map(str, self.vectors))}_{patterns}_{kind}{flags}"
+
+    @property
+    def panel_words(self) -> int:
+        """i32 words of a panel's record."""
+        return len(PANEL_FIELDS) + len(self.patterns)
+
+    def emit(self, module: KernelModule) -> None:
+        """Write the kernel."""
+        with module.kernel(self.name, self.fields) as body:
+            _Writer(self, body).units()
+
+
+class _Writer:
+    """One kernel being written."""
+
+    def __init__(self, kernel: ConvKernel, body: KernelBody) -> None:
+        self.kernel = kernel
+        self.f = body
+        self.width = 4 * body.lanes
+        self.pointers = {
+            name: body.pointer(name)
+            for name in ("x", "y", "bias", "units", "tiles", "panels", "deltas", "weights", "rows", "masks")
+        }
+        self.unit = body.integer("unit")
+        if kernel.residual:
+            self.pointers["residual"] = body.pointer("residual")
+        if kernel.packed:
+            self.pointers["pack_offsets"] = body.pointer("pack_offsets")
+            self.packed_key = body.var(I64, body.i64(-1))
+
+    def units(self) -> None:
+        """for unit in [begin, end): its panels on its tile."""
+        f, kernel = self.f, self.kernel
+        with f.loop(f.begin, f.end) as index:
+            record = f.element(self.pointers["units"], f.b.mul(index, f.i64(len(UNIT_FIELDS))), I32)
+            unit = {name: f.load_i64(record, i, I32) for i, name in enumerate(UNIT_FIELDS)}
+            at = f.element(self.pointers["tiles"], f.b.mul(unit["tile"], f.i64(len(TILE_FIELDS))), I64)
+            tile = {name: f.load_i64(at, i) for i, name in enumerate(TILE_FIELDS)}
+            if len(kernel.vectors) == 1:
+                self.tile(unit, tile, kernel.vectors[0])
+            for i, vectors in enumerate(kernel.vectors if len(kernel.vectors) > 1 else ()):
+                with f.if_(f.b.icmp_signed("==", tile["size"], f.i64(i))):
+                    self.tile(unit, tile, vectors)
+
+    def tile(self, unit: dict[str, Value], tile: dict[str, Value], vectors: int) -> None:
+        """The panels of one unit on a tile of a known size, one block of positions after the other."""
+        f = self.f
+        base = f.at(self.pointers["x"], tile["x"])
+        masks = []
+        if self.kernel.masked:
+            masks = [f.mask_bits(self.pointers["masks"], f.b.add(tile["mask"], f.i64(v))) for v in range(vectors)]
+        if not self.kernel.partial:
+            self.block(unit, tile, base, vectors, masks)
+            return
+        blocks, panels, positions = (f.integer(name) for name in ("blocks", "block_panels", "block_positions"))
+        with f.loop(0, blocks) as block:
+            pack_begin = f.b.add(unit["pack_begin"], f.b.mul(block, positions))
+            full = f.b.add(pack_begin, positions)
+            moved = unit | {
+                "panel_begin": f.b.add(unit["panel_begin"], f.b.mul(block, panels)),
+                "panel_end": f.b.add(unit["panel_end"], f.b.mul(block, panels)),
+                "pack_begin": pack_begin,
+                "pack_end": f.b.select(f.b.icmp_signed("<", full, unit["pack_end"]), full, unit["pack_end"]),
+                "first": f.b.icmp_signed("==", block, f.i64(0)),
+                "last": f.b.icmp_signed("==", f.b.add(block, f.i64(1)), blocks),
+            }
+            self.block(moved, tile, base, vectors, masks)
+
+    def block(
+        self, unit: dict[str, Value], tile: dict[str, Value], base: Value, vectors: int, masks: list[Value]
+    ) -> None:
+        """Panels [panel_begin, panel_end) on one tile."""
+        f = self.f
+        if self.kernel.packed:
+            self.pack(unit, base, vectors)
+            base = f.scratch
+        with f.loop(unit["panel_begin"], unit["panel_end"]) as panel:
+            record = f.element(self.pointers["panels"], f.b.mul(panel, f.i64(self.kernel.panel_words)), I32)
+            start = {name: f.load_i64(record, i, I32) for i, name in enumerate(PANEL_FIELDS)}
+            y = f.at(self.pointers["y"], tile["y"])
+            acc = self.start_sums(unit, start["row"], y, vectors)
+            self.accumulate(record, start, base, acc)
+            self.finish(unit, tile, start["row"], y, acc, masks)
+
+    def pack(self, unit: dict[str, Value], base: Value, vectors: int) -> None:
+        """Copy the tile's input vectors of the unit's positions to scratch, unless they are there."""
+        f = self.f
+        key = f.b.add(f.b.shl(unit["tile"], f.i64(32)), unit["pack_begin"])
+        with f.if_(f.b.icmp_signed("!=", key, self.packed_key.get())):
+            self.packed_key.set(key)
+            target = f.var(PTR, f.scratch)
+            with f.loop(unit["pack_begin"], unit["pack_end"]) as position:
+                source = f.at(base, f.load_i64(self.pointers["pack_offsets"], position, I32, signed=True))
+                for v in range(vectors):
+                    f.store(f.load(source, v * f.lanes), target.get(), v * f.lanes, align=self.width)
+                target.set(f.at(target.get(), self.unit))
+
+    def row_address(self, row: Value, r: int) -> Value:
+        """Bytes from the tensor's first plane to the plane of a panel's row r; negative for a row that only pads."""
+        return self.f.load_i64(self.pointers["rows"], self.f.b.add(row, self.f.i64(r)), I64)
+
+    def start_sums(self, unit: dict[str, Value], row: Value, y: Value, vectors: int) -> list[list[Var]]:
+        """acc = bias, or what the block of positions before left in the output."""
+        f = self.f
+        acc = [[f.var(f.vector) for _ in range(vectors)] for _ in range(self.kernel.rows)]
+
+        def from_bias() -> None:
+            for r, sums in enumerate(acc):
+                bias = f.splat(f.load_scalar(self.pointers["bias"], f.b.add(row, f.i64(r))))
+                for value in sums:
+                    value.set(bias)
+
+        if not self.kernel.partial:
+            from_bias()
+            return acc
+        with f.b.if_else(unit["first"]) as (then, otherwise):
+            with then:
+                from_bias()
+            with otherwise:
+                for r, sums in enumerate(acc):
+                    # A padding row has no memory: it reads the first plane and is never stored.
+                    place = self.row_address(row, r)
+                    place = f.b.select(f.b.icmp_signed("<", place, f.i64(0)), f.i64(0), place)
+                    for v, value in enumerate(sums):
+                        value.set(f.load(f.at(y, place), v * f.lanes, align=self.width))
+        return acc
+
+    def accumulate(self, record: Value, start: dict[str, Value], base: Value, acc: list[list[Var]]) -> None:
+        """acc += weights times inputs, one straight loop per pattern."""
+        f = self.f
+        delta = f.var(I64, f.i64(0) if self.kernel.shared_deltas else start["delta"])
+        weight = f.var(PTR, f.element(self.pointers["weights"], start["weight"]))
+        origin = f.at(base, f.b.mul(start["x"], self.unit))
+        for i, pattern in enumerate(self.kernel.patterns):
+            count = f.load_i64(record, len(PANEL_FIELDS) + i, I32)
+            rows = [r for r in range(self.kernel.rows) if pattern >> r & 1]
+            x = f.var(PTR, origin)
+            first = delta.get()
+            end = f.b.add(first, count)
+            with f.loop(first, end) as position:
+                step = f.load_i64(self.pointers["deltas"], position, I16)
+                x.set(f.at(x.get(), f.b.mul(step, self.unit)))
+                inputs = [f.load(x.get(), v * f.lanes) for v in range(len(acc[0]))]
+                weights = weight.get()
+                for j, r in enumerate(rows):
+                    w = f.splat(f.load_scalar(weights, j))
+                    for v, value in enumerate(inputs):
+                        acc[r][v].set(f.fma(w, value, acc[r][v].get()))
+                weight.set(f.element(weights, len(rows)))
+            delta.set(end)
+
+    def finish(
+        self,
+        unit: dict[str, Value],
+        tile: dict[str, Value],
+        row: Value,
+        y: Value,
+        acc: list[list[Var]],
+        masks: list[Value],
+    ) -> None:
+        """Store the sums: as they are between blocks, else after residual and activation."""
+        f = self.f
+        for r, sums in enumerate(acc):
+            place = self.row_address(row, r)
+            with f.if_(f.b.icmp_signed(">=", place, f.i64(0))):
+                target = f.at(y, place)
+                if not self.kernel.partial:
+                    self.store_final(sums, tile, place, target, masks, row, r)
+                    continue
+                with f.b.if_else(unit["last"]) as (then, otherwise):
+                    with then:
+                        self.store_final(sums, tile, place, target, masks, row, r)
+                    with otherwise:
+                        for v, value in enumerate(sums):
+                            f.store(value.get(), target, v * f.lanes, align=self.width)
+
+    def store_final(
+        self, sums: list[Var], tile: dict[str, Value], place: Value, target: Value, masks: list[Value], row: Value, r: int
+    ) -> None:
+        """Residual, activation, zeros outside the map."""
+        f = self.f
+        slope = None
+        if self.kernel.activation and self.kernel.activation.kind == "prelu":
+            slope = f.splat(f.load_scalar(f.pointer("slope"), f.b.add(row, f.i64(r))))
+        for v, value in enumerate(sums):
+            out = value.get()
+            if self.kernel.residual:
+                other = f.at(f.at(self.pointers["residual"], tile["residual"]), place)
+                out = f.b.fadd(out, f.load(other, v * f.lanes, align=self.width))
+            out = activate(f, out, self.kernel.activation, slope)
+            if masks:
+                out = f.b.select(masks[v], out, f.splat(0.0))
+            f.store(out, target, v * f.lanes, align=self.width)

@@ -1,0 +1,259 @@
+"""Convolution: one source in memory, one kernel over tiles and panels, any primitive and format.
+
+    source     direct  stride 1: the input itself; otherwise its phases (a stride-s convolution is a stride-1 convolution
+                       over s x s times as many planes)
+               gemm    the im2col matrix, one plane per position
+    place      of position (c, ky, kx) = distance of its plane and tap from the tile's first pixel
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.engine.choice import Choice
+from secateur.engine.kernels.conv import ConvKernel
+from secateur.engine.layout import Flat, Planes, planes
+from secateur.engine.lowering.context import Context, Tensor
+from secateur.engine.lowering.conv_shape import ConvShape
+from secateur.engine.lowering.masks import mask_table
+from secateur.engine.lowering.relayout import im2col, phase_split, to_flat, to_planes
+from secateur.engine.lowering.tiles import plan_tiles, plan_units
+from secateur.engine.program import Argument
+from secateur.engine.weights.streams import Streams, encode, encode_dense, padded_order
+from secateur.graph.ir import Activation
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a convolution reads.
+
+    tensor   planes of the output's pitch
+    places   (positions of one group,) in units, ascending after `order`
+    order    (positions of one group,) the positions of the weight matrix by place
+    unit     bytes
+    shift    elements from a tile's first output to its first input
+    group    units from one group's first channel to the next one's
+    """
+
+    tensor: Tensor
+    places: Ints
+    order: Ints
+    unit: int
+    shift: int
+    group: int
+
+
+def emit_conv(
+    context: Context,
+    layer: str,
+    shape: ConvShape,
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    x: Tensor,
+    y: Tensor,
+    choice: Choice,
+    *,
+    residual: Tensor | None = None,
+    activation: Activation | None = None,
+    slope: NDArray[np.float32] | None = None,
+) -> Streams:
+    """Steps of one convolution; returns its weight streams for the report.
+
+    weight   (O, C / groups, kh, kw)
+    """
+    inner = _sums_layout(shape, x, y, choice)
+    out = y if y.layout == inner or _same_geometry(y, inner) else context.temporary(inner)
+    other = to_planes(context, residual, _like(inner, shape.o)) if residual is not None else None
+    source = _source(context, shape, x, inner, choice)
+    matrix = weight.reshape(shape.o, -1)[:, source.order]
+
+    packed = choice.primitive == "pack"
+    lanes = context.target.lanes
+    unit = choice.vectors * lanes * 4 if packed else source.unit
+    positions = matrix.shape[1]
+    order, panels_per_group = _panel_order(shape, choice.rows)
+    per_group = np.arange(shape.groups)
+    starts = np.repeat(per_group * (0 if packed else source.group), panels_per_group)
+    places = np.arange(positions, dtype=np.int64) if packed else source.places
+    block = choice.block if choice.block and choice.block < positions else None
+    patterns = _patterns(choice)
+    if choice.format == "dense":
+        streams = encode_dense(matrix, places, choice.rows, order=order, starts=starts)
+    else:
+        streams = encode(
+            matrix, places, choice.rows, patterns, order=order, block=block, starts=starts, packed=packed
+        )
+
+    target = out.planes
+    tiles = plan_tiles(
+        target,
+        choice.vectors,
+        lanes,
+        image=source.tensor.planes.image_stride,
+        shift=source.shift,
+        residual=other.planes if other else None,
+    )
+    bounds = np.concatenate([per_group, [shape.groups]]) * panels_per_group
+    packs = np.stack([per_group * positions, (per_group + 1) * positions], 1) if packed else None
+    panels = len(order) // choice.rows
+    units, costs = plan_units(
+        tiles,
+        streams,
+        panels,
+        context.threads,
+        bounds=bounds,
+        packs=packs,
+        panel_bytes=choice.resident or float("inf"),
+    )
+    kernel = ConvKernel(
+        choice.rows,
+        tiles.vectors,
+        patterns,
+        activation,
+        residual=other is not None,
+        shared_deltas=choice.format == "dense",
+        packed=packed,
+        partial=block is not None,
+        masked=_needs_masks(target, lanes),
+    )
+    rows = np.where(streams.rows >= 0, streams.rows * target.plane_stride * 4, -1)
+    blocks = -(-positions // block) if block else 1
+    arguments: Mapping[str, Argument] = {
+        "x": source.tensor.address,
+        "y": out.address,
+        "residual": other.address if other else 0,
+        "bias": _per_row(bias, streams.rows),
+        "units": units,
+        "tiles": tiles.table,
+        "panels": streams.panels,
+        "deltas": streams.deltas,
+        "weights": streams.weights,
+        "rows": rows,
+        "masks": mask_table(target, lanes),
+        "unit": unit,
+        "pack_offsets": _pack_offsets(source, shape.groups) if packed else 0,
+        "slope": _per_row(slope, streams.rows) if slope is not None else 0,
+        "blocks": blocks,
+        "block_panels": panels,
+        "block_positions": block or positions,
+    }
+    reads = (source.tensor, *((other,) if other else ()))
+    scratch = (block or positions) * unit if packed else 0
+    context.emit(layer, kernel, arguments, len(units), reads=reads, writes=(out,), costs=costs, scratch=scratch)
+    if out is not y:
+        _deliver(context, out, y)
+    return streams
+
+
+def _sums_layout(shape: ConvShape, x: Tensor, y: Tensor, choice: Choice) -> Planes:
+    """The layout in which outputs are computed: the output's own where the source can have its pitch."""
+    wanted = (shape.n, shape.o, shape.out_h, shape.out_w)
+    layout = y.layout if isinstance(y.layout, Planes) else planes(wanted)
+    if choice.primitive == "gemm" or layout.pad >= shape.border:
+        return layout
+    return planes(wanted, shape.border)
+
+
+def _same_geometry(tensor: Tensor, layout: Planes) -> bool:
+    """Whether a tensor (perhaps a part of a larger one) has the rows and planes of a layout."""
+    own = tensor.layout
+    return isinstance(own, Planes) and (own.shape, own.pitch, own.plane_stride) == (
+        layout.shape,
+        layout.pitch,
+        layout.plane_stride,
+    )
+
+
+def _like(layout: Planes, channels: int) -> Planes:
+    """The same maps with another number of channels."""
+    stride = layout.plane_stride
+    return Planes(layout.n, channels, layout.h, layout.w, layout.pitch, stride, channels * stride)
+
+
+def _source(context: Context, shape: ConvShape, x: Tensor, inner: Planes, choice: Choice) -> Source:
+    (kh, kw), (sh, sw), (dh, dw) = shape.kernel, shape.strides, shape.dilations
+    channels = shape.c // shape.groups
+    c, ky, kx = (a.reshape(-1) for a in np.meshgrid(range(channels), range(kh), range(kw), indexing="ij"))
+    if choice.primitive == "gemm" and not shape.pointwise:
+        layout = _like(inner, shape.c * kh * kw)
+        matrix = im2col(context, x, shape.kernel, shape.strides, shape.pads, shape.dilations, layout)
+        count = channels * kh * kw
+        everything = np.arange(count, dtype=np.int64)
+        return Source(matrix, everything, everything, layout.plane_stride * 4, 0, count)
+    if shape.strides == (1, 1):
+        tensor = _padded(context, shape, x, inner)
+        own = tensor.planes
+        if shape.pointwise:
+            return Source(tensor, c, np.arange(channels), own.plane_stride * 4, 0, channels)
+        places = c * own.plane_stride + ky * dh * own.pitch + kx * dw
+        shift = -(shape.pads[0] * own.pitch + shape.pads[1])
+        group = channels * own.plane_stride
+    else:
+        phases = sh * sw
+        height, width = shape.out_h + shape.reach[0] // sh, shape.out_w + shape.reach[1] // sw
+        rows = max(-(-inner.plane_stride // inner.pitch), height)
+        stride = max(inner.plane_stride, -(-rows * inner.pitch // 16) * 16)
+        split = Planes(shape.n, shape.c * phases, height, width, inner.pitch, stride, shape.c * phases * stride)
+        tensor = phase_split(context, x, shape.strides, shape.pads, split)
+        y, x_ = ky * dh, kx * dw
+        plane = (c * sh + y % sh) * sw + x_ % sw
+        places = plane * stride + (y // sh) * inner.pitch + x_ // sw
+        shift, group = 0, channels * phases * stride
+    order = np.argsort(places, kind="stable")
+    return Source(tensor, places[order], order, 4, shift, group)
+
+
+def _padded(context: Context, shape: ConvShape, x: Tensor, inner: Planes) -> Tensor:
+    """The input in planes of the output's pitch, with zeros around that the taps may read."""
+    if isinstance(x.layout, Planes):
+        own = x.layout
+        gap = own.plane_stride - ((own.h - 1) * own.pitch + own.w)
+        if own.pitch == inner.pitch and own.pad >= shape.border and gap >= shape.border * (own.pitch + 1):
+            return x
+    pad = inner.pitch - shape.w
+    if pad < shape.border:
+        raise AssertionError("the layout of the sums leaves no room for the borders")
+    return to_planes(context, x, planes((shape.n, shape.c, shape.h, shape.w), pad, max(shape.border, 1)))
+
+
+def _deliver(context: Context, out: Tensor, y: Tensor) -> None:
+    if isinstance(y.layout, Flat):
+        to_flat(context, out, y)
+    else:
+        to_planes(context, out, y.planes, y)
+
+
+def _panel_order(shape: ConvShape, rows: int) -> tuple[Ints, int]:
+    """Output channels in panels of `rows`, no panel with channels of two groups."""
+    per_group = shape.o // shape.groups
+    one = padded_order(np.arange(per_group, dtype=np.int64), rows)
+    order = np.concatenate([np.where(one >= 0, one + g * per_group, -1) for g in range(shape.groups)])
+    return order, len(one) // rows
+
+
+def _patterns(choice: Choice) -> tuple[int, ...]:
+    full = 2**choice.rows - 1
+    return tuple(range(1, full + 1)) if choice.format == "panel" else (full,)
+
+
+def _per_row(values: NDArray[np.float32] | None, rows: Ints) -> NDArray[np.float32]:
+    if values is None:
+        return np.zeros(len(rows), np.float32)
+    return np.where(rows >= 0, values[np.maximum(rows, 0)], 0).astype(np.float32)
+
+
+def _pack_offsets(source: Source, groups: int) -> NDArray[np.int32]:
+    """Bytes from the tile's first input to each position of each group."""
+    starts = np.arange(groups)[:, None] * source.group
+    offsets = (starts + source.places[None, :]) * source.unit
+    if offsets.size and offsets.max() > np.iinfo(np.int32).max:
+        raise AssertionError("a source of more than 2 GiB cannot be packed")
+    return offsets.astype(np.int32).reshape(-1)
+
+
+def _needs_masks(layout: Planes, lanes: int) -> bool:
+    return layout.pad > 0 or (layout.h * layout.w) % lanes != 0

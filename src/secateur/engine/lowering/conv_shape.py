@@ -1,0 +1,68 @@
+"""The numbers that describe a convolution, and where its source has to lie."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from secateur.graph.ir import Graph, Node
+
+
+@dataclass(frozen=True)
+class ConvShape:
+    """Sizes of a 2-D convolution; pads are (top, left, bottom, right)."""
+
+    n: int
+    c: int
+    h: int
+    w: int
+    o: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    dilations: tuple[int, int]
+    groups: int
+    out_h: int
+    out_w: int
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Rows and columns from the first tap to the last."""
+        return tuple((k - 1) * d for k, d in zip(self.kernel, self.dilations, strict=True))  # type: ignore[return-value]
+
+    @property
+    def pointwise(self) -> bool:
+        """Each output pixel reads the input pixel at its own place only."""
+        return self.kernel == (1, 1) and self.strides == (1, 1) and self.pads == (0, 0, 0, 0)
+
+    @property
+    def border(self) -> int:
+        """Zero columns per row, and rows per plane, that reading the source in place needs.
+
+        With strides the source is split into phases, which hold their padding as ordinary elements.
+        """
+        if self.strides != (1, 1):
+            extra = (self.reach[0] // self.strides[0], self.reach[1] // self.strides[1])
+            return max(extra)
+        below = self.out_h - 1 + self.reach[0] - self.pads[0] - (self.h - 1)
+        right = self.out_w - 1 + self.reach[1] - self.pads[1] - (self.w - 1)
+        return max(self.pads[0], self.pads[1], below, right, 0)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds with all weights."""
+        return self.n * self.out_h * self.out_w * self.o * (self.c // self.groups) * self.kernel[0] * self.kernel[1]
+
+
+def conv_shape(node: Node, graph: Graph) -> ConvShape:
+    """The numbers of a Conv node of the normal form."""
+    n, c, h, w = graph.shape(node.inputs[0])
+    o, _, kh, kw = graph.shape(node.inputs[1])
+    out = graph.shape(node.outputs[0])
+    attributes = node.attributes
+    return ConvShape(
+        *(n, c, h, w, o, (kh, kw)),
+        cast(tuple[int, int], tuple(attributes["strides"])),
+        cast(tuple[int, int, int, int], tuple(attributes["pads"])),
+        cast(tuple[int, int], tuple(attributes["dilations"])),
+        int(attributes["group"]),
+        *(out[2], out[3]),
+    )

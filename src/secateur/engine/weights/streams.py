@@ -1,0 +1,171 @@
+"""From a matrix of weights to the streams that a convolution kernel walks.
+
+    panel g = rows order[g R .. g R + R), block b of positions
+    pattern of position k in a panel = the set of its nonzero rows, enlarged to the smallest pattern that the kernel has
+    stream: positions of one panel grouped by pattern, ascending inside a group, each with a weight per row of its pattern
+
+A position is stored as the distance to the position before it, in units of `unit` bytes, in 16 bits; the first of a
+group counts from the panel's own start. A distance that does not fit passes over intermediate positions with weight 0.
+Bytes per nonzero: 4 + 2 / (rows per position).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.engine.kernels.conv import PANEL_FIELDS
+
+MAX_DELTA = 0xFFFF
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Streams of one convolution.
+
+    panels     (blocks * groups of rows, words) i32, records as the kernel reads them
+    deltas     u16
+    weights    float32
+    rows       (padded rows,) output channel of each row of each panel; -1 where a row only pads
+    costs      (panels,) multiply-adds per pixel, padding zeros included, plus the overhead of a panel
+    positions  number of positions walked in all
+    """
+
+    panels: NDArray[np.int32]
+    deltas: NDArray[np.uint16]
+    weights: Floats
+    rows: Ints
+    costs: NDArray[np.float64]
+    positions: int
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the streams."""
+        return self.panels.nbytes + self.deltas.nbytes + self.weights.nbytes
+
+
+def padded_order(order: Ints, rows: int) -> Ints:
+    """Row order filled with -1 to whole panels."""
+    return np.concatenate([order, np.full(-len(order) % rows, -1, np.int64)])
+
+
+def enlarge(patterns: tuple[int, ...], rows: int) -> NDArray[np.int64]:
+    """For every set of nonzero rows the index of the smallest kernel pattern that contains it; -1 for the empty set."""
+    table = np.full(2**rows, -1, np.int64)
+    for code in range(1, 2**rows):
+        fitting = [(p.bit_count(), i) for i, p in enumerate(patterns) if p & code == code]
+        if not fitting:
+            raise ValueError(f"no pattern of {patterns} contains {code:b}")
+        table[code] = min(fitting)[1]
+    return table
+
+
+def encode(
+    weight: Floats,
+    places: Ints,
+    rows: int,
+    patterns: tuple[int, ...],
+    *,
+    order: Ints | None = None,
+    block: int | None = None,
+    starts: Ints | None = None,
+    packed: bool = False,
+) -> Streams:
+    """Streams of a matrix.
+
+    weight    (O, K)
+    places    (K,) ascending place of every position, in units
+    rows      R
+    patterns  of the kernel; every set of rows must fit into one
+    order     order of the O rows in panels; as they are when not given
+    block     positions per block; all when not given. Panels are ordered block by block
+    starts    (panels of one block,) place that a panel's positions count from (groups of a grouped convolution)
+    packed    the tile in scratch memory begins with the block's first position; else with the first of all
+    """
+    order = padded_order(np.arange(len(weight), dtype=np.int64) if order is None else order, rows)
+    groups, columns = len(order) // rows, weight.shape[1]
+    block = block or max(columns, 1)
+    blocks = max(-(-columns // block), 1)
+    padded = weight[np.maximum(order, 0)]
+    padded[order < 0] = 0
+    panel_rows = padded.reshape(groups, rows, columns)
+
+    codes = np.zeros((groups, columns), np.uint8 if rows <= 8 else np.uint32)
+    for r in range(rows):
+        codes |= (panel_rows[:, r] != 0).astype(codes.dtype) << r
+    group, position = np.nonzero(codes)
+    kind = enlarge(patterns, rows)[codes[group, position]]
+
+    kinds = len(patterns)
+    segment = ((position // block) * groups + group) * kinds + kind
+    if kinds > 1 or blocks > 1:
+        sorted_ = np.argsort(segment, kind="stable")
+        group, position, kind, segment = group[sorted_], position[sorted_], kind[sorted_], segment[sorted_]
+
+    place = places[position]
+    first = np.ones(len(place), bool)
+    first[1:] = segment[1:] != segment[:-1]
+    origin = places[np.arange(blocks) * block] if blocks > 1 else np.zeros(1, np.int64)
+    deltas = np.empty(len(place), np.int64)
+    deltas[1:] = place[1:] - place[:-1]
+    deltas[first] = place[first] - origin[position[first] // block]
+
+    sizes = np.array([p.bit_count() for p in patterns], np.int64)
+    repeats = np.maximum(-(-deltas // MAX_DELTA), 1)
+    last = np.cumsum(repeats) - 1
+    stream = np.full(int(repeats.sum()), MAX_DELTA, np.int64)
+    stream[last] = deltas - (repeats - 1) * MAX_DELTA
+    weight_end = np.cumsum(np.repeat(sizes[kind], repeats))[last] if len(last) else np.zeros(0, np.int64)
+    values = np.zeros(int((sizes[kind] * repeats).sum()), np.float32)
+    for index, pattern in enumerate(patterns):
+        chosen = np.flatnonzero(kind == index) if kinds > 1 else slice(None)
+        for j, r in enumerate(r for r in range(rows) if pattern >> r & 1):
+            values[weight_end[chosen] - pattern.bit_count() + j] = panel_rows[group[chosen], r, position[chosen]]
+
+    counts = np.bincount(segment, weights=repeats, minlength=blocks * groups * kinds).astype(np.int64)
+    counts = counts.reshape(blocks * groups, kinds)
+    panels = np.zeros((blocks * groups, len(PANEL_FIELDS) + kinds), np.int32)
+    if starts is not None:
+        panels[:, 0] = np.tile(starts, blocks)
+    if not packed:
+        panels[:, 0] += np.repeat(origin, groups)
+    panels[1:, 1] = np.cumsum(counts.sum(1))[:-1]
+    panels[1:, 2] = np.cumsum(counts @ sizes)[:-1]
+    panels[:, 3] = np.tile(np.arange(groups) * rows, blocks)
+    panels[:, 4:] = counts
+    return Streams(panels, stream.astype(np.uint16), values, order, counts @ sizes + 2.0 * rows, int(counts.sum()))
+
+
+def encode_dense(
+    weight: Floats, places: Ints, rows: int, *, order: Ints | None = None, starts: Ints | None = None
+) -> Streams:
+    """Streams that keep every position: one list of positions for all panels (kernel option `shared_deltas`)."""
+    weight, places = _bridged(weight, places)
+    order = padded_order(np.arange(len(weight), dtype=np.int64) if order is None else order, rows)
+    groups, columns = len(order) // rows, weight.shape[1]
+    padded = weight[np.maximum(order, 0)]
+    padded[order < 0] = 0
+    values = np.ascontiguousarray(padded.reshape(groups, rows, columns).transpose(0, 2, 1)).reshape(-1)
+    deltas = np.diff(places, prepend=0)
+    panels = np.zeros((groups, len(PANEL_FIELDS) + 1), np.int32)
+    if starts is not None:
+        panels[:, 0] = starts
+    panels[:, 2] = np.arange(groups) * rows * columns
+    panels[:, 3] = np.arange(groups) * rows
+    panels[:, 4] = columns
+    costs = np.full(groups, float(rows * columns + 2 * rows))
+    return Streams(panels, deltas.astype(np.uint16), values, order, costs, groups * columns)
+
+
+def _bridged(weight: Floats, places: Ints) -> tuple[Floats, Ints]:
+    """The same matrix with zero columns where neighbouring positions are too far apart."""
+    gaps = np.diff(places, prepend=0)
+    far = np.flatnonzero(gaps > MAX_DELTA)
+    if not len(far):
+        return weight, places
+    steps = [(i, places[i] - gaps[i] + MAX_DELTA * j) for i in far for j in range(1, -(-gaps[i] // MAX_DELTA))]
+    before, added = np.array([i for i, _ in steps]), np.array([p for _, p in steps])
+    return np.insert(weight, before, 0, axis=1), np.insert(places, before, added)
