@@ -5,11 +5,13 @@ A graph is plain immutable data. A value is a name; its type stands in `types`, 
 input of a node is the empty name, as in ONNX. Shapes are complete: the batch is fixed before a graph is built.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import onnx
 
 ABSENT = ""
 
@@ -24,7 +26,7 @@ class TensorType:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,38 @@ class Node:
         """Name of the input at an index, ABSENT where the operator was given fewer."""
         return self.inputs[index] if index < len(self.inputs) else ABSENT
 
+    def captured(self) -> tuple[str, ...]:
+        """Names that the bodies of a control-flow operator read from outside."""
+        bodies = [value for value in self.attributes.values() if isinstance(value, onnx.GraphProto)]
+        return tuple(dict.fromkeys(name for body in bodies for name in _free_names(body)))
+
+    def reads(self) -> tuple[str, ...]:
+        """Every value that the node reads, once."""
+        return tuple(dict.fromkeys(name for name in (*self.inputs, *self.captured()) if name))
+
+
+def _free_names(body: onnx.GraphProto) -> Iterator[str]:
+    own = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
+    own |= {tensor.values.name for tensor in body.sparse_initializer}
+    own |= {output for node in body.node for output in node.output}
+    for node in body.node:
+        yield from (name for name in node.input if name and name not in own)
+        for attribute in node.attribute:
+            for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                yield from (name for name in _free_names(inner) if name not in own)
+    yield from (value.name for value in body.output if value.name not in own)
+
 
 @dataclass(frozen=True)
 class Graph:
     """Nodes in an order in which they can run.
 
     inputs, outputs   names of values, in the file's order
-    types             type of every value
+    types             type of every value whose shape is known; the others depend on data, or are no tensors of numbers
     constants         array of every constant value
     opset             version of ONNX's own operators that the nodes are meant in
+    domains           versions of the other operator sets
+    loose             what is known of values that are not in `types`
     """
 
     nodes: tuple[Node, ...]
@@ -84,6 +109,8 @@ class Graph:
     types: Mapping[str, TensorType]
     constants: Mapping[str, np.ndarray]
     opset: int
+    domains: Mapping[str, int] = field(default_factory=dict[str, int])
+    loose: Mapping[str, onnx.TypeProto] = field(default_factory=dict[str, onnx.TypeProto])
 
     def type(self, name: str) -> TensorType:
         """Type of a value."""
@@ -101,9 +128,8 @@ class Graph:
         """Value -> the nodes that read it, once per reading node; graph outputs count as no reader."""
         readers: dict[str, list[Node]] = {}
         for node in self.nodes:
-            for name in dict.fromkeys(node.inputs):
-                if name:
-                    readers.setdefault(name, []).append(node)
+            for name in node.reads():
+                readers.setdefault(name, []).append(node)
         return readers
 
     def with_nodes(self, nodes: Iterable[Node], **changes: Any) -> "Graph":

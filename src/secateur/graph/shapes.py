@@ -11,11 +11,12 @@ import onnx
 from onnx import shape_inference
 
 from secateur.errors import ModelError
+from secateur.graph.read import one_line
 from secateur.graph.shape_arithmetic import fold_shapes
 from secateur.graph.table import dims
 
 # Larger constants are never shapes or axes; leaving their bytes out keeps shape inference fast and small.
-_SMALL = 4096
+SMALL = 4096
 MAX_ROUNDS = 100
 
 
@@ -57,14 +58,22 @@ def infer_shapes(model: onnx.ModelProto, input_shape: Sequence[int] | None = Non
     return Shapes(known, max(first[0], 1) if first else 1, first[1:])
 
 
-def _infer(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+def run_inference(model: onnx.ModelProto, *, strict: bool = False) -> onnx.GraphProto:
+    """The graph with the types of its values filled in by ONNX.
+
+    strict    raise also for a single operator that does not fit, which is otherwise left without a type
+    raises    ModelError
+    """
     try:
-        inferred = shape_inference.infer_shapes(model, data_prop=True)
+        return shape_inference.infer_shapes(model, data_prop=True, strict_mode=strict).graph
     except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"the shapes of the model do not fit together: {reason.rstrip('.')}.") from error
-    graph = inferred.graph
-    found = {value.name: _sides(value) for value in (*graph.input, *graph.value_info, *graph.output)}
+        raise ModelError(f"the shapes of the model do not fit together: {one_line(reason).rstrip('.')}.") from error
+
+
+def _infer(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    graph = run_inference(model)
+    found = {value.name: sides_of(value) for value in (*graph.input, *graph.value_info, *graph.output)}
     known = {name: sides for name, sides in found.items() if sides is not None}
     known.update({tensor.name: tuple(tensor.dims) for tensor in graph.initializer})
     return known
@@ -99,15 +108,16 @@ def _close(value: onnx.ValueInfoProto, given: Sequence[int] | None) -> tuple[int
 
 def _forget_open_shapes(model: onnx.ModelProto) -> None:
     """Drop recorded shapes that hold symbols: they were written for another batch."""
-    stale = [value for value in model.graph.value_info if _sides(value) is None]
+    stale = [value for value in model.graph.value_info if sides_of(value) is None]
     for value in stale:
         model.graph.value_info.remove(value)
     for value in model.graph.output:
-        if _sides(value) is None and value.type.HasField("tensor_type"):
+        if sides_of(value) is None and value.type.HasField("tensor_type"):
             value.type.tensor_type.ClearField("shape")
 
 
-def _sides(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
+def sides_of(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
+    """Sides of a tensor, None where one is open or it is no tensor."""
     if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
         return None
     sides = value.type.tensor_type.shape.dim
@@ -127,7 +137,7 @@ def _without_data(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.output.extend(graph.output)
     copy.value_info.extend(graph.value_info)
     for tensor in graph.initializer:
-        if tensor.ByteSize() <= _SMALL:
+        if tensor.ByteSize() <= SMALL:
             copy.initializer.append(tensor)
         else:
             copy.initializer.append(
