@@ -1,11 +1,11 @@
 """How one layer is computed: format of the weights, primitive, register tile. What the tuner chooses.
 
-    format      dense   every position, one list of positions for all panels
-                block   positions where any of `rows` neighbouring output channels is nonzero (1xN blocks)
-                panel   positions grouped by which of `rows` output channels are nonzero (unstructured)
-    primitive   direct  read the input (or its phase planes, for strides) in place
-                gemm    read the materialised im2col matrix
-                pack    copy each tile's positions into the thread's own scratch memory first
+format      dense   every position, one list of positions for all panels
+            block   positions where any of `rows` neighbouring output channels is nonzero (1xN blocks)
+            panel   positions grouped by which of `rows` output channels are nonzero (unstructured)
+primitive   direct  read the input (or its phase planes, for strides) in place
+            gemm    read the materialised im2col matrix
+            pack    copy each tile's positions into the thread's own scratch memory first
 """
 
 from dataclasses import dataclass

@@ -247,7 +247,14 @@ class _Writer:
                             f.store(value.get(), target, v * f.lanes, align=self.width)
 
     def store_final(
-        self, sums: list[Var], tile: dict[str, Value], place: Value, target: Value, masks: list[Value], row: Value, r: int
+        self,
+        sums: list[Var],
+        tile: dict[str, Value],
+        place: Value,
+        target: Value,
+        masks: list[Value],
+        row: Value,
+        r: int,
     ) -> None:
         """Residual, activation, zeros outside the map."""
         f = self.f

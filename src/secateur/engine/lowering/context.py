@@ -15,9 +15,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from secateur.engine.choice import Choice
+from secateur.engine.facts import LayerFacts
 from secateur.engine.layout import Flat, Layout, Planes, planes
+from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.program import Address, Argument, Buffer, Kernel, Step
 from secateur.engine.target import Target
+from secateur.engine.weights.pattern import Pattern
 from secateur.graph.ir import Graph, Node
 from secateur.registry import Registry
 
@@ -56,6 +60,19 @@ class Tensor:
         return () if self.buffer is None else (self.buffer,)
 
 
+@dataclass(frozen=True)
+class Decision:
+    """How a layer is to be computed, and why not sparsely where it has zeros.
+
+    candidates    other choices and their measured seconds, where the layer was tuned
+    """
+
+    choice: Choice
+    reason: str = ""
+    candidates: tuple[tuple[Choice, float], ...] = ()
+
+
+Chooser = Callable[[str, ConvShape, np.ndarray, Pattern], Decision]
 Lowering = Callable[[Node, "Context"], None]
 Support = Callable[[Node, Graph], str | None]
 
@@ -91,17 +108,22 @@ class Context:
     """A program under construction.
 
     pads     (height, width) of maps -> zero columns per row and zero rows per plane
+    choose   how a convolution is to be computed: (layer, shape, weight, pattern of its zeros) -> decision
+    layers   facts about convolutions and matrix products, for the report
     views    value -> its place inside another value's buffer, decided before lowering (concatenation without copies)
+    layer    name of the node that is being lowered: conversions between layouts that it needs count as part of it
     """
 
     graph: Graph
     target: Target
     threads: int
     pads: Mapping[tuple[int, int], int]
+    choose: Chooser
     steps: list[Step] = field(default_factory=list[Step])
     places: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     views: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
-    notes: dict[str, str] = field(default_factory=dict[str, str])
+    layers: list[LayerFacts] = field(default_factory=list[LayerFacts])
+    layer: str = ""
     _count: int = 0
 
     def layout(self, shape: tuple[int, ...], dtype: str = "float32") -> Layout:

@@ -1,9 +1,9 @@
 """Convolution: one source in memory, one kernel over tiles and panels, any primitive and format.
 
-    source     direct  stride 1: the input itself; otherwise its phases (a stride-s convolution is a stride-1 convolution
-                       over s x s times as many planes)
-               gemm    the im2col matrix, one plane per position
-    place      of position (c, ky, kx) = distance of its plane and tap from the tile's first pixel
+source     direct  stride 1: the input itself; otherwise its phases (a stride-s convolution is a stride-1 convolution
+                   over s x s times as many planes)
+           gemm    the im2col matrix, one plane per position
+place      of position (c, ky, kx) = distance of its plane and tap from the tile's first pixel
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from secateur.engine.kernels.conv import ConvKernel
 from secateur.engine.layout import Flat, Planes, planes
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.lowering.conv_shape import ConvShape
+from secateur.engine.lowering.epilogue import Epilogue
 from secateur.engine.lowering.masks import mask_table
 from secateur.engine.lowering.relayout import im2col, phase_split, to_flat, to_planes
 from secateur.engine.lowering.tiles import plan_tiles, plan_units
 from secateur.engine.program import Argument
 from secateur.engine.weights.streams import Streams, encode, encode_dense, padded_order
-from secateur.graph.ir import Activation
 
 Ints = NDArray[np.int64]
 
@@ -56,18 +56,15 @@ def emit_conv(
     x: Tensor,
     y: Tensor,
     choice: Choice,
-    *,
-    residual: Tensor | None = None,
-    activation: Activation | None = None,
-    slope: NDArray[np.float32] | None = None,
-) -> Streams:
-    """Steps of one convolution; returns its weight streams for the report.
+    epilogue: Epilogue,
+) -> tuple[Streams, str]:
+    """Steps of one convolution; returns its weight streams and the kernel's name for the report.
 
     weight   (O, C / groups, kh, kw)
     """
     inner = _sums_layout(shape, x, y, choice)
     out = y if y.layout == inner or _same_geometry(y, inner) else context.temporary(inner)
-    other = to_planes(context, residual, _like(inner, shape.o)) if residual is not None else None
+    other = to_planes(context, epilogue.residual, like(inner, shape.o)) if epilogue.residual else None
     source = _source(context, shape, x, inner, choice)
     matrix = weight.reshape(shape.o, -1)[:, source.order]
 
@@ -84,9 +81,7 @@ def emit_conv(
     if choice.format == "dense":
         streams = encode_dense(matrix, places, choice.rows, order=order, starts=starts)
     else:
-        streams = encode(
-            matrix, places, choice.rows, patterns, order=order, block=block, starts=starts, packed=packed
-        )
+        streams = encode(matrix, places, choice.rows, patterns, order=order, block=block, starts=starts, packed=packed)
 
     target = out.planes
     tiles = plan_tiles(
@@ -113,7 +108,7 @@ def emit_conv(
         choice.rows,
         tiles.vectors,
         patterns,
-        activation,
+        epilogue.activation,
         residual=other is not None,
         shared_deltas=choice.format == "dense",
         packed=packed,
@@ -136,7 +131,7 @@ def emit_conv(
         "masks": mask_table(target, lanes),
         "unit": unit,
         "pack_offsets": _pack_offsets(source, shape.groups) if packed else 0,
-        "slope": _per_row(slope, streams.rows) if slope is not None else 0,
+        "slope": 0 if epilogue.slope is None else _per_row(epilogue.slope, streams.rows),
         "blocks": blocks,
         "block_panels": panels,
         "block_positions": block or positions,
@@ -146,16 +141,16 @@ def emit_conv(
     context.emit(layer, kernel, arguments, len(units), reads=reads, writes=(out,), costs=costs, scratch=scratch)
     if out is not y:
         _deliver(context, out, y)
-    return streams
+    return streams, kernel.name
 
 
 def _sums_layout(shape: ConvShape, x: Tensor, y: Tensor, choice: Choice) -> Planes:
     """The layout in which outputs are computed: the output's own where the source can have its pitch."""
     wanted = (shape.n, shape.o, shape.out_h, shape.out_w)
     layout = y.layout if isinstance(y.layout, Planes) else planes(wanted)
-    if choice.primitive == "gemm" or layout.pad >= shape.border:
+    if choice.primitive == "gemm" or layout.pad >= shape.out_border:
         return layout
-    return planes(wanted, shape.border)
+    return planes(wanted, shape.out_border)
 
 
 def _same_geometry(tensor: Tensor, layout: Planes) -> bool:
@@ -168,8 +163,8 @@ def _same_geometry(tensor: Tensor, layout: Planes) -> bool:
     )
 
 
-def _like(layout: Planes, channels: int) -> Planes:
-    """The same maps with another number of channels."""
+def like(layout: Planes, channels: int) -> Planes:
+    """Maps of the same geometry with another number of channels, side by side."""
     stride = layout.plane_stride
     return Planes(layout.n, channels, layout.h, layout.w, layout.pitch, stride, channels * stride)
 
@@ -179,13 +174,13 @@ def _source(context: Context, shape: ConvShape, x: Tensor, inner: Planes, choice
     channels = shape.c // shape.groups
     c, ky, kx = (a.reshape(-1) for a in np.meshgrid(range(channels), range(kh), range(kw), indexing="ij"))
     if choice.primitive == "gemm" and not shape.pointwise:
-        layout = _like(inner, shape.c * kh * kw)
+        layout = like(inner, shape.c * kh * kw)
         matrix = im2col(context, x, shape.kernel, shape.strides, shape.pads, shape.dilations, layout)
         count = channels * kh * kw
         everything = np.arange(count, dtype=np.int64)
         return Source(matrix, everything, everything, layout.plane_stride * 4, 0, count)
     if shape.strides == (1, 1):
-        tensor = _padded(context, shape, x, inner)
+        tensor = padded(context, shape, x, inner.pitch)
         own = tensor.planes
         if shape.pointwise:
             return Source(tensor, c, np.arange(channels), own.plane_stride * 4, 0, channels)
@@ -207,14 +202,18 @@ def _source(context: Context, shape: ConvShape, x: Tensor, inner: Planes, choice
     return Source(tensor, places[order], order, 4, shift, group)
 
 
-def _padded(context: Context, shape: ConvShape, x: Tensor, inner: Planes) -> Tensor:
-    """The input in planes of the output's pitch, with zeros around that the taps may read."""
+def padded(context: Context, shape: ConvShape, x: Tensor, pitch: int | None = None) -> Tensor:
+    """The input in planes with zeros around that the taps of a stride-1 convolution may read.
+
+    pitch    of its rows; any when not given
+    """
     if isinstance(x.layout, Planes):
         own = x.layout
         gap = own.plane_stride - ((own.h - 1) * own.pitch + own.w)
-        if own.pitch == inner.pitch and own.pad >= shape.border and gap >= shape.border * (own.pitch + 1):
+        fits = own.pad >= shape.border and gap >= shape.border * (own.pitch + 1)
+        if fits and pitch in (None, own.pitch):
             return x
-    pad = inner.pitch - shape.w
+    pad = shape.border if pitch is None else pitch - shape.w
     if pad < shape.border:
         raise AssertionError("the layout of the sums leaves no room for the borders")
     return to_planes(context, x, planes((shape.n, shape.c, shape.h, shape.w), pad, max(shape.border, 1)))

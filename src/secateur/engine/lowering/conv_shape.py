@@ -47,6 +47,11 @@ class ConvShape:
         return max(self.pads[0], self.pads[1], below, right, 0)
 
     @property
+    def out_border(self) -> int:
+        """Columns beyond the output's own that its rows need so that the source can have the same pitch."""
+        return self.border if self.strides != (1, 1) else max(self.border, self.w + self.border - self.out_w)
+
+    @property
     def macs(self) -> int:
         """Multiply-adds with all weights."""
         return self.n * self.out_h * self.out_w * self.o * (self.c // self.groups) * self.kernel[0] * self.kernel[1]

@@ -95,7 +95,10 @@ def plan_units(
         total = np.concatenate([[0.0], np.cumsum(weight[begin:end])])
         wanted = np.linspace(0, total[-1], min(per_range, max(end - begin, 1)) + 1)
         edges = np.unique(np.concatenate([[0], np.searchsorted(total, wanted[1:-1]), [end - begin]]))
-        cuts += [(int(begin + a), int(begin + b), int(pack[0]), int(pack[1])) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        cuts += [
+            (int(begin + a), int(begin + b), int(pack[0]), int(pack[1]))
+            for a, b in zip(edges[:-1], edges[1:], strict=True)
+        ]
     units: list[tuple[int, int, int, int, int]] = []
     costs: list[float] = []
     tile_numbers = range(len(tiles.sizes))

@@ -1,0 +1,55 @@
+"""From a graph to programs: lowering of every node, in order.
+
+concatenations decide first where their parts lie, so that producers write into place
+inputs are brought from the caller's arrays into their layout, outputs the other way
+"""
+
+import numpy as np
+
+import secateur.engine.lowering.families  # noqa: F401  (registers every lowering)
+from secateur.engine.facts import LayerFacts
+from secateur.engine.lowering.context import Chooser, Context, lowerings
+from secateur.engine.lowering.relayout import export_output, import_input
+from secateur.engine.lowering.shape_ops import concat_views
+from secateur.engine.pitches import map_pads
+from secateur.engine.program import Buffer, Port, Program
+from secateur.engine.target import Target
+from secateur.graph.ir import Graph, Node
+
+
+def lower(graph: Graph, target: Target, threads: int, choose: Chooser) -> tuple[Program, tuple[LayerFacts, ...]]:
+    """The program of a graph whose nodes all have lowerings, and facts about its layers."""
+    context = Context(graph, target, threads, map_pads(graph), choose)
+    context.views.update(concat_views(graph, context))
+    inputs = [_input(context, name) for name in graph.inputs]
+    for node in graph.nodes:
+        context.layer = node.name
+        lowerings[node.op].lower(node, context)
+    outputs = [_output(context, name) for name in graph.outputs]
+    return Program(tuple(context.steps), tuple(inputs), tuple(outputs)), tuple(context.layers)
+
+
+def refusal(node: Node, graph: Graph) -> str | None:
+    """Why a node cannot be lowered, or None."""
+    if node.op not in lowerings or node.domain not in ("", "secateur"):
+        return "the operator has no kernel"
+    for name in (*node.inputs, *node.outputs):
+        if name and name not in graph.types:
+            return f"the type of '{name}' is only known while the network runs"
+    return lowerings[node.op].refuses(node, graph)
+
+
+def _input(context: Context, name: str) -> Port:
+    kind = context.graph.type(name)
+    item = np.dtype(kind.dtype).itemsize
+    port = Port(name, kind.shape, kind.dtype, Buffer(name, kind.size, external=name, item=item))
+    import_input(context, port)
+    return port
+
+
+def _output(context: Context, name: str) -> Port:
+    kind = context.graph.type(name)
+    item = np.dtype(kind.dtype).itemsize
+    port = Port(name, kind.shape, kind.dtype, Buffer(f"{name} (output)", kind.size, external=name, item=item))
+    export_output(context, port)
+    return port

@@ -1,0 +1,77 @@
+"""Conv nodes: their numbers, the zeros in their weights, the choice, the steps, the facts."""
+
+import numpy as np
+
+from secateur.engine.emit.activations import supported
+from secateur.engine.facts import LayerFacts
+from secateur.engine.lowering.context import Context, lowers
+from secateur.engine.lowering.conv import emit_conv
+from secateur.engine.lowering.conv_shape import ConvShape, conv_shape
+from secateur.engine.lowering.depthwise import emit_depthwise, is_depthwise
+from secateur.engine.lowering.epilogue import Epilogue
+from secateur.engine.lowering.linear import emit_linear
+from secateur.engine.weights.pattern import detect
+from secateur.graph.ir import Graph, Node
+
+
+def _refuses(node: Node, graph: Graph) -> str | None:
+    if node.domain != "secateur":
+        return "its weights are computed while the network runs, or it is not a 2-D float32 convolution"
+    if not supported(node.attributes.get("activation")):
+        return f"the activation {node.attributes['activation']} has no kernel"
+    if 0 in graph.shape(node.outputs[0]) or 0 in graph.shape(node.inputs[0]):
+        return "it has no elements"
+    return None
+
+
+@lowers("Conv", refuses=_refuses)
+def conv(node: Node, context: Context) -> None:
+    """Conv of the normal form: inputs (x, w, bias, residual, slope)."""
+    graph = context.graph
+    shape = conv_shape(node, graph)
+    weight = graph.constants[node.inputs[1]]
+    bias = graph.constants[node.input(2)] if node.input(2) else None
+    slope = graph.constants[node.input(4)].reshape(-1) if node.input(4) else None
+    residual = context.tensor(node.input(3)) if node.input(3) else None
+    activation = node.attributes.get("activation")
+    if slope is not None and slope.size == 1:
+        slope = np.full(shape.o, slope[0], np.float32)
+    if shape.pointwise and (shape.h, shape.w) == (1, 1) and shape.groups == 1 and slope is None:
+        matrix = weight.reshape(shape.o, -1)
+        emit_linear(context, node, shape.n, matrix, bias, residual, activation, weight.shape)
+        return
+    pattern = detect(weight, shape.groups)
+    x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
+    epilogue = Epilogue(residual, activation, slope)
+    decision = None
+    if is_depthwise(shape):
+        kernel = emit_depthwise(context, node.name, shape, weight, bias, x, y, epilogue).name
+        stored = weight.nbytes
+    else:
+        decision = context.choose(node.name, shape, weight, pattern)
+        streams, kernel = emit_conv(context, node.name, shape, weight, bias, x, y, decision.choice, epilogue)
+        stored = streams.nbytes
+    context.layers.append(
+        LayerFacts(
+            layer=node.name,
+            operator=operator(shape),
+            shape=weight.shape,
+            output=graph.shape(node.outputs[0]),
+            density=pattern.density,
+            pattern=str(pattern),
+            kernel=kernel,
+            choice=decision.choice if decision else None,
+            macs=shape.macs,
+            work=round(shape.macs * pattern.density),
+            weight_bytes=stored,
+            reason=decision.reason if decision else "",
+            candidates=decision.candidates if decision else (),
+        )
+    )
+
+
+def operator(shape: ConvShape) -> str:
+    """The kind of convolution in words."""
+    if shape.groups == 1:
+        return "conv"
+    return "depthwise" if shape.groups == shape.c == shape.o else "grouped conv"

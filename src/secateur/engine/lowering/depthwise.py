@@ -1,0 +1,88 @@
+"""Depthwise convolutions whose taps fit into one kernel."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.engine.kernels.depthwise import DepthwiseKernel
+from secateur.engine.layout import Planes, planes
+from secateur.engine.lowering.context import Context, Tensor
+from secateur.engine.lowering.conv import like, padded
+from secateur.engine.lowering.conv_shape import ConvShape
+from secateur.engine.lowering.epilogue import Epilogue
+from secateur.engine.lowering.relayout import phase_split, to_flat, to_planes
+from secateur.engine.target import Target
+
+# More weights than this neither stay in registers nor make short code; the general kernel takes over.
+MOST_TAPS = 49
+
+
+def is_depthwise(shape: ConvShape) -> bool:
+    """One input channel per group, and a kernel of few taps."""
+    return shape.groups == shape.c and shape.groups > 1 and shape.kernel[0] * shape.kernel[1] <= MOST_TAPS
+
+
+def rows_together(height: int, taps: int, target: Target) -> int:
+    """Output rows per step: as many as registers hold beside the weights, preferably a divisor of the height."""
+    room = max(target.registers - min(taps, target.registers // 2 + 1) - 3, 2)
+    most = min(room, 8 if taps <= 9 else 4)
+    fitting = [r for r in range(most, 1, -1) if height % r == 0 and r > most // 2]
+    return min(fitting[0] if fitting else most, height)
+
+
+def emit_depthwise(
+    context: Context,
+    layer: str,
+    shape: ConvShape,
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    x: Tensor,
+    y: Tensor,
+    epilogue: Epilogue,
+) -> DepthwiseKernel:
+    """Steps of one depthwise convolution (multiplier o / c); returns the kernel for the report."""
+    out = y if isinstance(y.layout, Planes) else context.temporary(planes((shape.n, shape.o, shape.out_h, shape.out_w)))
+    own = out.planes
+    residual = to_planes(context, epilogue.residual, like(own, own.c)) if epilogue.residual else None
+    (kh, kw), (sh, sw), (dh, dw) = shape.kernel, shape.strides, shape.dilations
+    ys, xs = [ky * dh for ky in range(kh)], [kx * dw for kx in range(kw)]
+    if (sh, sw) == (1, 1):
+        source = padded(context, shape, x)
+        taps = tuple((0, ty - shape.pads[0], tx - shape.pads[1]) for ty in ys for tx in xs)
+        channel = source.planes.plane_stride
+    else:
+        phases = sh * sw
+        split = planes(
+            (shape.n, shape.c * phases, shape.out_h + shape.reach[0] // sh, shape.out_w + shape.reach[1] // sw)
+        )
+        source = phase_split(context, x, shape.strides, shape.pads, split)
+        taps = tuple(((ty % sh) * sw + tx % sw, ty // sh, tx // sw) for ty in ys for tx in xs)
+        channel = phases * split.plane_stride
+    kernel = DepthwiseKernel(
+        taps, rows_together(shape.out_h, len(taps), context.target), epilogue.activation, residual is not None
+    )
+    zeros = np.zeros(shape.o, np.float32)
+    arguments = {
+        "x": source.address,
+        "y": out.address,
+        "residual": residual.address if residual else 0,
+        "bias": zeros if bias is None else np.ascontiguousarray(bias, np.float32),
+        "weights": np.ascontiguousarray(weight.reshape(shape.o, -1), np.float32),
+        "slope": zeros if epilogue.slope is None else np.ascontiguousarray(epilogue.slope, np.float32),
+        "channels": shape.o,
+        "multiplier": shape.o // shape.c,
+        "height": shape.out_h,
+        "width": shape.out_w,
+        "x_pitch": source.planes.pitch,
+        "x_plane": source.planes.plane_stride,
+        "x_channel": channel,
+        "x_image": source.planes.image_stride,
+        "y_pitch": own.pitch,
+        "y_channel": own.plane_stride,
+        "y_image": own.image_stride,
+        "residual_image": residual.planes.image_stride if residual else 0,
+    }
+    reads = (source, *((residual,) if residual else ()))
+    context.emit(layer, kernel, arguments, shape.n * shape.o, reads=reads, writes=(out,))
+    if out is not y:
+        to_flat(context, out, y)
+    return kernel
