@@ -9,7 +9,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -248,7 +248,9 @@ def _attribute(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> Any:
         return _array(value)
     if isinstance(value, str | int | float) or not isinstance(value, Iterable):
         return value
-    return tuple(entry.decode(errors="replace") if isinstance(entry, bytes) else entry for entry in value)
+    return tuple(
+        entry.decode(errors="replace") if isinstance(entry, bytes) else entry for entry in cast(Iterable[Any], value)
+    )
 
 
 def _reading(node: Node, old: str, new: str) -> Node:

@@ -1,0 +1,305 @@
+"""Every node of the normal form as ONNX operators again, in the graph's own opset.
+
+The result computes the same numbers, up to rounding where the opset has no operator of that name (gelu before 20).
+Tests compare with it, and ONNX Runtime gets it where the engine has no kernel.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from secateur.errors import ModelError
+from secateur.graph.expand_activation import expand_activation
+from secateur.graph.ir import Graph, Node
+from secateur.graph.rewrite import DOMAIN, Draft
+
+
+def expand(graph: Graph) -> Graph:
+    """The graph without nodes of the normal form. Values keep their names. raises ModelError for an unknown one."""
+    if not any(node.domain == DOMAIN for node in graph.nodes):
+        return graph
+    draft = Draft(graph)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.domain != DOMAIN:
+            nodes.append(node)
+            continue
+        if node.op not in _EXPANDERS:
+            raise ModelError(f"node '{node.name}' has the operator '{node.op}', which is none of the normal form.")
+        writer = Writer(draft, node, nodes)
+        _EXPANDERS[node.op](writer)
+    return draft.finish(nodes)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes the ONNX nodes that stand for one node of the normal form."""
+
+    draft: Draft
+    node: Node
+    nodes: list[Node]
+
+    @property
+    def opset(self) -> int:
+        """The graph's version of ONNX."""
+        return self.draft.old.opset
+
+    @property
+    def out(self) -> str:
+        """The first output of the node."""
+        return self.node.outputs[0]
+
+    def emit(self, op: str, inputs: Sequence[str], out: str | Sequence[str], **attributes: Any) -> None:
+        """Write one ONNX node."""
+        outputs = (out,) if isinstance(out, str) else tuple(out)
+        used = list(inputs)
+        while used and not used[-1]:
+            used.pop()
+        self.nodes.append(Node(f"{self.node.name}/{len(self.nodes)}", op, tuple(used), outputs, attributes))
+
+    def step(self, op: str, inputs: Sequence[str], shape: Sequence[int] | None = None, **attributes: Any) -> str:
+        """Write one ONNX node of a new value, shaped as the node's output if not said otherwise."""
+        sides = self.draft.shape(self.out) if shape is None else shape
+        value = self.draft.value(f"{self.out}/{len(self.nodes)}", sides, self.draft.types[self.out].dtype)
+        self.emit(op, inputs, value, **attributes)
+        return value
+
+    def number(self, value: float) -> str:
+        """A float32 scalar constant."""
+        return self.draft.constant(f"{self.node.name}/c", np.array(value, np.float32))
+
+    def integers(self, values: Sequence[int]) -> str:
+        """An int64 constant."""
+        return self.draft.constant(f"{self.node.name}/i", np.array(tuple(values), np.int64))
+
+    def finish(self, value: str, slope: str = "") -> None:
+        """Write the node's output: its activation of `value`."""
+        expand_activation(self, value, self.node.attributes.get("activation"), slope)
+
+    def target(self, *more: str) -> str:
+        """Where the main operator writes: the node's output when nothing follows, else a new value."""
+        if self.node.attributes.get("activation") is None and not any(more):
+            return self.out
+        return self.draft.value(f"{self.out}/{len(self.nodes)}", self.draft.shape(self.out))
+
+
+def _convolution(writer: Writer) -> None:
+    node, draft = writer.node, writer.draft
+    keys = ("strides", "pads", "dilations", "group", "output_padding")
+    attributes = {key: node.attributes[key] for key in keys if key in node.attributes}
+    kernel = draft.shape(node.inputs[1])[2:]
+    residual = node.input(3) if node.op == "Conv" else ""
+    value = writer.target(residual)
+    writer.emit(node.op, (*node.inputs[:2], node.input(2)), value, kernel_shape=kernel, **attributes)
+    _residual(writer, value, residual, node.input(4))
+
+
+def _residual(writer: Writer, value: str, residual: str, slope: str = "") -> None:
+    """Add the residual, apply the activation; `value` is the output itself when there is neither."""
+    if residual:
+        result = writer.target()
+        writer.emit("Add", (value, residual), result)
+        value = result
+    if value != writer.out:
+        writer.finish(value, slope)
+
+
+def _linear(writer: Writer) -> None:
+    node, draft = writer.node, writer.draft
+    bias, residual = node.input(2), node.input(3)
+    weight = draft.constant(f"{node.inputs[1]}/t", draft.constants[node.inputs[1]].T)
+    value = writer.target(bias, residual)
+    writer.emit("MatMul", (node.inputs[0], weight), value)
+    if bias:
+        result = writer.target(residual)
+        writer.emit("Add", (value, bias), result)
+        value = result
+    _residual(writer, value, residual)
+
+
+def _activate(writer: Writer) -> None:
+    writer.finish(writer.node.inputs[0], writer.node.input(1))
+
+
+def _binary(writer: Writer) -> None:
+    value = writer.target()
+    writer.emit(writer.node.op, writer.node.inputs, value)
+    _residual(writer, value, "")
+
+
+def _pool(writer: Writer) -> None:
+    node, attributes = writer.node, writer.node.attributes
+    given = {"kernel_shape": attributes["kernel"], "strides": attributes["strides"], "pads": attributes["pads"]}
+    if any(dilation != 1 for dilation in attributes["dilations"]):
+        given["dilations"] = attributes["dilations"]
+    if attributes["kind"] == "average":
+        given["count_include_pad"] = int(attributes["count_include_pad"])
+    writer.emit("AveragePool" if attributes["kind"] == "average" else "MaxPool", node.inputs, writer.out, **given)
+
+
+def _global_pool(writer: Writer) -> None:
+    op = "GlobalAveragePool" if writer.node.attributes["kind"] == "average" else "GlobalMaxPool"
+    writer.emit(op, writer.node.inputs, writer.out)
+
+
+def _reshape(writer: Writer) -> None:
+    writer.emit("Reshape", (writer.node.inputs[0], writer.integers(writer.node.attributes["shape"])), writer.out)
+
+
+def _transpose(writer: Writer) -> None:
+    writer.emit("Transpose", writer.node.inputs, writer.out, perm=writer.node.attributes["perm"])
+
+
+def _concat(writer: Writer) -> None:
+    writer.emit("Concat", writer.node.inputs, writer.out, axis=writer.node.attributes["axis"])
+
+
+def _split(writer: Writer) -> None:
+    node = writer.node
+    sizes, axis = node.attributes["sizes"], node.attributes["axis"]
+    if writer.opset < 13:
+        writer.emit("Split", node.inputs, node.outputs, axis=axis, split=sizes)
+    else:
+        writer.emit("Split", (node.inputs[0], writer.integers(sizes)), node.outputs, axis=axis)
+
+
+def _slice(writer: Writer) -> None:
+    parts = [writer.integers(writer.node.attributes[key]) for key in ("starts", "ends", "axes", "steps")]
+    writer.emit("Slice", (writer.node.inputs[0], *parts), writer.out)
+
+
+def _pad(writer: Writer) -> None:
+    attributes = writer.node.attributes
+    dtype = np.dtype(writer.draft.types[writer.out].dtype)
+    value = writer.draft.constant(f"{writer.node.name}/v", np.array(attributes["value"], dtype))
+    last = (value,) if attributes["mode"] == "constant" else ()
+    pads = writer.integers(attributes["pads"])
+    writer.emit("Pad", (writer.node.inputs[0], pads, *last), writer.out, mode=attributes["mode"])
+
+
+def _resize(writer: Writer) -> None:
+    node, attributes = writer.node, writer.node.attributes
+    given = {
+        "mode": attributes["mode"],
+        "coordinate_transformation_mode": attributes["coordinate"],
+        "cubic_coeff_a": attributes["cubic_coeff_a"],
+        "exclude_outside": attributes["exclude_outside"],
+    }
+    if attributes["mode"] == "nearest":
+        given["nearest_mode"] = attributes["nearest_mode"]
+    if attributes["antialias"]:
+        given["antialias"] = 1
+    # Before 13 the second and third operand could not be left out: an empty array stood for "not given".
+    empty = writer.draft.constant(f"{node.name}/e", np.zeros(0, np.float32)) if writer.opset < 13 else ""
+    if attributes["by"] == "scales":
+        scales = writer.draft.constant(f"{node.name}/s", np.array(attributes["scales"], np.float32))
+        writer.emit("Resize", (node.inputs[0], empty, scales), writer.out, **given)
+    else:
+        sizes = writer.integers(attributes["sizes"])
+        writer.emit("Resize", (node.inputs[0], empty, empty, sizes), writer.out, **given)
+
+
+def _softmax(writer: Writer) -> None:
+    node, axis = writer.node, int(writer.node.attributes["axis"])
+    shape = writer.draft.shape(writer.out)
+    if writer.opset >= 13 or math.prod(shape[axis + 1 :]) == 1:
+        writer.emit(node.op, node.inputs, writer.out, axis=axis)
+        return
+    # Before 13 all sides from the axis on were one: the axis has to stand last.
+    perm = [index for index in range(len(shape)) if index != axis] + [axis]
+    moved = [shape[index] for index in perm]
+    value = writer.step("Transpose", node.inputs, moved, perm=tuple(perm))
+    value = writer.step(node.op, (value,), moved, axis=len(shape) - 1)
+    writer.emit("Transpose", (value,), writer.out, perm=tuple(int(index) for index in np.argsort(perm)))
+
+
+def _layer_normalization(writer: Writer) -> None:
+    node, axis = writer.node, int(writer.node.attributes["axis"])
+    epsilon = float(node.attributes["epsilon"])
+    x, scale, bias = node.inputs[0], node.inputs[1], node.input(2)
+    if writer.opset >= 17:
+        writer.emit("LayerNormalization", (x, scale, bias), writer.out, axis=axis, epsilon=epsilon)
+        return
+    shape = writer.draft.shape(x)
+    axes = tuple(range(axis, len(shape)))
+    reduced = (*shape[:axis], *(1,) * len(axes))
+    mean = writer.step("ReduceMean", (x,), reduced, axes=axes, keepdims=1)
+    centred = writer.step("Sub", (x, mean))
+    square = writer.step("Mul", (centred, centred))
+    variance = writer.step("ReduceMean", (square,), reduced, axes=axes, keepdims=1)
+    shifted = writer.step("Add", (variance, writer.number(epsilon)), reduced)
+    value = writer.step("Div", (centred, writer.step("Sqrt", (shifted,), reduced)))
+    if bias:
+        value = writer.step("Mul", (value, scale))
+        writer.emit("Add", (value, bias), writer.out)
+    else:
+        writer.emit("Mul", (value, scale), writer.out)
+
+
+def _matmul(writer: Writer) -> None:
+    writer.emit("MatMul", writer.node.inputs, writer.out)
+
+
+def _reduce_mean(writer: Writer) -> None:
+    axes, keep = tuple(writer.node.attributes["axes"]), int(writer.node.attributes["keepdims"])
+    if writer.opset < 18:
+        writer.emit("ReduceMean", writer.node.inputs, writer.out, axes=axes, keepdims=keep)
+    else:
+        writer.emit("ReduceMean", (writer.node.inputs[0], writer.integers(axes)), writer.out, keepdims=keep)
+
+
+def _channel_shuffle(writer: Writer) -> None:
+    n, c, *rest = writer.draft.shape(writer.out)
+    groups = int(writer.node.attributes["groups"])
+    split, swapped = (n, groups, c // groups, *rest), (n, c // groups, groups, *rest)
+    perm = (0, 2, 1, *range(3, len(split)))
+    value = writer.step("Reshape", (writer.node.inputs[0], writer.integers(split)), split)
+    value = writer.step("Transpose", (value,), swapped, perm=perm)
+    writer.emit("Reshape", (value, writer.integers((n, c, *rest))), writer.out)
+
+
+def _scale_shift(writer: Writer) -> None:
+    x, *pair = writer.node.inputs
+    sides = (-1, *(1,) * (len(writer.draft.shape(x)) - 2))
+    scale, shift = (writer.draft.constant(f"{p}/c", writer.draft.constants[p].reshape(sides)) for p in pair)
+    writer.emit("Add", (writer.step("Mul", (x, scale)), shift), writer.out)
+
+
+def _space(writer: Writer) -> None:
+    writer.emit(writer.node.op, writer.node.inputs, writer.out, **writer.node.attributes)
+
+
+_EXPANDERS: dict[str, Callable[[Writer], None]] = {
+    "Activate": _activate,
+    "Add": _binary,
+    "ChannelShuffle": _channel_shuffle,
+    "Concat": _concat,
+    "Conv": _convolution,
+    "ConvTranspose": _convolution,
+    "DepthToSpace": _space,
+    "Div": _binary,
+    "GlobalPool": _global_pool,
+    "LayerNormalization": _layer_normalization,
+    "Linear": _linear,
+    "LogSoftmax": _softmax,
+    "MatMul": _matmul,
+    "Max": _binary,
+    "Min": _binary,
+    "Mul": _binary,
+    "Pad": _pad,
+    "Pool": _pool,
+    "Pow": _binary,
+    "ReduceMean": _reduce_mean,
+    "Reshape": _reshape,
+    "Resize": _resize,
+    "ScaleShift": _scale_shift,
+    "Slice": _slice,
+    "Softmax": _softmax,
+    "SpaceToDepth": _space,
+    "Split": _split,
+    "Sub": _binary,
+    "Transpose": _transpose,
+}
