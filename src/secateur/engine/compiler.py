@@ -13,6 +13,7 @@ from typing import Any
 
 from secateur.engine.emit.builder import KernelModule
 from secateur.engine.llvm import LOCK, initialise, llvm
+from secateur.engine.object_file import read_object
 from secateur.engine.program import Kernel
 from secateur.engine.target import Target
 from secateur.errors import EngineError
@@ -23,7 +24,7 @@ _numbers = itertools.count()
 def compile_kernels(kernels: Iterable[Kernel], target: Target) -> bytes:
     """One relocatable object that defines all `kernels`; the same kernels always give the same bytes.
 
-    raises    EngineError  when a kernel's code is not valid for this processor
+    raises    EngineError  when a kernel is not valid for this processor, or calls a function of a library
     """
     return compile_text(ir_text(kernels, target), target)
 
@@ -39,7 +40,11 @@ def ir_text(kernels: Iterable[Kernel], target: Target) -> str:
 def compile_text(text: str, target: Target) -> bytes:
     """The relocatable object of a module in LLVM IR. raises EngineError when the module is not valid."""
     with _optimised(text, target) as (machine, module):
-        return machine.emit_object(module)
+        image: bytes = machine.emit_object(module)
+    undefined = read_object(image).undefined
+    if undefined:
+        raise EngineError(f"A kernel for {target.isa} calls {', '.join(sorted(undefined))}, which no kernel may.")
+    return image
 
 
 def assembly(kernels: Iterable[Kernel], target: Target) -> str:

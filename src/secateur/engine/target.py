@@ -52,6 +52,11 @@ class Target:
     l1: int = 32 << 10
     l2: int = 1 << 20
 
+    @property
+    def machine(self) -> str:
+        """x86_64 or aarch64."""
+        return "aarch64" if self.isa == "neon" else "x86_64"
+
 
 def host_target(isa: str | None = None) -> Target:
     """This machine.

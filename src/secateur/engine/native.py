@@ -1,0 +1,296 @@
+"""A program ready to run: kernels loaded, memory placed, threads waiting.
+
+A run is one native call: it walks all steps on all threads and returns with the outputs written.
+"""
+
+import os
+import struct
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter_ns
+
+import numpy as np
+
+from secateur.engine import runner_ir
+from secateur.engine.kernel_code import load_kernels
+from secateur.engine.memory import GUARD, LINE, plan_memory
+from secateur.engine.object_cache import ObjectCache, default_cache
+from secateur.engine.pages import Pages
+from secateur.engine.pool import Runner, shared_pool
+from secateur.engine.program import Address, Argument, Port, Program, Step
+from secateur.engine.ranges import split_units
+from secateur.engine.target import Target
+from secateur.engine.validate import validate
+from secateur.errors import EngineError
+
+MAX_THREADS = 256
+_GUARD = -(-GUARD // LINE) * LINE
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes that a program holds.
+
+    arena      tensors between steps, with guards
+    constants  weights and tables
+    scratch    working memory of all threads
+    code       kernels; shared with other programs that use them too
+    """
+
+    arena: int
+    constants: int
+    scratch: int
+    code: int
+
+
+class NativeProgram:
+    """`run` computes the outputs of a program; calls from several threads wait for each other.
+
+    threads     how many walk the steps; results do not depend on it
+    denormals   "keep", or "flush" to take them as zero, which some processors compute faster
+    cache       where compiled kernels are kept; the user's cache when not given
+    raises      EngineError  for a program that is not sound, or a system without memory, threads or right to compile
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        target: Target,
+        threads: int = 1,
+        *,
+        denormals: str = "keep",
+        cache: ObjectCache | None = None,
+    ) -> None:
+        if not 1 <= threads <= MAX_THREADS:
+            raise EngineError(f"{threads} threads are impossible; 1 to {MAX_THREADS} are possible.")
+        modes = runner_ir.MODES[target.machine]
+        if denormals not in modes:
+            raise EngineError(f"denormals='{denormals}' is unknown; it can be {' or '.join(modes)}.")
+        validate(program)
+        self.program = program
+        self.target = target
+        self.threads = threads
+        cache = cache or default_cache()
+        self._runner = _runner(target, cache)
+        self._kernels = load_kernels({step.kernel.name: step.kernel for step in program.steps}.values(), target, cache)
+        self._plan = plan_memory(program.steps)
+        self._arena = Pages(self._plan.size)
+        self._constants, self._constant_places = _constant_block(program.steps)
+        self._scratch_stride = _scratch_stride(program.steps)
+        self._scratch = Pages(self._scratch_stride * threads)
+        self._slots, self._patches = self._argument_slots()
+        self._ranges = np.stack([split_units(step.units, step.costs, threads) for step in program.steps])
+        self._steps = self._step_records()
+        self._clock = np.zeros(len(program.steps) + 1, np.int64)
+        self._job = self._job_record(modes[denormals])
+        self._pool = shared_pool(self._runner, threads) if threads > 1 else None
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        _programs.add(self)
+
+    # Running
+
+    def run(
+        self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The outputs by name, in new arrays, or in `outputs` where that has an array for one.
+
+        raises    EngineError  when an array is missing or has another shape or type
+        """
+        with self._lock:
+            return self._run(inputs, outputs or {})
+
+    def profile(self, inputs: Mapping[str, np.ndarray], rounds: int = 20) -> list[float]:
+        """Seconds of every step, waiting for the slowest thread included: the median of `rounds` runs."""
+        readings: list[np.ndarray] = []
+        with self._lock:
+            ticks, started = self._runner.ticks(), perf_counter_ns()
+            self._job[runner_ir.CLOCK] = self._clock.ctypes.data
+            try:
+                for _ in range(rounds):
+                    self._run(inputs, {})
+                    readings.append(np.diff(self._clock))
+            finally:
+                self._job[runner_ir.CLOCK] = 0
+            while perf_counter_ns() - started < _CALIBRATION_NS:
+                pass
+            seconds = (perf_counter_ns() - started) * 1e-9 / (self._runner.ticks() - ticks)
+        return [median(reading[step] for reading in readings) * seconds for step in range(len(self.program.steps))]
+
+    def _run(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        unknown = [*(set(inputs) - {port.name for port in self.program.inputs}),
+                   *(set(outputs) - {port.name for port in self.program.outputs})]  # fmt: skip
+        if unknown:
+            raise EngineError(f"The model has no input or output '{unknown[0]}'; {self._signature()}.")
+        given = {port.name: self._input(port, inputs) for port in self.program.inputs}
+        made = {port.name: self._output(port, outputs, given) for port in self.program.outputs}
+        for port, arrays in (*((p, given) for p in self.program.inputs), *((p, made) for p in self.program.outputs)):
+            for slot, offset in self._patches.get(port.buffer.name, ()):
+                self._slots[slot] = arrays[port.name].ctypes.data + offset
+        if self._pool is None:
+            self._runner.launch(None, self._job.ctypes.data)
+        else:
+            if self._process != os.getpid():
+                self._pool, self._process = shared_pool(self._runner, self.threads), os.getpid()
+            self._pool.run(self._job.ctypes.data)
+        return made
+
+    def _input(self, port: Port, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        array = inputs.get(port.name)
+        if array is None:
+            raise EngineError(f"Input '{port.name}' is missing; {self._signature()}.")
+        self._check(port, array)
+        return np.require(array, requirements=("C", "A"))
+
+    def _output(self, port: Port, outputs: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> np.ndarray:
+        array = outputs.get(port.name)
+        if array is None:
+            return np.empty(port.shape, port.dtype)
+        self._check(port, array)
+        if not (array.flags.c_contiguous and array.flags.aligned and array.flags.writeable):
+            raise EngineError(f"The array for output '{port.name}' must be writable and one block in C order.")
+        others = (*given.values(), *(other for name, other in outputs.items() if name != port.name))
+        if any(np.may_share_memory(array, other) for other in others):
+            raise EngineError(f"The array for output '{port.name}' shares memory with another input or output.")
+        return array
+
+    def _check(self, port: Port, array: np.ndarray) -> None:
+        if array.shape != port.shape or array.dtype != np.dtype(port.dtype):
+            raise EngineError(
+                f"'{port.name}' has shape {array.shape} and type {array.dtype}; "
+                f"the model was compiled for {port.shape} and {port.dtype}."
+            )
+
+    def _signature(self) -> str:
+        inputs, outputs = (
+            ", ".join(f"'{port.name}' {port.shape} {port.dtype}" for port in ports)
+            for ports in (self.program.inputs, self.program.outputs)
+        )
+        return f"inputs are {inputs}; outputs are {outputs}"
+
+    # What it holds
+
+    @property
+    def memory(self) -> MemoryUse:
+        """Bytes that this program holds."""
+        return MemoryUse(
+            self._plan.size,
+            self._constants.bytes.size,
+            self._scratch.bytes.size,
+            sum(kernel.size for kernel in self._kernels.values()),
+        )
+
+    def poison(self) -> None:
+        """Fill all memory that a run must write before it reads it with NaN, to show a step that does not."""
+        with self._lock:
+            self._scratch.bytes[:] = 0xFF
+            for region in self._plan.regions:
+                if not region.zeroed:
+                    self._arena.bytes[region.start : region.start + region.size] = 0xFF
+
+    def damaged_guards(self) -> list[str]:
+        """Groups in front of which memory is no longer zero: a step wrote where it must not ("" is behind the last)."""
+        starts = [(region.group, region.start) for region in self._plan.regions] + [("", self._plan.size)]
+        guards = [(group, self._arena.bytes[start - GUARD : start]) for group, start in starts]
+        return [group for group, guard in guards if guard.any()]
+
+    def forget_lock(self) -> None:
+        """In a forked child nobody runs this program, whatever another thread of the parent did."""
+        self._lock = threading.Lock()
+
+    # Making records
+
+    def _argument_slots(self) -> tuple[np.ndarray, dict[str, list[tuple[int, int]]]]:
+        """Slots of all steps, and for each external buffer (slot, byte offset) pairs to fill in at every run."""
+        values: list[int] = []
+        patches: dict[str, list[tuple[int, int]]] = {}
+        for step in self.program.steps:
+            for field in step.kernel.fields:
+                value = step.arguments[field]
+                if isinstance(value, Address) and value.buffer.external:
+                    patch = (len(values), value.offset * value.buffer.item)
+                    patches.setdefault(value.buffer.name, []).append(patch)
+                    values.append(0)
+                else:
+                    values.append(self._slot(value))
+        return np.array(values or [0], np.int64), patches
+
+    def _slot(self, value: Argument) -> int:
+        if isinstance(value, Address):
+            return self._arena.address + self._plan.places[value.buffer] + value.offset * value.buffer.item
+        if isinstance(value, np.ndarray):
+            return self._constants.address + self._constant_places[id(value)]
+        if isinstance(value, float):
+            return struct.unpack("<q", struct.pack("<d", value))[0]
+        return int(value)
+
+    def _step_records(self) -> np.ndarray:
+        """Address of kernel and of arguments, per step."""
+        records = np.empty((len(self.program.steps), 2), np.int64)
+        slot = 0
+        for record, step in zip(records, self.program.steps, strict=True):
+            record[:] = self._kernels[step.kernel.name].address, self._slots.ctypes.data + 8 * slot
+            slot += len(step.kernel.fields)
+        return records
+
+    def _job_record(self, mode: int) -> np.ndarray:
+        job = np.zeros(runner_ir.JOB_WORDS, np.int64)
+        job[runner_ir.STEPS] = self._steps.ctypes.data
+        job[runner_ir.COUNT] = len(self.program.steps)
+        job[runner_ir.RANGES] = self._ranges.ctypes.data
+        job[runner_ir.THREADS] = self.threads
+        job[runner_ir.SCRATCH] = self._scratch.address + _GUARD
+        job[runner_ir.SCRATCH_STRIDE] = self._scratch_stride
+        job[runner_ir.MODE] = mode
+        return job
+
+
+_CALIBRATION_NS = 20_000_000
+_runners: dict[Target, Runner] = {}
+_runners_lock = threading.Lock()
+_programs: "weakref.WeakSet[NativeProgram]" = weakref.WeakSet()
+
+
+def _runner(target: Target, cache: ObjectCache) -> Runner:
+    """The process's runner; it is never unloaded, since threads stay inside it."""
+    with _runners_lock:
+        if target not in _runners:
+            own = runner_ir.Runner()
+            _runners[target] = Runner(load_kernels([own], target, cache)[own.name].code)
+        return _runners[target]
+
+
+def _constant_block(steps: Sequence[Step]) -> tuple[Pages, dict[int, int]]:
+    """All constants in one read-only block in the order of steps, and the byte of each by identity."""
+    places: dict[int, int] = {}
+    arrays: list[np.ndarray] = []
+    end = _GUARD
+    for step in steps:
+        for field in step.kernel.fields:
+            value = step.arguments[field]
+            if isinstance(value, np.ndarray) and id(value) not in places:
+                places[id(value)] = end
+                arrays.append(value)
+                end += -(-value.nbytes // LINE) * LINE
+    block = Pages(end + _GUARD)
+    for array in arrays:
+        start = places[id(array)]
+        block.bytes[start : start + array.nbytes] = array.reshape(-1).view(np.uint8)
+    block.make_read_only()
+    return block, places
+
+
+def _scratch_stride(steps: Sequence[Step]) -> int:
+    """Bytes of one thread's scratch with a guard in front and behind."""
+    return 2 * _GUARD + -(-max(step.scratch for step in steps) // LINE) * LINE
+
+
+def _forget_locks() -> None:
+    for program in list(_programs):
+        program.forget_lock()
+
+
+os.register_at_fork(after_in_child=_forget_locks)

@@ -1,0 +1,141 @@
+"""The threads that walk programs.
+
+Workers are daemonic Python threads, each inside one native call for its whole life, so the interpreter's lock is not
+involved in a run. Programs with the same number of threads share one pool, which runs one job at a time. A pool lives
+as long as a program uses it; workers of a process that ends are simply parked. A forked child gets new pools.
+"""
+
+import ctypes
+import os
+import threading
+import time
+import weakref
+from functools import lru_cache
+
+from secateur.engine import runner_ir
+from secateur.engine.compiler import Code
+from secateur.engine.pages import Pages
+from secateur.errors import EngineError
+
+# Microseconds of spinning, then rounds of giving up the time slice: at a barrier, and while waiting for the next run.
+BARRIER_SPIN_US, BARRIER_YIELDS = 50, 2000
+IDLE_SPIN_US, IDLE_YIELDS = 100, 20
+NAP_NS = 50_000
+
+_LIBRARY = {
+    runner_ir.LOCK: "pthread_mutex_lock",
+    runner_ir.UNLOCK: "pthread_mutex_unlock",
+    runner_ir.WAIT: "pthread_cond_wait",
+    runner_ir.BROADCAST: "pthread_cond_broadcast",
+    runner_ir.YIELD: "sched_yield",
+    runner_ir.SLEEP: "nanosleep",
+}
+
+
+class Runner:
+    """The native functions of `runner_ir`, callable; the interpreter's lock is released during a call."""
+
+    def __init__(self, code: Code) -> None:
+        def function(name: str, result: type | None, *arguments: type):
+            return ctypes.CFUNCTYPE(result, *arguments)(code.address(f"secateur_{name}"))
+
+        pointer, integer = ctypes.c_void_p, ctypes.c_int64
+        self.code = code
+        self.launch = function("launch", None, pointer, pointer)
+        self.worker = function("worker", None, pointer, integer)
+        self.stop = function("stop", None, pointer)
+        self.spin = function("spin", None, pointer, integer)
+        self.ticks = function("ticks", integer)
+
+
+class Pool:
+    """`threads` - 1 parked workers. `run` walks a job on all threads and returns when it is done."""
+
+    def __init__(self, runner: Runner, threads: int) -> None:
+        memory = Pages(8 * runner_ir.POOL_WORDS)
+        words = memory.bytes.view("int64")
+        libc = ctypes.CDLL(None)
+        words[runner_ir.MUTEX] = memory.address + 8 * runner_ir.MUTEX_MEMORY
+        words[runner_ir.CONDITION] = memory.address + 8 * runner_ir.CONDITION_MEMORY
+        libc.pthread_mutex_init(ctypes.c_void_p(int(words[runner_ir.MUTEX])), None)
+        libc.pthread_cond_init(ctypes.c_void_p(int(words[runner_ir.CONDITION])), None)
+        for word, name in _LIBRARY.items():
+            words[word] = ctypes.cast(getattr(libc, name), ctypes.c_void_p).value
+        words[runner_ir.NAP_NANOSECONDS] = NAP_NS
+        self._runner = runner
+        self._memory = memory
+        self._words = words
+        self._lock = threading.Lock()
+        rounds = _rounds_per_microsecond(runner)
+        words[runner_ir.SPINS] = int(BARRIER_SPIN_US * rounds)
+        words[runner_ir.YIELDS] = BARRIER_YIELDS
+        words[runner_ir.IDLE_SPINS] = int(IDLE_SPIN_US * rounds)
+        words[runner_ir.IDLE_YIELDS] = IDLE_YIELDS
+        # The finalizer must not run at exit: other exit handlers may still run programs.
+        self._release = weakref.finalize(self, _stop, runner, memory)
+        self._release.atexit = False
+        try:
+            for number in range(1, threads):
+                # The thread's frame keeps memory and code alive as long as it is inside them.
+                worker = threading.Thread(
+                    target=_work, args=(runner, memory, number), name=f"secateur-{number}", daemon=True
+                )
+                worker.start()
+        except RuntimeError as error:
+            self._release()
+            raise EngineError(f"The system does not start {threads - 1} more threads: {error}.") from error
+
+    def run(self, job: int) -> None:
+        """Walk the job at an address."""
+        with self._lock:
+            self._runner.launch(self._memory.address, job)
+
+    def forsake(self) -> None:
+        """Never stop the workers: they belong to the process that this one was forked from."""
+        self._release.detach()
+
+
+def _work(runner: Runner, memory: Pages, number: int) -> None:
+    runner.worker(memory.address, number)
+
+
+def _stop(runner: Runner, memory: Pages) -> None:
+    runner.stop(memory.address)
+
+
+@lru_cache(maxsize=1)
+def _rounds_per_microsecond(runner: Runner) -> float:
+    """How often a waiting loop turns; the processor's pause takes from 5 to 150 cycles."""
+    memory = Pages(8 * runner_ir.POOL_WORDS)
+    count, best = 200, float("inf")
+    for _ in range(5):
+        start = time.perf_counter_ns()
+        runner.spin(memory.address, count)
+        best = min(best, time.perf_counter_ns() - start)
+    return count / (best / 1000)
+
+
+_pools: "weakref.WeakValueDictionary[tuple[int, int], Pool]" = weakref.WeakValueDictionary()
+_pools_lock = threading.Lock()
+
+
+def shared_pool(runner: Runner, threads: int) -> Pool:
+    """The pool with this many threads in this process."""
+    key = (os.getpid(), threads)
+    with _pools_lock:
+        pool = _pools.get(key)
+        if pool is None:
+            pool = _pools[key] = Pool(runner, threads)
+        return pool
+
+
+def _forget_pools() -> None:
+    """A forked child has no workers, and locks that others held stay held."""
+    global _pools_lock
+    _pools_lock = threading.Lock()
+    for pool in list(_pools.values()):
+        pool.forsake()
+    _pools.clear()
+
+
+os.register_at_fork(after_in_child=_forget_pools)
