@@ -13,8 +13,11 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from secateur.engine.emit.builder import KernelModule
+from secateur.engine.layout import Planes
+from secateur.engine.lowering.context import Context, Decision, Tensor
 from secateur.engine.program import Address, Argument, Buffer, Kernel, Step
 from secateur.engine.target import Target
+from secateur.graph.ir import Graph
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
@@ -27,7 +30,7 @@ TARGETS = {
     "avx2": Target("avx2", _TRIPLE, "haswell", "", 8, 16),
     "neon": Target("neon", "aarch64-unknown-linux-gnu", "neoverse-n1", "", 4, 32),
 }
-GUARD = 1024
+GUARD = 4096
 _engines: list[llvm.ExecutionEngine] = []
 _functions: dict[tuple[str, str], object] = {}
 
@@ -80,21 +83,68 @@ def _optimised(kernel: Kernel, isa: str) -> tuple[llvm.TargetMachine, llvm.Modul
 
 @dataclass
 class Memory:
-    """Arrays for buffers, each between guards."""
+    """Arrays for buffers, each between guards of NaN (93 in integers)."""
 
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    wholes: dict[str, np.ndarray] = field(default_factory=dict)
+    guards: dict[str, int] = field(default_factory=dict)
 
     def array(self, buffer: Buffer) -> np.ndarray:
-        """The elements of a buffer as bytes of its item size: float32 for four bytes, int64 for eight, else uint8."""
+        """The elements of a buffer: float32 for items of four bytes, int64 for eight, uint8 for one."""
         kind = {4: np.float32, 8: np.int64, 1: np.uint8}[buffer.item]
-        if buffer.name not in self.arrays:
-            filler = np.nan if kind is np.float32 else 93
-            whole = np.full(buffer.size + 2 * GUARD + 64, filler, kind)
+        if buffer.name not in self.wholes:
+            guard = max(GUARD, -(-buffer.align // 64) * 64)
+            whole = aligned(buffer.size + 2 * guard, kind, np.nan if kind is np.float32 else 93)
             if buffer.zeroed:
-                whole[GUARD : GUARD + -(-buffer.size // 16) * 16 + 16] = 0
-            self.arrays[buffer.name] = whole
-        whole = self.arrays[buffer.name]
-        return whole[GUARD : GUARD + buffer.size]
+                # Zeros before the first plane are its padding, as between planes (engine.memory promises them).
+                whole[guard - buffer.align : -guard] = 0
+            self.wholes[buffer.name], self.guards[buffer.name] = whole, guard
+        guard = self.guards[buffer.name]
+        return self.wholes[buffer.name][guard:-guard]
+
+    def put(self, tensor: Tensor, values: np.ndarray) -> None:
+        """Fill a tensor; nothing around its elements is touched."""
+        _elements(self, tensor)[...] = values
+
+    def get(self, tensor: Tensor) -> np.ndarray:
+        """The elements of a tensor, after a look at what must be zero in its buffer."""
+        buffer = tensor.buffer
+        assert buffer is not None
+        if isinstance(tensor.layout, Planes) and buffer.zeroed and buffer.size == tensor.layout.size:
+            rest = self.array(buffer).copy()
+            _strided(rest, tensor)[...] = 0
+            assert (rest == 0).all(), f"{buffer.name}: elements outside the maps are not zero"
+        return _elements(self, tensor).copy()
+
+    def check_guards(self) -> None:
+        """Nothing was written outside buffers."""
+        for name, whole in self.wholes.items():
+            guard = self.guards[name]
+            guards = np.concatenate([whole[:guard], whole[-guard:]])
+            untouched = np.isnan(guards) | (guards == 0) if whole.dtype == np.float32 else guards == 93
+            assert untouched.all(), f"around {name}"
+
+
+def _elements(memory: Memory, tensor: Tensor) -> np.ndarray:
+    assert tensor.buffer is not None
+    return _strided(memory.array(tensor.buffer), tensor)
+
+
+def _strided(array: np.ndarray, tensor: Tensor) -> np.ndarray:
+    layout, array = tensor.layout, array[tensor.offset :]
+    if not isinstance(layout, Planes):
+        return array[: layout.size].reshape(layout.shape)
+    strides = (layout.image_stride, layout.plane_stride, layout.pitch, 1)
+    return np.lib.stride_tricks.as_strided(array, layout.shape, [4 * stride for stride in strides])
+
+
+def empty_context(isa: str, graph: Graph | None = None, pads: dict[tuple[int, int], int] | None = None) -> Context:
+    """A context to lower single nodes in; convolutions cannot be chosen."""
+
+    def choose(*arguments: object) -> Decision:
+        raise AssertionError("no convolutions here")
+
+    graph = graph or Graph((), (), (), {}, {}, 20)
+    return Context(graph, TARGETS[isa], 2, pads or {}, choose)
 
 
 def aligned(shape: int, dtype: type, fill: float) -> np.ndarray:
@@ -115,11 +165,19 @@ def run(steps: list[Step], memory: Memory, isa: str, split: int = 1) -> None:
         args = np.frombuffer(bytearray(slots or b"\0" * 8), np.uint8)
         compiled = function(step.kernel, isa)
         scratch = aligned(step.scratch // 4 + 64, np.float32, np.nan)
+        given = {name: memory.wholes[name].copy() for name in _only_read(step) if name in memory.wholes}
         edges = np.linspace(0, step.units, split + 1).astype(int)
         for begin, end in pairwise(edges):
             scratch[:] = np.nan
             compiled(args.ctypes.data, int(begin), int(end), scratch.ctypes.data)
             assert np.isnan(scratch[step.scratch // 4 :]).all(), f"{step.kernel.name} wrote behind its scratch"
+        for name, before in given.items():
+            np.testing.assert_array_equal(memory.wholes[name], before, f"{step.kernel.name} wrote to its input")
+    memory.check_guards()
+
+
+def _only_read(step: Step) -> set[str]:
+    return {buffer.name for buffer in step.reads} - {buffer.name for buffer in step.writes}
 
 
 def _slot(argument: Argument, memory: Memory, kept: list[np.ndarray]) -> bytes:

@@ -5,7 +5,7 @@ addresses (ENGINE.md 4.1). Vectors are `lanes` floats; masks are vectors of bits
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +38,7 @@ class KernelModule:
         return known or ir.Function(self.module, ir.FunctionType(result, arguments), name)
 
     @contextmanager
-    def kernel(self, name: str, fields: Sequence[str]) -> "Iterator[KernelBody]":
+    def kernel(self, name: str, fields: Sequence[str]) -> "Generator[KernelBody, None, None]":
         """Write a function with the kernels' signature (see engine.program); it returns at the end of the block."""
         function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR, I64, I64, PTR]), name)
         function.attributes.add("nounwind")
@@ -134,6 +134,14 @@ class KernelBody:
             return value
         return self.b.sext(value, I64) if signed else self.b.zext(value, I64)
 
+    def smaller(self, a: Value, b: Value) -> Value:
+        """The smaller one of two i64."""
+        return self.b.select(self.b.icmp_signed("<", a, b), a, b)
+
+    def larger(self, a: Value, b: Value) -> Value:
+        """The larger one of two i64."""
+        return self.b.select(self.b.icmp_signed(">", a, b), a, b)
+
     # Control flow
 
     def var(self, type: Any, value: Value | None = None) -> Var:
@@ -145,7 +153,9 @@ class KernelBody:
         return made
 
     @contextmanager
-    def loop(self, begin: Value | int, end: Value | int, step: int = 1, unroll: bool = False) -> Iterator[Value]:
+    def loop(
+        self, begin: Value | int, end: Value | int, step: int = 1, unroll: bool = False
+    ) -> Generator[Value, None, None]:
         """`for i in range(begin, end, step)` over i64; LLVM does not unroll it unless allowed (ENGINE.md 4.1.8)."""
         b = self.b
         begin, end = (self.i64(v) if isinstance(v, int) else v for v in (begin, end))
@@ -170,7 +180,7 @@ class KernelBody:
         return module.add_metadata([off, off])
 
     @contextmanager
-    def if_(self, condition: Value) -> Iterator[None]:
+    def if_(self, condition: Value) -> Generator[None, None, None]:
         """`if condition:`"""
         with self.b.if_then(condition):
             yield
@@ -204,11 +214,19 @@ class KernelBody:
         self.b.store(value, self.element(pointer, index), align=4)
 
     def first_lanes(self, count: Value) -> Value:
-        """The mask of lanes below `count` (i64)."""
-        lane = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
-        wide = self.b.insert_element(ir.Constant(lane.type, ir.Undefined), count, ir.Constant(I32, 0))
-        zeros = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
-        return self.b.icmp_signed("<", lane, self.b.shuffle_vector(wide, wide, zeros))
+        """The mask of lanes below `count` (i64, within 32 bits)."""
+        return self.b.icmp_signed("<", *self._lane_and(count))
+
+    def lanes_from(self, first: Value) -> Value:
+        """The mask of lanes from `first` (i64, within 32 bits) on."""
+        return self.b.icmp_signed(">=", *self._lane_and(first))
+
+    def _lane_and(self, number: Value) -> tuple[Value, Value]:
+        lane = ir.Constant(ir.VectorType(I32, self.lanes), list(range(self.lanes)))
+        poison = ir.Constant(lane.type, ir.Undefined)
+        wide = self.b.insert_element(poison, self.b.trunc(number, I32), ir.Constant(I32, 0))
+        zeros = ir.Constant(lane.type, [0] * self.lanes)
+        return lane, self.b.shuffle_vector(wide, poison, zeros)
 
     def mask_bits(self, pointer: Value, index: Value | int) -> Value:
         """Entry `index` of a table of u16 masks, one bit per lane, as a mask."""
@@ -217,7 +235,7 @@ class KernelBody:
             bits = self.b.trunc(bits, ir.IntType(self.lanes))
         return self.b.bitcast(bits, self.module.mask)
 
-    def load_masked(self, mask: Value, pointer: Value, index: Value | int = 0, other: float = 0.0) -> Value:
+    def load_masked(self, mask: Value, pointer: Value, index: Value | int = 0, other: Value | float = 0.0) -> Value:
         """Lanes of the mask from memory, `other` elsewhere; memory behind other lanes is not touched."""
         load = self.module.intrinsic(
             f"llvm.masked.load.v{self.lanes}f32.p0", self.vector, [PTR, I32, self.module.mask, self.vector]

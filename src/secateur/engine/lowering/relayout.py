@@ -1,0 +1,240 @@
+"""Values in other layouts: conversions, phases of strided convolutions, im2col, inputs and outputs of programs.
+
+All of them copy planes (kernels.copy_planes): a table of planes and a few shifted taps of each.
+
+    phase (py, px) of channel c, at plane (c sh + py) sw + px:   [y, x] = source[c, y sh + py - top, x sw + px - left]
+    im2col row of position (ky, kx), at plane (c kh + ky) kw + kx:   [y, x] = source[c, y sh + ky dh - top, ...]
+
+and zero where that lies outside the source.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.engine.kernels.convert import Convert
+from secateur.engine.kernels.copy_planes import CopyPlanes
+from secateur.engine.layout import Flat, Planes
+from secateur.engine.lowering.context import Context, Tensor
+from secateur.engine.program import Port
+
+Ints = NDArray[np.int64]
+
+# Rows per unit are chosen so that every thread gets at least this many units.
+UNITS_PER_THREAD = 4
+# Elements that are not worth a second thread.
+LEAST_BLOCK = 1024
+
+
+def to_planes(context: Context, tensor: Tensor, layout: Planes | None = None, target: Tensor | None = None) -> Tensor:
+    """The tensor in planes; itself where it has the wanted pitch and stride already.
+
+    layout    the layout that its shape has everywhere in the program when not given
+    target    where to write it: always a copy
+    """
+    if target is None:
+        wanted = layout or context.layout(tensor.shape)
+        assert isinstance(wanted, Planes)
+        if isinstance(tensor.layout, Planes) and _geometry(tensor.layout) == _geometry(wanted):
+            return tensor
+        target = context.temporary(wanted)
+    _copy(context, tensor, target)
+    return target
+
+
+def to_flat(context: Context, tensor: Tensor, target: Tensor | None = None) -> Tensor:
+    """The tensor as a dense array; itself, or a view of it, where its elements lie so already.
+
+    target    where to write it: always a copy
+    """
+    if target is None:
+        flat = Flat(tensor.shape)
+        if isinstance(tensor.layout, Flat):
+            return tensor
+        if _is_dense(tensor.layout):
+            return Tensor(flat, tensor.buffer, tensor.offset)
+        target = context.temporary(flat)
+    _copy(context, tensor, target)
+    return target
+
+
+def phase_split(
+    context: Context, tensor: Tensor, strides: Sequence[int], pads: Sequence[int], layout: Planes
+) -> Tensor:
+    """The s x s phases of every plane, zeros around the source included (see the head of this file).
+
+    layout    (n, c sh sw, rows, columns) of the result
+    """
+    sh, sw = strides
+    taps = [(py - pads[0], px - pads[1]) for py in range(sh) for px in range(sw)]
+    return shifted(context, tensor, taps, (sh, sw), layout)
+
+
+def im2col(
+    context: Context,
+    tensor: Tensor,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
+    layout: Planes,
+) -> Tensor:
+    """One plane per position (c, ky, kx): the source elements that it meets at each output pixel.
+
+    layout    (n, c kh kw, output height, output width) of the result
+    """
+    rows = [ky * dilations[0] - pads[0] for ky in range(kernel[0])]
+    columns = [kx * dilations[1] - pads[1] for kx in range(kernel[1])]
+    taps = [(row, column) for row in rows for column in columns]
+    return shifted(context, tensor, taps, (strides[0], strides[1]), layout)
+
+
+def shifted(
+    context: Context,
+    tensor: Tensor,
+    taps: Sequence[tuple[int, int]],
+    strides: tuple[int, int],
+    layout: Planes,
+    target: Tensor | None = None,
+    fill: float = 0.0,
+) -> Tensor:
+    """Plane c len(taps) + t of the result at (y, x) = source plane c at (y sh + taps[t][0], x sw + taps[t][1]).
+
+    fill    elements outside the source
+    """
+    target = target or context.temporary(layout)
+    sources, source_row = plane_offsets(tensor)
+    targets, _ = plane_offsets(target)
+    per_plane = targets.reshape(-1, len(taps))
+    table = np.array(
+        [
+            (dy * source_row + dx, step, *_valid(tensor, layout, dy, dx, strides))
+            for (dy, dx), step in zip(taps, per_plane[0] - per_plane[0, 0], strict=True)
+        ],
+        np.int64,
+    )
+    copy_planes(context, tensor, target, sources, per_plane[:, 0], taps=table, strides=strides, fill=fill)
+    return target
+
+
+def copy_planes(
+    context: Context,
+    source: Tensor,
+    target: Tensor,
+    sources: Ints,
+    targets: Ints,
+    *,
+    taps: Ints | None = None,
+    strides: tuple[int, int] = (1, 1),
+    fill: float = 0.0,
+) -> None:
+    """Copy planes at given offsets in elements, from the tensors' first elements.
+
+    taps    rows of kernels.copy_planes.TAP_FIELDS; one plain copy when not given
+    """
+    _, source_row = plane_offsets(source)
+    _, target_row = plane_offsets(target)
+    h, w = target.shape[2:]
+    if taps is None:
+        taps = np.array([(0, 0, 0, h, 0, w)], np.int64)
+        few = len(sources) < UNITS_PER_THREAD * context.threads
+        if source_row == target_row and not few:
+            # Rows that lie the same way are one long row; zeros between them are copied too.
+            h, w = 1, (h - 1) * source_row + w
+            taps = np.array([(0, 0, 0, 1, 0, w)], np.int64)
+    wanted = -(-UNITS_PER_THREAD * context.threads // max(len(sources), 1))
+    rows = -(-h // min(wanted, h))
+    parts = -(-h // rows)
+    kernel = CopyPlanes(strides[1] if strides[1] in (1, 2) else 0)
+    context.emit(
+        context.layer,
+        kernel,
+        {
+            "x": source.address,
+            "y": target.address,
+            "sources": sources,
+            "targets": targets,
+            "taps": taps,
+            "tap_count": len(taps),
+            "parts": parts,
+            "rows": rows,
+            "h": h,
+            "w": w,
+            "source_row": source_row * strides[0],
+            "target_row": target_row,
+            "step": strides[1],
+            "fill": fill,
+        },
+        len(sources) * parts,
+        reads=(source,),
+        writes=(target,),
+    )
+
+
+def plane_offsets(tensor: Tensor) -> tuple[Ints, int]:
+    """Where the planes of a rank-4 tensor begin, (n c,), and the distance of its rows."""
+    n, c, h, w = tensor.shape
+    layout = tensor.layout
+    if isinstance(layout, Planes):
+        images, channels, row = layout.image_stride, layout.plane_stride, layout.pitch
+    else:
+        images, channels, row = c * h * w, h * w, w
+    offsets = np.arange(n, dtype=np.int64)[:, None] * images + np.arange(c, dtype=np.int64) * channels
+    return offsets.reshape(-1), row
+
+
+def import_input(context: Context, port: Port) -> None:
+    """Give an input of the program its place: the caller's own array, or a copy in planes."""
+    given = Tensor(Flat(port.shape), port.buffer)
+    layout = context.layout(port.shape, port.dtype)
+    context.layer = port.name
+    context.places[port.name] = to_planes(context, given, layout) if isinstance(layout, Planes) else given
+
+
+def export_output(context: Context, port: Port) -> None:
+    """Write an output of the program into the caller's array."""
+    context.layer = port.name
+    value, target = context.tensor(port.name), Tensor(Flat(port.shape), port.buffer)
+    if isinstance(value.layout, Planes):
+        to_flat(context, value, target)
+    else:
+        convert(context, value, target, port.dtype, port.dtype)
+
+
+def convert(context: Context, source: Tensor, target: Tensor, from_: str, to: str) -> None:
+    """Copy a dense array, its elements converted from one type to another."""
+    size = target.layout.size
+    block = max(LEAST_BLOCK, -(-size // (UNITS_PER_THREAD * context.threads)))
+    context.emit(
+        context.layer,
+        Convert(from_, to),
+        {"x": source.address, "y": target.address, "size": size, "block": block},
+        -(-size // block),
+        reads=(source,),
+        writes=(target,),
+    )
+
+
+def _copy(context: Context, source: Tensor, target: Tensor) -> None:
+    copy_planes(context, source, target, plane_offsets(source)[0], plane_offsets(target)[0])
+
+
+def _geometry(layout: Planes) -> tuple[int, ...]:
+    return (layout.h, layout.w, layout.pitch, layout.plane_stride)
+
+
+def _is_dense(layout: Planes) -> bool:
+    one_image = layout.n == 1 or layout.image_stride == layout.c * layout.plane_stride
+    one_plane = layout.c == 1 or layout.plane_stride == layout.h * layout.w
+    return layout.pad == 0 and one_plane and one_image
+
+
+def _valid(tensor: Tensor, layout: Planes, dy: int, dx: int, strides: tuple[int, int]) -> tuple[int, int, int, int]:
+    """First and one behind the last row, then column, of the target that lies inside the source."""
+    limits: list[int] = []
+    for shift, step, size, length in zip((dy, dx), strides, tensor.shape[2:], (layout.h, layout.w), strict=True):
+        first = min(max(0, -(shift // step)), length)
+        last = min(max(first, (size - 1 - shift) // step + 1), length)
+        limits += [first, last]
+    return limits[0], limits[1], limits[2], limits[3]
