@@ -15,7 +15,7 @@ class FallbackPart:
     """Nodes that have no kernel of ours, as an ONNX Runtime session."""
 
     def __init__(self, graph: Graph, threads: int) -> None:
-        self.graph = graph
+        self.graph = graph.with_nodes(graph.nodes, constants={})
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         # Spinning workers would take the cores from our own between two parts.
@@ -29,6 +29,11 @@ class FallbackPart:
         except Exception as error:  # onnxruntime's exceptions have no common class of their own
             nodes = ", ".join(f"{node.name} ({node.op})" for node in graph.nodes[:4])
             raise EngineError(f"ONNX Runtime cannot run {nodes}, for which we have no kernel: {error}") from error
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Values that the part reads."""
+        return self.graph.inputs
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The part's outputs."""

@@ -13,6 +13,7 @@ from math import prod
 
 # Planes are aligned for the widest vectors (16 floats), so one layout serves every instruction set.
 ALIGN = 16
+SMALL_PLANE = 8
 
 
 @dataclass(frozen=True)
@@ -79,5 +80,9 @@ def planes(shape: tuple[int, int, int, int], pad: int = 0, rows: int | None = No
     """
     n, c, h, w = shape
     pitch = w + pad
-    stride = -(-(h + (pad if rows is None else rows)) * pitch // ALIGN) * ALIGN
-    return Planes(n, c, h, w, pitch, stride, c * stride)
+    lines = -(-(h + (pad if rows is None else rows)) * pitch // ALIGN)
+    # A tile reads a few lines of every plane. An odd distance spreads them over all sets of a cache; small planes are
+    # read whole.
+    if lines > SMALL_PLANE:
+        lines |= 1
+    return Planes(n, c, h, w, pitch, lines * ALIGN, c * lines * ALIGN)

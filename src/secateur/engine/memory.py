@@ -58,7 +58,9 @@ def plan_memory(steps: Sequence[Step]) -> Plan:
     places: dict[Buffer, int] = {}
     end = 0
     for group, buffers in groups.items():
-        start = _up(end + GUARD, LINE)
+        # The zeros in front of a group of planes are the padding above its first one: as many as between planes.
+        guard = max([GUARD, *(buffer.align * buffer.item for buffer in buffers if buffer.zeroed)])
+        start = _up(end + guard, LINE)
         inside, size = _place(buffers, spans)
         places.update({buffer: start + offset for buffer, offset in inside.items()})
         regions.append(Region(group, start, size, buffers[0].zeroed))

@@ -39,6 +39,10 @@ class ObjectCache:
         self._folder = folder
         self.off = "switched off" if folder is None else _open_folder(folder)[1]
 
+    def beside(self, name: str) -> Path | None:
+        """A folder for other cached data next to this one, or None when nothing is cached."""
+        return None if self._folder is None or self.off else self._folder.parent / name
+
     def get(self, key: bytes, symbols: Collection[str], target: Target) -> bytes | None:
         """The object of a key (32 bytes) if a file has it, whole, and it defines exactly `symbols`."""
         with self._open() as folder:

@@ -1,4 +1,4 @@
-"""A network compiled for one set of input shapes: parts that run one after the other."""
+"""A network compiled for one batch size: parts that run one after the other."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,25 +8,41 @@ import numpy as np
 from secateur.engine.compile import lower
 from secateur.engine.facts import LayerFacts
 from secateur.engine.fallback import FallbackPart
-from secateur.engine.lowering.context import Chooser
 from secateur.engine.native import NativeProgram
+from secateur.engine.options import Options
 from secateur.engine.partition import partition
 from secateur.engine.target import Target
 from secateur.graph.ir import Graph
 
 
 @dataclass(frozen=True)
+class NativePart:
+    """Nodes that run on our kernels."""
+
+    program: NativeProgram
+    inputs: tuple[str, ...]
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The part's outputs."""
+        return self.program.run(feeds)
+
+
+@dataclass(frozen=True)
 class Plan:
     """Parts in order.
 
-    layers    facts about convolutions and matrix products that run natively
-    refused   node -> why it runs in ONNX Runtime
+    outputs    of the network
+    layers     facts about convolutions and matrix products that run natively
+    operators  node -> operator, of everything that runs natively
+    refused    node -> operator and why it runs in ONNX Runtime
     """
 
-    graph: Graph
-    parts: tuple[NativeProgram | FallbackPart, ...]
+    batch: int
+    outputs: tuple[str, ...]
+    parts: tuple[NativePart | FallbackPart, ...]
     layers: tuple[LayerFacts, ...]
-    refused: Mapping[str, str]
+    operators: Mapping[str, str]
+    refused: Mapping[str, tuple[str, str]]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The outputs of the network."""
@@ -35,24 +51,24 @@ class Plan:
         values = dict(feeds)
         for part in self.parts:
             values |= part.run({name: values[name] for name in part.inputs})
-        return {name: values[name] for name in self.graph.outputs}
-
-    def close(self) -> None:
-        """Free the native programs."""
-        for part in self.parts:
-            part.close()
+        return {name: values[name] for name in self.outputs}
 
 
-def make_plan(graph: Graph, target: Target, threads: int, choose: Chooser) -> Plan:
-    """Compile a simplified graph."""
+def make_plan(graph: Graph, target: Target, options: Options) -> Plan:
+    """Compile a graph in normal form."""
     divided = partition(graph)
-    parts: list[NativeProgram | FallbackPart] = []
+    choose = options.chooser(target)
+    parts: list[NativePart | FallbackPart] = []
     layers: list[LayerFacts] = []
     for part in divided.parts:
-        if part.native:
-            program, facts = lower(part.graph, target, threads, choose)
-            parts.append(NativeProgram(program, target, threads))
-            layers += facts
-        else:
-            parts.append(FallbackPart(part.graph, threads))
-    return Plan(graph, tuple(parts), tuple(layers), divided.refused)
+        if not part.native:
+            parts.append(FallbackPart(part.graph, options.threads))
+            continue
+        program, facts = lower(part.graph, target, options.threads, choose)
+        native = NativeProgram(program, target, options.threads, denormals=options.denormals)
+        parts.append(NativePart(native, part.graph.inputs))
+        layers += facts
+    batch = next((graph.shape(name)[0] for name in graph.inputs if graph.shape(name)), 1)
+    operators = {node.name: node.op for node in graph.nodes if node.name not in divided.refused}
+    refused = {node.name: (node.op, divided.refused[node.name]) for node in graph.nodes if node.name in divided.refused}
+    return Plan(batch, graph.outputs, tuple(parts), tuple(layers), operators, refused)

@@ -179,6 +179,10 @@ class Context:
         scratch: int = 0,
     ) -> None:
         """Append a step."""
+        arguments = {
+            name: np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value
+            for name, value in arguments.items()
+        }
         read = tuple(buffer for tensor in reads for buffer in tensor.buffers)
         written = tuple(buffer for tensor in writes for buffer in tensor.buffers)
         self.steps.append(Step(layer, kernel, arguments, units, read, written, costs, scratch))
