@@ -20,9 +20,10 @@ def with_affine(draft: Draft, head: Node, tail: Node, scale: Floats | None, shif
     """`head` computing scale (head) + shift and writing what `tail` wrote.
 
     scale, shift    (channels,), None for 1 and 0
-    returns         None where an activation or residual stands in between, or where a number would not be finite
+    returns         None where an activation, or a residual that would have to be scaled, stands in between, and where
+                    a number would not be finite
     """
-    if head.attributes["activation"] is not None or head.input(3):
+    if head.attributes["activation"] is not None or (head.input(3) and scale is not None):
         return None
     w, b = head.inputs[1], head.input(2)
     weight = draft.constants[w]
@@ -39,6 +40,7 @@ def with_affine(draft: Draft, head: Node, tail: Node, scale: Floats | None, shif
         head.inputs[0],
         w if scale is None else draft.constant(f"{w}.scaled", weight),
         b if bias is None else draft.constant(f"{head.name}.bias", bias),
+        *head.inputs[3:],
     )
     return merged(head, tail, inputs)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 
@@ -27,6 +28,11 @@ class TensorType:
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """Element type; the ones that numpy itself lacks (bfloat16, float8, int4) come from ml_dtypes."""
+        return np.dtype(getattr(ml_dtypes, self.dtype) if hasattr(ml_dtypes, self.dtype) else self.dtype)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from secateur.graph.ir import Graph, Node, TensorType
 def to_onnx(graph: Graph, nodes: Iterable[Node] | None = None, outputs: Sequence[str] | None = None) -> onnx.ModelProto:
     """A model of these nodes.
 
-    nodes     some of the graph's nodes, all when not given; fused ones are expanded to ONNX operators
+    nodes     some of the graph's own node objects, all when not given; fused ones are expanded to ONNX operators
     outputs   values that the model gives; when not given, the graph's own outputs and what other nodes read
     returns   a model whose inputs are the values that the nodes read and nobody among them writes, in the graph's
               order; constants are initializers
@@ -51,13 +51,13 @@ def to_onnx(graph: Graph, nodes: Iterable[Node] | None = None, outputs: Sequence
 
 
 def _in_order(graph: Graph, nodes: Iterable[Node]) -> tuple[Node, ...]:
-    names = {node.name for node in nodes}
-    return tuple(node for node in graph.nodes if node.name in names)
+    chosen = {id(node) for node in nodes}
+    return tuple(node for node in graph.nodes if id(node) in chosen)
 
 
 def _boundary(graph: Graph, chosen: Sequence[Node]) -> list[str]:
-    names = {node.name for node in chosen}
-    needed = {name for node in graph.nodes if node.name not in names for name in node.reads()} | set(graph.outputs)
+    inside = {id(node) for node in chosen}
+    needed = {name for node in graph.nodes if id(node) not in inside for name in node.reads()} | set(graph.outputs)
     return [name for node in chosen for name in node.outputs if name in needed]
 
 
@@ -75,16 +75,7 @@ def _described(graph: Graph, name: str) -> onnx.ValueInfoProto:
 
 def element_of(type: TensorType) -> int:
     """ONNX's number of an element type."""
-    return helper.np_dtype_to_tensor_dtype(_dtype(type.dtype))
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    try:
-        return np.dtype(name)
-    except TypeError:
-        import ml_dtypes
-
-        return np.dtype(getattr(ml_dtypes, name))
+    return helper.np_dtype_to_tensor_dtype(type.numpy)
 
 
 def _tensor(array: NDArray[Any], name: str) -> onnx.TensorProto:
@@ -97,7 +88,7 @@ def _node(node: Node, graph: Graph) -> onnx.NodeProto:
     proto = helper.make_node(node.op, node.inputs, node.outputs, name=node.name, domain=node.domain)
     types = _attribute_types(node, graph)
     for key, value in node.attributes.items():
-        held = numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+        held = numpy_helper.from_array(cast(NDArray[Any], value)) if isinstance(value, np.ndarray) else value
         kind = types.get(key) if isinstance(held, tuple) and not held else None
         if isinstance(held, float) and not math.isfinite(held):
             proto.attribute.add(name=key, type=onnx.AttributeProto.FLOAT, f=held)

@@ -1,45 +1,95 @@
 """Passes: pure functions from graph to graph that never change what is computed, only how.
 
-After `simplify` a graph is in normal form. The operators of the normal form have the domain "secateur", attributes
-that are complete, and float32 values (layout operators: any type):
+After `simplify` a graph is in normal form. The operators of the normal form have the domain "secateur" and attributes
+that are complete. Float32, with activation, an ir.Activation or None:
 
     Conv               (x, w, bias, residual, slope)  strides, pads, dilations, group, activation; two dimensions
     ConvTranspose      (x, w, bias)  the same and output_padding; no residual
     Linear             (x, w, bias, residual)  activation; w is (outputs, inputs), the last side of x is the inputs
     Activate           (x, slope)  activation
     Add Sub Mul Div Max Min Pow   (a, b)  activation; broadcast as numpy does
+
+Float32 without:
+
     ScaleShift         (x, scale, shift)  one number per channel (axis 1) each
+    Pool               (x)  kind "max" or "average", kernel, strides, pads, dilations, count_include_pad
+    GlobalPool         (x)  kind; (n, c, h, w) to (n, c, 1, 1)
+    ReduceMean         (x)  axes, keepdims
+    Softmax LogSoftmax (x)  axis
+    LayerNormalization (x, scale, bias)  axis, epsilon; scale and bias have the sides of x from the axis on
+    MatMul             (a, b)  what is no Linear
+    Resize             (x)  mode, coordinate, nearest_mode, cubic_coeff_a, exclude_outside, antialias, scales, sizes, by
+
+Any type:
+
+    Reshape            (x)  shape
+    Transpose          (x)  perm
+    Concat             (...)  axis
+    Split              (x)  axis, sizes
+    Slice              (x)  starts, ends, axes, steps
+    Pad                (x)  pads (all befores, then all afters), mode, value
+    DepthToSpace       (x)  blocksize, mode
+    SpaceToDepth       (x)  blocksize
+    ChannelShuffle     (x)  groups; channel i of group g goes to i groups + g
 
 Weights, biases, slopes, scales and shifts are constants; any of bias, residual and slope may be absent. The residual
-has the output's shape and is added before the activation; `activation` is an ir.Activation or None; a slope belongs to
-the activation "prelu" and is one number per channel. Pads are (top, left, bottom, right).
+has the output's shape and is added before the activation; a slope belongs to the activation "prelu" and is one number
+per channel. Pads of windows are (top, left, bottom, right). Axes are not negative. No tensor of the normal form is
+without elements. What is not listed stays an operator of ONNX, and so does what the passes' rules exclude.
 """
 
 from collections.abc import Callable
 
 from secateur.graph.ir import Graph
+from secateur.graph.passes.common_subexpressions import common_subexpressions
+from secateur.graph.passes.drop_identity import drop_identity
 from secateur.graph.passes.fold_batch_norm import fold_batch_norm
+from secateur.graph.passes.fold_constants import fold_constants
+from secateur.graph.passes.fold_pad import fold_pad
+from secateur.graph.passes.fold_scale import fold_scale
 from secateur.graph.passes.fuse_activation import fuse_activation
 from secateur.graph.passes.fuse_residual import fuse_residual
+from secateur.graph.passes.merge_layouts import merge_layouts
 from secateur.graph.passes.normal_activations import normal_activations
 from secateur.graph.passes.normal_arithmetic import normal_arithmetic
 from secateur.graph.passes.normal_batch_norm import normal_batch_norm
 from secateur.graph.passes.normal_convolution import normal_convolution
+from secateur.graph.passes.normal_layout import normal_layout
 from secateur.graph.passes.normal_linear import normal_linear
+from secateur.graph.passes.normal_pooling import normal_pooling
+from secateur.graph.passes.normal_reductions import normal_reductions
+from secateur.graph.passes.normal_resize import normal_resize
+from secateur.graph.passes.recognise_activations import recognise_activations
+from secateur.graph.passes.recognise_normalization import recognise_normalization
+from secateur.graph.passes.recognise_shuffle import recognise_shuffle
 from secateur.graph.passes.remove_dead import remove_dead
 
 __all__ = ["PASSES", "simplify"]
 
-# A round of passes can open the way for another; no known graph needs more than five.
+# A round of passes can open the way for another; the deepest graph seen needed five.
 MAX_ROUNDS = 20
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    fold_constants,
     normal_activations,
     normal_arithmetic,
     normal_batch_norm,
     normal_convolution,
+    normal_layout,
     normal_linear,
+    normal_pooling,
+    normal_reductions,
+    normal_resize,
+    drop_identity,
+    common_subexpressions,
+    # Spelled-out operators are found before their parts are folded into neighbours.
+    recognise_activations,
+    recognise_normalization,
+    recognise_shuffle,
+    merge_layouts,
     fold_batch_norm,
+    fold_scale,
+    fold_pad,
     fuse_residual,
     fuse_activation,
     remove_dead,

@@ -1,0 +1,99 @@
+"""What depends on no input is computed once."""
+
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    NotImplemented,
+    RuntimeException,
+)
+
+from secateur.errors import ModelError
+from secateur.graph.ir import Graph, Node
+from secateur.graph.rewrite import DOMAIN, Draft
+from secateur.graph.to_onnx import to_onnx
+
+_REFUSALS = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException, ModelError)
+_RANDOM = frozenset(["Bernoulli", "Dropout", "Multinomial", "RandomNormalLike", "RandomUniformLike"])
+_SMALL_BUDGET = 64 << 20
+_GROWTH = 4
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """Replace nodes whose inputs are all constants by their values, which ONNX Runtime computes.
+
+    1. The node belongs to ONNX or to the normal form, is not random, and holds no graph of its own.
+    2. Its outputs' types are known, and none is an output of the graph.
+    3. All results together have at most four times the bytes of the graph's constants, or 64 MiB where that is more: a
+       file of a kilobyte cannot ask for a terabyte.
+    4. A node that ONNX Runtime refuses stays, and so do those that depend on it.
+    """
+    chosen = _foldable(graph)
+    if not chosen:
+        return graph
+    try:
+        results = _evaluated(graph, chosen)
+    except _REFUSALS:
+        return _one_by_one(graph, chosen)
+    return _with_results(graph, chosen, results)
+
+
+def _foldable(graph: Graph) -> list[Node]:
+    known = set(graph.constants)
+    budget = max(_SMALL_BUDGET, _GROWTH * sum(array.nbytes for array in graph.constants.values()))
+    chosen: list[Node] = []
+    for node in graph.nodes:
+        inputs, outputs = node.reads(), [name for name in node.outputs if name]
+        if node.domain not in ("", DOMAIN) or node.op in _RANDOM or not inputs or node.captured():
+            continue
+        if not all(name in known for name in inputs) or any(name in graph.outputs for name in outputs):
+            continue
+        if not all(name in graph.types for name in outputs):
+            continue
+        size = sum(graph.types[name].size * graph.types[name].numpy.itemsize for name in outputs)
+        if size > budget:
+            continue
+        budget -= size
+        known.update(outputs)
+        chosen.append(node)
+    return chosen
+
+
+def _evaluated(graph: Graph, nodes: list[Node]) -> dict[str, NDArray[Any]]:
+    """Values of all outputs of the nodes."""
+    names = [name for node in nodes for name in node.outputs if name]
+    runtime = cast(Any, onnxruntime)
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    model = to_onnx(graph, nodes, names).SerializeToString()
+    session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    results = cast(list[NDArray[Any]], session.run(names, {}))
+    return {name: np.asarray(value) for name, value in zip(names, results, strict=True)}
+
+
+def _one_by_one(graph: Graph, nodes: list[Node]) -> Graph:
+    """Rule 4."""
+    for node in nodes:
+        if all(name in graph.constants for name in node.reads()):
+            try:
+                graph = _with_results(graph, [node], _evaluated(graph, [node]))
+            except _REFUSALS:
+                continue
+    return graph
+
+
+def _with_results(graph: Graph, nodes: list[Node], results: dict[str, NDArray[Any]]) -> Graph:
+    folded = {id(node) for node in nodes}
+    draft = Draft(graph)
+    for name, value in results.items():
+        draft.constants[name] = value
+        draft.types[name] = replace(draft.types[name], shape=value.shape)
+    return draft.finish(node for node in graph.nodes if id(node) not in folded)
