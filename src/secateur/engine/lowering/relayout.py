@@ -143,9 +143,7 @@ def copy_planes(
             # Rows that lie the same way are one long row; zeros between them are copied too.
             h, w = 1, (h - 1) * source_row + w
             taps = np.array([(0, 0, 0, 1, 0, w)], np.int64)
-    wanted = -(-UNITS_PER_THREAD * context.threads // max(len(sources), 1))
-    rows = -(-h // min(wanted, h))
-    parts = -(-h // rows)
+    rows, parts = parts_of_rows(context, len(sources), h)
     kernel = CopyPlanes(strides[1] if strides[1] in (1, 2) else 0)
     context.emit(
         context.layer,
@@ -170,6 +168,13 @@ def copy_planes(
         reads=(source,),
         writes=(target,),
     )
+
+
+def parts_of_rows(context: Context, planes: int, h: int) -> tuple[int, int]:
+    """Rows per unit and units per plane, so that all threads have work."""
+    wanted = -(-UNITS_PER_THREAD * context.threads // planes)
+    rows = -(-h // min(wanted, h))
+    return rows, -(-h // rows)
 
 
 def plane_offsets(tensor: Tensor) -> tuple[Ints, int]:

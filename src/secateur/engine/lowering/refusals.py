@@ -1,0 +1,21 @@
+"""Why nodes cannot be lowered: reasons that many operators share."""
+
+from secateur.graph.ir import Graph, Node
+
+
+def normal(node: Node, graph: Graph) -> str | None:
+    """Only nodes of the normal form, with elements."""
+    if node.domain != "secateur":
+        return "it is not in normal form: an operand is computed while the network runs, or the type is not float32"
+    if any(graph.type(name).size == 0 for name in (*node.inputs, *node.outputs) if name):
+        return "it has no elements"
+    return None
+
+
+def normal_float32(node: Node, graph: Graph) -> str | None:
+    """Only nodes of the normal form whose values are float32."""
+    reason = normal(node, graph)
+    if reason is not None:
+        return reason
+    types = {graph.type(name).dtype for name in (*node.inputs, *node.outputs) if name}
+    return None if types == {"float32"} else f"it works on {', '.join(sorted(types - {'float32'}))}"
