@@ -86,6 +86,9 @@ class NativeProgram:
         self._steps = self._step_records()
         self._clock = np.zeros(len(program.steps) + 1, np.int64)
         self._job = self._job_record(modes[denormals])
+        self._job_address: int = self._job.ctypes.data
+        self._input_names = {port.name for port in program.inputs}
+        self._output_names = {port.name for port in program.outputs}
         self._pool = shared_pool(self._runner, threads) if threads > 1 else None
         self._process = os.getpid()
         self._lock = threading.Lock()
@@ -121,21 +124,21 @@ class NativeProgram:
         return [median(reading[step] for reading in readings) * seconds for step in range(len(self.program.steps))]
 
     def _run(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        unknown = [*(set(inputs) - {port.name for port in self.program.inputs}),
-                   *(set(outputs) - {port.name for port in self.program.outputs})]  # fmt: skip
-        if unknown:
+        if not (inputs.keys() <= self._input_names and outputs.keys() <= self._output_names):
+            unknown = sorted((inputs.keys() - self._input_names) | (outputs.keys() - self._output_names))
             raise EngineError(f"The model has no input or output '{unknown[0]}'; {self._signature()}.")
         given = {port.name: self._input(port, inputs) for port in self.program.inputs}
         made = {port.name: self._output(port, outputs, given) for port in self.program.outputs}
-        for port, arrays in (*((p, given) for p in self.program.inputs), *((p, made) for p in self.program.outputs)):
-            for slot, offset in self._patches.get(port.buffer.name, ()):
-                self._slots[slot] = arrays[port.name].ctypes.data + offset
+        for ports, arrays in ((self.program.inputs, given), (self.program.outputs, made)):
+            for port in ports:
+                slots, offsets = self._patches[port.buffer.name]
+                self._slots[slots] = arrays[port.name].ctypes.data + offsets
         if self._pool is None:
-            self._runner.launch(None, self._job.ctypes.data)
+            self._runner.launch(None, self._job_address)
         else:
             if self._process != os.getpid():
                 self._pool, self._process = shared_pool(self._runner, self.threads), os.getpid()
-            self._pool.run(self._job.ctypes.data)
+            self._pool.run(self._job_address)
         return made
 
     def _input(self, port: Port, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -143,6 +146,8 @@ class NativeProgram:
         if array is None:
             raise EngineError(f"Input '{port.name}' is missing; {self._signature()}.")
         self._check(port, array)
+        if array.flags.c_contiguous and array.flags.aligned:
+            return array
         return np.require(array, requirements=("C", "A"))
 
     def _output(self, port: Port, outputs: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -158,7 +163,7 @@ class NativeProgram:
         return array
 
     def _check(self, port: Port, array: np.ndarray) -> None:
-        if array.shape != port.shape or array.dtype != np.dtype(port.dtype):
+        if array.shape != port.shape or array.dtype != port.dtype:
             raise EngineError(
                 f"'{port.name}' has shape {array.shape} and type {array.dtype}; "
                 f"the model was compiled for {port.shape} and {port.dtype}."
@@ -203,20 +208,22 @@ class NativeProgram:
 
     # Making records
 
-    def _argument_slots(self) -> tuple[np.ndarray, dict[str, list[tuple[int, int]]]]:
-        """Slots of all steps, and for each external buffer (slot, byte offset) pairs to fill in at every run."""
+    def _argument_slots(self) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]:
+        """Slots of all steps, and for each external buffer the slots to fill in at every run, with byte offsets."""
         values: list[int] = []
-        patches: dict[str, list[tuple[int, int]]] = {}
+        patches: dict[str, list[tuple[int, int]]] = {
+            port.buffer.name: [] for port in (*self.program.inputs, *self.program.outputs)
+        }
         for step in self.program.steps:
             for field in step.kernel.fields:
                 value = step.arguments[field]
                 if isinstance(value, Address) and value.buffer.external:
-                    patch = (len(values), value.offset * value.buffer.item)
-                    patches.setdefault(value.buffer.name, []).append(patch)
+                    patches[value.buffer.name].append((len(values), value.offset * value.buffer.item))
                     values.append(0)
                 else:
                     values.append(self._slot(value))
-        return np.array(values or [0], np.int64), patches
+        columns = {name: np.array(pairs, np.int64).reshape(-1, 2).T for name, pairs in patches.items()}
+        return np.array(values or [0], np.int64), {name: (slots, offsets) for name, (slots, offsets) in columns.items()}
 
     def _slot(self, value: Argument) -> int:
         if isinstance(value, Address):

@@ -24,7 +24,9 @@ class Pages:
         huge = size >= 2 * _HUGE
         rounded = -(-max(size, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
         try:
-            mapping = mmap.mmap(-1, rounded + (_HUGE if huge else 0))
+            # Python's default is memory that forked children share.
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            mapping = mmap.mmap(-1, rounded + (_HUGE if huge else 0), flags=flags)
         except (OSError, ValueError, OverflowError) as error:
             raise EngineError(f"The system has no {size / 2**20:.0f} MiB of memory for the engine: {error}.") from error
         everything = np.frombuffer(mapping, np.uint8)
