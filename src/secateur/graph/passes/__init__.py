@@ -63,6 +63,7 @@ from secateur.graph.passes.recognise_activations import recognise_activations
 from secateur.graph.passes.recognise_normalization import recognise_normalization
 from secateur.graph.passes.recognise_shuffle import recognise_shuffle
 from secateur.graph.passes.remove_dead import remove_dead
+from secateur.graph.passes.remove_dead_channels import remove_dead_channels
 
 __all__ = ["PASSES", "simplify"]
 
@@ -92,6 +93,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     fold_pad,
     fuse_residual,
     fuse_activation,
+    remove_dead_channels,
     remove_dead,
 )
 

@@ -1,25 +1,24 @@
 """What depends on no input is computed once."""
 
 from dataclasses import replace
+from importlib import import_module
 from typing import Any, cast
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import (
-    Fail,
-    InvalidArgument,
-    InvalidGraph,
-    NotImplemented,
-    RuntimeException,
-)
 
 from secateur.errors import ModelError
 from secateur.graph.ir import Graph, Node
 from secateur.graph.rewrite import DOMAIN, Draft
 from secateur.graph.to_onnx import to_onnx
 
-_REFUSALS = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException, ModelError)
+# ONNX Runtime has no types; its errors have no common class.
+_RUNTIME: Any = import_module("onnxruntime")
+_ERRORS: Any = import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+_REFUSALS: tuple[type[Exception], ...] = (
+    *(_ERRORS.Fail, _ERRORS.InvalidArgument, _ERRORS.InvalidGraph, _ERRORS.NotImplemented, _ERRORS.RuntimeException),
+    ModelError,
+)
 _RANDOM = frozenset(["Bernoulli", "Dropout", "Multinomial", "RandomNormalLike", "RandomUniformLike"])
 _SMALL_BUDGET = 64 << 20
 _GROWTH = 4
@@ -68,13 +67,12 @@ def _foldable(graph: Graph) -> list[Node]:
 def _evaluated(graph: Graph, nodes: list[Node]) -> dict[str, NDArray[Any]]:
     """Values of all outputs of the nodes."""
     names = [name for node in nodes for name in node.outputs if name]
-    runtime = cast(Any, onnxruntime)
-    options = runtime.SessionOptions()
+    options = _RUNTIME.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = _RUNTIME.GraphOptimizationLevel.ORT_DISABLE_ALL
     model = to_onnx(graph, nodes, names).SerializeToString()
-    session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = _RUNTIME.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     results = cast(list[NDArray[Any]], session.run(names, {}))
     return {name: np.asarray(value) for name, value in zip(names, results, strict=True)}
 
