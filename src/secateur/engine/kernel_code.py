@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,13 +20,14 @@ _HERE = Path(__file__).parent
 _SOURCES = ("emit/**/*.py", "kernels/**/*.py", "compiler.py", "runner_ir.py")
 _OWN = ("secateur.engine.kernels.", "secateur.engine.runner_ir")
 
-_loaded: "weakref.WeakValueDictionary[bytes, LoadedKernel]" = weakref.WeakValueDictionary()
+# Never unloaded: a kernel is a few KiB, many programs share it, and LLVM does not give back all memory of loading it.
+_loaded: dict[bytes, "LoadedKernel"] = {}
 _lock = threading.RLock()
 
 
 @dataclass(frozen=True)
 class LoadedKernel:
-    """A kernel in memory. `code` keeps it there; `size` is its object in bytes."""
+    """A kernel in memory; `size` is its object in bytes."""
 
     name: str
     code: Code

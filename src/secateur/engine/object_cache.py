@@ -52,15 +52,18 @@ class ObjectCache:
                 file = os.open(_name(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
             except OSError:
                 return None  # not there, or a symbolic link
-            with os.fdopen(file, "rb") as stream:
-                if not _is_ours(os.fstat(file), stat.S_ISREG) or os.fstat(file).st_size > _MOST + _HEADER.size:
+            try:
+                found = os.fstat(file)
+                if not _is_ours(found, stat.S_ISREG) or found.st_size > _MOST + _HEADER.size:
                     return None
-                data = stream.read(_MOST + _HEADER.size)
-                image = _checked(data, key, symbols, target)
+                with os.fdopen(file, "rb", closefd=False) as stream:
+                    image = _checked(stream.read(), key, symbols, target)
                 if image is not None:
                     with contextlib.suppress(OSError):  # only tells how recently it was used
                         os.utime(file)
                 return image
+            finally:
+                os.close(file)
 
     def put(self, key: bytes, image: bytes) -> None:
         """Keep an object. A folder that refuses it costs the next process time, nothing else."""

@@ -80,7 +80,7 @@ class Pool:
             for number in range(1, threads):
                 # The thread's frame keeps memory and code alive as long as it is inside them.
                 worker = threading.Thread(
-                    target=_work, args=(runner, memory, number), name=f"secateur-{number}", daemon=True
+                    target=_work, args=(runner, memory, number), name=f"secateur-{threads}-{number}", daemon=True
                 )
                 worker.start()
         except RuntimeError as error:

@@ -1,0 +1,384 @@
+"""Programs run natively: the right bits for any number of threads, from any thread, in any process."""
+
+import ctypes
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from llvmlite import ir
+
+from engine.small_programs import Axpy, pipeline
+from secateur.engine.compiler import Code, compile_kernels
+from secateur.engine.emit.builder import I64, PTR, KernelModule
+from secateur.engine.native import NativeProgram
+from secateur.engine.object_cache import ObjectCache
+from secateur.engine.program import Address, Buffer, Port, Program, Step
+from secateur.engine.runner_ir import MODES
+from secateur.engine.target import host_target
+from secateur.errors import EngineError
+
+NO_CACHE = ObjectCache(None)
+TARGET = host_target()
+TINY = np.full(64, np.float32(1e-40))
+ADD_ZERO = {"factor": 1.0, "x": "x", "y": np.zeros(64, np.float32), "out": "y"}
+VOID = ir.VoidType()
+
+
+def native(program: Program, threads: int = 1, **options) -> NativeProgram:
+    return NativeProgram(program, TARGET, threads, cache=NO_CACHE, **options)
+
+
+def some(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((40, 48)).astype(np.float32)
+
+
+def one_step(kernel, arguments, **step) -> Program:
+    x, y = Buffer("x", 64, external="x"), Buffer("y", 64, external="y")
+    values = {field: {"x": x, "y": y}[value] if isinstance(value, str) else value for field, value in arguments.items()}
+    values = {field: Address(value) if isinstance(value, Buffer) else value for field, value in values.items()}
+    steps = (Step("only", kernel, values, 4, (x,), (y,), **step),)
+    return Program(steps, (Port("x", (64,), "float32", x),), (Port("y", (64,), "float32", y),))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])
+def test_any_number_of_threads_gives_the_same_bits(threads):
+    made = pipeline()
+    program = native(made.program, threads)
+    for seed in range(50):
+        given = some(seed)
+        program.poison()
+        np.testing.assert_array_equal(program.run({"x": given})["y"], made.expected(given), strict=True)
+    assert program.damaged_guards() == []
+
+
+def test_every_instruction_set_of_this_processor_gives_the_same_bits():
+    made, given = pipeline(), some()
+    for isa in ("avx512", "avx2", "neon"):
+        try:
+            target = host_target(isa)
+        except EngineError:
+            continue
+        lanes = 16 // target.lanes
+        steps = [replace(step, units=step.units * lanes) if isinstance(step.kernel, Axpy) else step
+                 for step in made.program.steps]  # fmt: skip
+        program = NativeProgram(replace(made.program, steps=tuple(steps)), target, 2, cache=NO_CACHE)
+        np.testing.assert_array_equal(program.run({"x": given})["y"], made.expected(given))
+
+
+def test_more_threads_than_units():
+    made = pipeline(rows=2, width=16)
+    given = some()[:2, :16].copy()
+    np.testing.assert_array_equal(native(made.program, 5).run({"x": given})["y"], made.expected(given))
+
+
+def test_results_are_new_arrays_unless_given():
+    made = pipeline()
+    program = native(made.program)
+    first, second = program.run({"x": some(0)})["y"], program.run({"x": some(1)})["y"]
+    np.testing.assert_array_equal(first, made.expected(some(0)))
+    own = np.empty(40, np.float32)
+    assert program.run({"x": some(2)}, {"y": own})["y"] is own
+    np.testing.assert_array_equal(own, made.expected(some(2)))
+    np.testing.assert_array_equal(second, made.expected(some(1)))
+
+
+def test_inputs_of_any_memory_order():
+    made, given = pipeline(), some()
+    program = native(made.program)
+    unaligned = np.frombuffer(b"x" + given.tobytes(), np.uint8)[1:].view(np.float32).reshape(given.shape)
+    readonly = given.copy()
+    readonly.flags.writeable = False
+    for view in (np.asfortranarray(given), np.repeat(given, 2, axis=1)[:, ::2], unaligned, readonly):
+        np.testing.assert_array_equal(program.run({"x": view})["y"], made.expected(given))
+
+
+def test_wrong_arrays_are_named():
+    program, given = native(pipeline().program), some()
+    with pytest.raises(EngineError, match=r"Input 'x' is missing; inputs are 'x' \(40, 48\) float32"):
+        program.run({})
+    with pytest.raises(EngineError, match="no input or output 'z'"):
+        program.run({"x": given, "z": given})
+    with pytest.raises(EngineError, match=r"'x' has shape \(48, 40\)"):
+        program.run({"x": given.T})
+    with pytest.raises(EngineError, match="float64"):
+        program.run({"x": given.astype(np.float64)})
+    with pytest.raises(EngineError, match="'y' must be writable"):
+        program.run({"x": given}, {"y": np.empty(80, np.float32)[::2]})
+    with pytest.raises(EngineError, match="shares memory"):
+        program.run({"x": given}, {"y": given.reshape(-1)[:40]})
+    np.testing.assert_array_equal(program.run({"x": given})["y"], pipeline().expected(given))
+
+
+def test_impossible_settings():
+    program = pipeline().program
+    for threads in (0, -1, 100_000):
+        with pytest.raises(EngineError, match="threads are impossible"):
+            native(program, threads)
+    with pytest.raises(EngineError, match="'drop' is unknown; it can be keep or flush"):
+        native(program, denormals="drop")
+
+
+def test_python_threads_on_one_and_on_two_programs():
+    made = [pipeline(weights_seed=seed) for seed in range(2)]
+    programs = [native(made[0].program, 2), native(made[1].program, 2), native(made[0].program, 1)]
+    faults = []
+
+    def work(number: int) -> None:
+        for i in range(300):
+            which = (number + i) % 3
+            given = some(i % 7)
+            result = programs[which].run({"x": given})["y"]
+            if not np.array_equal(result, made[which % 2].expected(given)):
+                faults.append((number, i))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+
+
+def workers(threads: int) -> int:
+    return sum(thread.name.startswith(f"secateur-{threads}-") for thread in threading.enumerate())
+
+
+def test_programs_with_equally_many_threads_share_workers_that_leave_with_the_last():
+    programs = [native(pipeline().program, 6) for _ in range(4)]
+    for program in programs:
+        program.run({"x": some()})
+    assert workers(6) == 5
+    del program, programs[1:]
+    assert workers(6) == 5
+    programs.clear()
+    end = time.monotonic() + 10
+    while workers(6) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert workers(6) == 0
+
+
+def test_a_forked_child_runs_and_the_parent_goes_on():
+    made, given = pipeline(), some()
+    program = native(made.program, 3)
+    program.run({"x": given})
+    child = os.fork()
+    if child == 0:
+        good = all(np.array_equal(program.run({"x": some(i)})["y"], made.expected(some(i))) for i in range(20))
+        os._exit(0 if good else 1)
+    for i in range(20):
+        np.testing.assert_array_equal(program.run({"x": some(i)})["y"], made.expected(some(i)))
+    assert _exit_code(child) == 0
+
+
+def test_fork_while_another_thread_runs():
+    made, given = pipeline(), some()
+    program = native(made.program, 2)
+    stop = threading.Event()
+    runner = threading.Thread(target=lambda: [program.run({"x": given}) for _ in iter(stop.is_set, True)])
+    runner.start()
+    try:
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                good = np.array_equal(program.run({"x": given})["y"], made.expected(given))
+                os._exit(0 if good else 1)
+            assert _exit_code(child) == 0
+    finally:
+        stop.set()
+        runner.join()
+
+
+def _exit_code(child: int) -> int:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    raise AssertionError("the child hangs")
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "pass",
+        "sys.exit(3)",
+        "raise ValueError('as expected')",
+        "atexit.register(lambda: program.run({'x': given}))",
+        "threading.Thread(target=lambda: [program.run({'x': given}) for _ in iter(int, 1)], daemon=True).start()",
+        "del program; gc.collect()",
+        "time.sleep(0.2); os.kill(os.getpid(), signal.SIGINT)",
+    ],
+)
+def test_the_interpreter_ends_with_parked_workers(ending):
+    code = f"""
+        import atexit, gc, os, signal, sys, threading, time
+        from engine.test_native import *
+        given = some()
+        program = native(pipeline().program, 3)
+        other = native(pipeline().program, 2)
+        program.run({{"x": given}}), other.run({{"x": given}})
+        print("ran", flush=True)
+        {ending}
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False,
+        cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert done.stdout == "ran\n"
+    expected = {"sys.exit(3)": 3, "raise ValueError('as expected')": 1}.get(ending, -2 if "SIGINT" in ending else 0)
+    assert done.returncode == expected, done.stderr
+
+
+def test_an_interrupt_leaves_the_program_usable():
+    made, given = pipeline(), some()
+    program = native(made.program, 2)
+    interrupts = 0
+    for delay in np.linspace(0, 2e-3, 30):
+        timer = threading.Timer(0.001 + delay, _interrupt)
+        timer.start()
+        try:
+            while True:
+                program.run({"x": given})
+        except KeyboardInterrupt:
+            interrupts += 1
+        timer.join()
+        np.testing.assert_array_equal(program.run({"x": given})["y"], made.expected(given))
+    assert interrupts == 30
+
+
+def _interrupt() -> None:
+    import _thread
+
+    _thread.interrupt_main()
+
+
+def test_ten_thousand_runs_hold_no_memory():
+    program, given = native(pipeline(100, 480).program, 2), np.zeros((100, 480), np.float32)
+    for _ in range(500):
+        program.run({"x": given})
+    before = _resident()
+    for _ in range(10_000):
+        program.run({"x": given})
+    assert _resident() - before < 1 << 20
+
+
+def test_programs_give_their_memory_back():
+    made, given = pipeline(400, 480), np.zeros((400, 480), np.float32)
+
+    def build() -> None:
+        for threads in (1, 2):
+            native(made.program, threads).run({"x": given})
+
+    for _ in range(10):
+        build()
+    before = _resident()
+    for _ in range(30):
+        build()
+    assert _resident() - before < 4 << 20, "60 programs of 3.8 MiB each"
+
+
+def _resident() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
+def test_memory_of_buffers_that_are_not_alive_together_is_shared():
+    use = native(pipeline(400, 480).program).memory
+    tensor = 400 * 480 * 4
+    # `first` and `third` share, `second` is alive with both, `zeros` is a group of its own.
+    assert 3 * tensor <= use.arena < 3.1 * tensor
+    assert 2 * tensor <= use.constants < 2.1 * tensor
+    assert 0 < use.code < 10_000
+    assert 64 <= use.scratch < 10_000
+
+
+def test_equal_constants_are_kept_once():
+    weights = np.ones(1 << 16, np.float32)
+    x, y = Buffer("x", 1 << 16, external="x"), Buffer("y", 1 << 16, external="y")
+    step = Step("add", Axpy(), {"factor": 1.0, "x": Address(x), "y": weights, "out": Address(y)}, 1 << 12, (x,), (y,))
+    program = Program(
+        (step, step, step), (Port("x", (1 << 16,), "float32", x),), (Port("y", (1 << 16,), "float32", y),)
+    )
+    assert native(program).memory.constants < 1.1 * weights.nbytes
+
+
+def test_profile_times_every_step():
+    program = native(pipeline(400, 480).program, 2)
+    given = np.zeros((400, 480), np.float32)
+    started = time.perf_counter()
+    seconds = program.profile({"x": given}, rounds=10)
+    took = time.perf_counter() - started
+    assert len(seconds) == 4 and min(seconds) > 0
+    assert sum(seconds) < took / 5
+    assert max(seconds) == seconds[3], "summing through memory is by far the slowest step"
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_denormals(threads):
+    kept = native(one_step(Axpy(), ADD_ZERO), threads).run({"x": TINY})["y"]
+    flushed = native(one_step(Axpy(), ADD_ZERO), threads, denormals="flush").run({"x": TINY})["y"]
+    assert (kept == TINY).all()
+    assert (flushed == 0).all()
+    assert (TINY * np.float32(1) == TINY).all(), "the caller's mode is as before"
+
+
+@dataclass(frozen=True)
+class SetMode:
+    """Leaves the thread in the floating-point mode `mode`."""
+
+    fields = ("mode",)
+    name: str = "test_set_mode"
+
+    def emit(self, module: KernelModule) -> None:
+        with module.kernel(self.name, self.fields) as k:
+            if module.target.machine == "x86_64":
+                k.b.call(module.intrinsic("llvm.x86.sse.ldmxcsr", VOID, [PTR]), [k.args])
+            else:
+                k.b.call(module.intrinsic("llvm.aarch64.set.fpcr", VOID, [I64]), [k.integer("mode")])
+
+
+def test_the_mode_of_the_caller_does_not_matter_and_stays():
+    """Else a caller that flushes denormals would compute its units otherwise than the workers theirs."""
+    code = Code([compile_kernels([SetMode()], TARGET)], ["test_set_mode"])
+    set_mode = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(code.address("test_set_mode"))
+    program = native(one_step(Axpy(), ADD_ZERO), 2)
+    modes = {name: np.array([mode], np.int64) for name, mode in MODES[TARGET.machine].items()}
+    try:
+        set_mode(modes["flush"].ctypes.data)
+        result = program.run({"x": TINY})["y"]
+        still = TINY * np.float32(1)
+    finally:
+        set_mode(modes["keep"].ctypes.data)
+    assert (result == TINY).all()
+    assert (still == 0).all()
+
+
+def test_a_step_that_reads_what_it_never_wrote_shows_in_poisoned_memory():
+    size = 64
+    x, y = Buffer("x", size, external="x"), Buffer("y", size, external="y")
+    between = Buffer("between", size, "plain")
+
+    def axpy(source, out, units):
+        arguments = {"factor": 1.0, "x": Address(source), "y": np.zeros(size, np.float32), "out": Address(out)}
+        return Step("s", Axpy(), arguments, units, (source,), (out,))
+
+    full = size // TARGET.lanes
+    program = Program(
+        (axpy(x, between, full - 1), axpy(between, y, full)),
+        (Port("x", (size,), "float32", x),), (Port("y", (size,), "float32", y),),
+    )  # fmt: skip
+    broken = native(program)
+    broken.poison()
+    assert np.isnan(broken.run({"x": np.zeros(size, np.float32)})["y"]).any()
