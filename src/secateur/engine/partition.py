@@ -38,14 +38,15 @@ class Partition:
 
 
 def partition(graph: Graph) -> Partition:
-    """Divide a graph; nodes that have no kernel, and native parts that are not worth their borders, go to ONNX Runtime."""
+    """Divide a graph: nodes without a kernel, and native parts not worth their borders, go to ONNX Runtime."""
     refused = {node.name: reason for node in graph.nodes if (reason := refusal(node, graph))}
     if not refused:
         return Partition((Part(graph, True),), {})
     stages = _stages(graph, refused)
-    for node_names in _light_parts(graph, stages):
-        refused |= dict.fromkeys(node_names, "no convolution or matrix product is near it")
-    stages = _stages(graph, refused)
+    # What moves to ONNX Runtime shifts the stages of what follows, so that other parts may become light.
+    while light := [name for names in _light_parts(graph, stages) for name in names]:
+        refused |= dict.fromkeys(light, "no convolution or matrix product is near it")
+        stages = _stages(graph, refused)
     parts = [
         Part(_subgraph(graph, [node for node in graph.nodes if stages[node.name] == stage]), stage % 2 == 0)
         for stage in sorted(set(stages.values()))
@@ -59,7 +60,7 @@ def _stages(graph: Graph, refused: Mapping[str, str]) -> dict[str, int]:
     for node in graph.nodes:
         parity = 1 if node.name in refused else 0
         stage = parity
-        for name in node.inputs:
+        for name in node.reads():
             if name in producer:
                 before = stages[producer[name].name]
                 stage = max(stage, before if before % 2 == parity else before + 1)
@@ -76,9 +77,9 @@ def _light_parts(graph: Graph, stages: Mapping[str, int]) -> Iterable[list[str]]
 
 def _subgraph(graph: Graph, nodes: list[Node]) -> Graph:
     written = {output for node in nodes for output in node.outputs if output}
-    read = [name for node in nodes for name in node.inputs if name]
+    read = [name for node in nodes for name in node.reads()]
     inner = {node.name for node in nodes}
-    wanted_outside = {name for node in graph.nodes if node.name not in inner for name in node.inputs}
+    wanted_outside = {name for node in graph.nodes if node.name not in inner for name in node.reads()}
     inputs = dict.fromkeys(name for name in read if name not in written and name not in graph.constants)
     outputs = [
         output
@@ -94,4 +95,6 @@ def _subgraph(graph: Graph, nodes: list[Node]) -> Graph:
         {name: kind for name, kind in graph.types.items() if name in used},
         {name: array for name, array in graph.constants.items() if name in used},
         graph.opset,
+        graph.domains,
+        {name: kind for name, kind in graph.loose.items() if name in used},
     )

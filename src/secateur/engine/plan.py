@@ -1,4 +1,4 @@
-"""A network compiled for one batch size: parts that run one after the other."""
+"""A network compiled for one shape of its inputs: parts that run one after the other."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from secateur.engine.compile import lower
+from secateur.engine.delegate import can_delegate, race, random_feeds
 from secateur.engine.facts import LayerFacts
 from secateur.engine.fallback import FallbackPart
 from secateur.engine.native import NativeProgram
 from secateur.engine.options import Options
 from secateur.engine.partition import partition
+from secateur.engine.program import Kernel
 from secateur.engine.target import Target
 from secateur.graph.ir import Graph
 
@@ -35,6 +37,7 @@ class Plan:
     layers     facts about convolutions and matrix products that run natively
     operators  node -> operator, of everything that runs natively
     refused    node -> operator and why it runs in ONNX Runtime
+    delegated  why ONNX Runtime runs the whole network, "" where it does not
     """
 
     batch: int
@@ -43,6 +46,7 @@ class Plan:
     layers: tuple[LayerFacts, ...]
     operators: Mapping[str, str]
     refused: Mapping[str, tuple[str, str]]
+    delegated: str = ""
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The outputs of the network."""
@@ -53,22 +57,44 @@ class Plan:
             values |= part.run({name: values[name] for name in part.inputs})
         return {name: values[name] for name in self.outputs}
 
+    def kernels(self) -> dict[str, Kernel]:
+        """Every kernel that the plan calls, by name, in order of first use."""
+        programs = [part.program.program for part in self.parts if isinstance(part, NativePart)]
+        return {step.kernel.name: step.kernel for program in programs for step in program.steps}
+
 
 def make_plan(graph: Graph, target: Target, options: Options) -> Plan:
-    """Compile a graph in normal form."""
+    """Compile a graph in normal form.
+
+    Where it is tuned, and nothing was asked that only our kernels do, ONNX Runtime gets it if it is clearly faster
+    (delegate.py).
+    """
+    plan = _native_plan(graph, target, options)
+    asked = options.primitive != "auto" or options.format != "auto" or options.denormals != "keep"
+    if not options.tune or asked or not can_delegate():
+        return plan
+    if not any(isinstance(part, NativePart) for part in plan.parts):
+        return plan
+    whole = FallbackPart(graph, options.threads, alone=True)
+    feeds = random_feeds(graph)
+    delegated = race(lambda: plan.run(feeds), lambda: whole.run(feeds)).verdict()
+    return Plan(plan.batch, plan.outputs, (whole,), (), {}, {}, delegated) if delegated else plan
+
+
+def _native_plan(graph: Graph, target: Target, options: Options) -> Plan:
     divided = partition(graph)
     choose = options.chooser(target)
     parts: list[NativePart | FallbackPart] = []
     layers: list[LayerFacts] = []
     for part in divided.parts:
         if not part.native:
-            parts.append(FallbackPart(part.graph, options.threads))
+            parts.append(FallbackPart(part.graph, options.threads, alone=len(divided.parts) == 1))
             continue
         program, facts = lower(part.graph, target, options.threads, choose)
         native = NativeProgram(program, target, options.threads, denormals=options.denormals)
         parts.append(NativePart(native, part.graph.inputs))
         layers += facts
-    batch = next((graph.shape(name)[0] for name in graph.inputs if graph.shape(name)), 1)
+    batch = next((graph.shape(name)[0] for name in graph.inputs if name in graph.types and graph.shape(name)), 1)
     operators = {node.name: node.op for node in graph.nodes if node.name not in divided.refused}
     refused = {node.name: (node.op, divided.refused[node.name]) for node in graph.nodes if node.name in divided.refused}
     return Plan(batch, graph.outputs, tuple(parts), tuple(layers), operators, refused)

@@ -1,15 +1,9 @@
-"""What was compiled, and how fast it is, layer by layer.
+"""What was compiled, layer by layer, as data and as a table."""
 
-expected speedup = MACs with all weights / MACs with nonzero weights
-achieved speedup = time of the layer with all weights / its time
-efficiency       = achieved / expected
-"""
-
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import numpy as np
 
 from secateur.engine.facts import LayerFacts
 from secateur.engine.plan import NativePart, Plan
@@ -31,8 +25,9 @@ class MemoryReport:
 class Report:
     """A compiled network: one row per convolution and matrix product, and what runs elsewhere.
 
-    others    operator -> how many of them run natively besides the layers
-    refused   node -> operator and the reason why it runs in ONNX Runtime
+    others     operator -> how many of them run natively besides the layers
+    refused    node -> operator and the reason why it runs in ONNX Runtime
+    delegated  why the whole network runs in ONNX Runtime, "" where it does not
     """
 
     isa: str
@@ -42,6 +37,7 @@ class Report:
     others: Mapping[str, int]
     refused: Mapping[str, tuple[str, str]]
     memory: MemoryReport
+    delegated: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as JSON can hold it."""
@@ -49,85 +45,27 @@ class Report:
             "isa": self.isa,
             "threads": self.threads,
             "batch": self.batch,
-            "layers": [_layer_dict(fact) for fact in self.layers],
+            "layers": [layer_dict(fact) for fact in self.layers],
             "others": dict(self.others),
             "onnxruntime": {name: {"operator": op, "reason": why} for name, (op, why) in self.refused.items()},
+            "delegated": self.delegated or None,
             "memory": asdict(self.memory),
         }
 
-    def __str__(self) -> str:
-        rows = [_row(fact) for fact in self.layers]
-        parts = [text_table((*_HEAD, "zeros %"), rows, left=len(_HEAD)), *_notes(self)]
-        return "\n".join(parts)
-
-
-@dataclass(frozen=True)
-class LayerTime:
-    """Seconds of one layer (median), its conversions between layouts included; None where there is no dense twin."""
-
-    facts: LayerFacts
-    seconds: float
-    dense_seconds: float | None
-
-    @property
-    def gflops(self) -> float:
-        """Billions of operations per second, counting nonzero weights only."""
-        return 2e-9 * self.facts.work / self.seconds if self.seconds else 0.0
-
-    @property
-    def expected(self) -> float:
-        """What the zeros promise."""
-        return self.facts.macs / self.facts.work if self.facts.work else float("inf")
-
-    @property
-    def achieved(self) -> float | None:
-        """What they give."""
-        return self.dense_seconds / self.seconds if self.dense_seconds and self.seconds else None
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A report with times.
-
-    others    operator -> seconds of all its nodes together
-    total     seconds of all steps
-    """
-
-    report: Report
-    layers: tuple[LayerTime, ...]
-    others: Mapping[str, float]
-    total: float
-    dense_total: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, as JSON can hold it."""
-        rows = [
-            _layer_dict(row.facts)
-            | {
-                "ms": 1e3 * row.seconds,
-                "gflops": row.gflops,
-                "dense_ms": None if row.dense_seconds is None else 1e3 * row.dense_seconds,
-                "expected_speedup": row.expected if row.facts.work else None,
-                "achieved_speedup": row.achieved,
-            }
-            for row in self.layers
-        ]
-        return self.report.to_dict() | {
-            "layers": rows,
-            "others_ms": {name: 1e3 * seconds for name, seconds in self.others.items()},
-            "total_ms": 1e3 * self.total,
-            "dense_total_ms": None if self.dense_total is None else 1e3 * self.dense_total,
-        }
+    def kernels(self) -> str:
+        """The kernel of every layer, by its whole name."""
+        return text_table(("layer", "kernel"), [(fact.layer, fact.kernel) for fact in self.layers], left=2)
 
     def __str__(self) -> str:
-        head = (*_HEAD, "zeros %", "ms", "GFLOP/s", "expected", "achieved")
-        lines = [text_table(head, [(*_row(row.facts), *_times(row)) for row in self.layers], left=len(_HEAD))]
-        lines += [f"{name}: {1e3 * seconds:.3f} ms" for name, seconds in self.others.items()]
-        lines.append(f"all steps: {1e3 * self.total:.3f} ms" + _against(self.dense_total, self.total))
-        return "\n".join([*lines, *_notes(self.report)])
+        table = [text_table(HEAD, [row_of(fact) for fact in self.layers], left=len(HEAD))] if self.layers else []
+        return "\n".join([*table, *notes(self)])
 
 
-_HEAD = ("layer", "operator", "weights", "pattern", "kernel", "computed as")
+HEAD = ("layer", "weights", "zeros", "computed as")
+# So that the tables of the usual networks fit into 120 columns.
+_LONGEST_NAME = 26
+_WIDTH = 118
+_MOST_NAMES = 3
 
 
 def make_report(plan: Plan, target: Target, threads: int) -> Report:
@@ -141,56 +79,11 @@ def make_report(plan: Plan, target: Target, threads: int) -> Report:
     memory = MemoryReport(
         *(sum(getattr(use, key) for use in uses) for key in ("constants", "arena", "scratch", "code"))
     )
-    return Report(target.isa, threads, plan.batch, plan.layers, others, plan.refused, memory)
+    return Report(target.isa, threads, plan.batch, plan.layers, others, plan.refused, memory, plan.delegated)
 
 
-def make_profile(
-    plan: Plan, dense: Plan | None, target: Target, threads: int, feeds: Mapping[str, np.ndarray], rounds: int
-) -> Profile:
-    """Times of a plan's layers, and of its dense twin's in turns with it."""
-    turns = max(1, min(4, rounds))
-    own, other = [], []
-    for _ in range(turns):
-        own.append(_layer_seconds(plan, feeds, -(-rounds // turns)))
-        if dense is not None:
-            other.append(_layer_seconds(dense, feeds, -(-rounds // turns)))
-    seconds, dense_seconds = _best(own), _best(other)
-    layers = tuple(
-        LayerTime(fact, seconds.get(fact.layer, 0.0), dense_seconds.get(fact.layer) if dense else None)
-        for fact in plan.layers
-    )
-    named = {fact.layer for fact in plan.layers}
-    others: dict[str, float] = {}
-    for name, spent in seconds.items():
-        if name not in named:
-            kind = plan.operators.get(name, "input and output")
-            others[kind] = others.get(kind, 0.0) + spent
-    total = sum(seconds.values())
-    return Profile(
-        make_report(plan, target, threads), layers, others, total, sum(dense_seconds.values()) if dense else None
-    )
-
-
-def _layer_seconds(plan: Plan, feeds: Mapping[str, np.ndarray], rounds: int) -> dict[str, float]:
-    values = dict(feeds)
-    seconds: dict[str, float] = {}
-    for part in plan.parts:
-        inputs = {name: values[name] for name in part.inputs}
-        values |= part.run(inputs)
-        if isinstance(part, NativePart):
-            spent = part.program.profile(inputs, rounds)
-            for step, value in zip(part.program.program.steps, spent, strict=True):
-                seconds[step.layer] = seconds.get(step.layer, 0.0) + value
-    return seconds
-
-
-def _best(readings: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The least of the medians: a neighbour on the machine only ever adds time."""
-    names = readings[0] if readings else {}
-    return {name: min(reading[name] for reading in readings) for name in names}
-
-
-def _layer_dict(fact: LayerFacts) -> dict[str, Any]:
+def layer_dict(fact: LayerFacts) -> dict[str, Any]:
+    """The facts of a layer as plain data."""
     return {
         "layer": fact.layer,
         "operator": fact.operator,
@@ -200,41 +93,58 @@ def _layer_dict(fact: LayerFacts) -> dict[str, Any]:
         "pattern": fact.pattern,
         "kernel": fact.kernel,
         "choice": str(fact.choice) if fact.choice else None,
+        "format": fact.choice.format if fact.choice else None,
+        "primitive": fact.choice.primitive if fact.choice else None,
         "macs": fact.macs,
         "work": fact.work,
         "weight_bytes": fact.weight_bytes,
-        "reason": fact.reason,
+        "reason": fact.reason or None,
+        "candidates_ms": {str(choice): 1e3 * seconds for choice, seconds in fact.candidates},
     }
 
 
-def _row(fact: LayerFacts) -> tuple[str, ...]:
-    zeros = f"{100 * (1 - fact.density):.1f}"
-    choice = str(fact.choice) if fact.choice else ""
-    return (fact.layer, fact.operator, dims(fact.shape), fact.pattern, fact.kernel, choice, zeros)
+def row_of(fact: LayerFacts) -> tuple[str, ...]:
+    """The cells of a layer under HEAD."""
+    choice = fact.choice
+    computed = f"{choice.format} {choice.rows}x{choice.vectors} {choice.primitive}" if choice else fact.operator
+    return _short(fact.layer), dims(fact.shape), fact.pattern.partition(",")[0], computed
 
 
-def _times(row: LayerTime) -> tuple[str, ...]:
-    achieved = "" if row.achieved is None else f"{row.achieved:.2f}"
-    expected = f"{row.expected:.2f}" if row.facts.work else "all"
-    return f"{1e3 * row.seconds:.3f}", f"{row.gflops:.1f}", expected, achieved
+def _short(name: str) -> str:
+    """A name without its middle where it is too long: both ends tell layers apart."""
+    if len(name) <= _LONGEST_NAME:
+        return name
+    half = (_LONGEST_NAME - 1) // 2
+    return f"{name[:half]}…{name[-(_LONGEST_NAME - 1 - half) :]}"
 
 
-def _against(dense: float | None, total: float) -> str:
-    return "" if not dense else f"; with all weights {1e3 * dense:.3f} ms, {dense / total:.2f} times as long"
-
-
-def _notes(report: Report) -> list[str]:
+def notes(report: Report) -> list[str]:
+    """What stands below the table: machine, memory, reasons."""
     memory = report.memory
     lines = [
-        f"{report.isa}, {report.threads} threads, batch {report.batch}",
+        f"{report.isa}, {report.threads} thread{'s' * (report.threads != 1)}, batch {report.batch}; "
         f"memory: weights and tables {_mib(memory.constants)}, tensors {_mib(memory.arena)}, "
         f"scratch {_mib(memory.scratch)}, code {_mib(memory.code)}",
     ]
+    if report.delegated:
+        lines.append(f"The whole network runs in ONNX Runtime: {report.delegated}.")
     if report.others:
         lines.append("also native: " + ", ".join(f"{count} {name}" for name, count in sorted(report.others.items())))
-    lines += [f"{fact.layer} stays dense: {fact.reason}." for fact in report.layers if fact.reason]
-    lines += [f"in ONNX Runtime: {name} ({op}): {why}" for name, (op, why) in report.refused.items()]
-    return lines
+    stays: dict[str, list[str]] = {}
+    for fact in report.layers:
+        if fact.reason:
+            stays.setdefault(fact.reason, []).append(fact.layer)
+    lines += [f"dense although it has zeros: {_listed(names)}: {reason}" for reason, names in stays.items()]
+    elsewhere: dict[tuple[str, str], list[str]] = {}
+    for name, refused in report.refused.items():
+        elsewhere.setdefault(refused, []).append(name)
+    lines += [f"in ONNX Runtime: {len(names)} {op} ({_listed(names)}): {why}" for (op, why), names in elsewhere.items()]
+    return [textwrap.fill(line, _WIDTH, subsequent_indent="  ", break_on_hyphens=False) for line in lines]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _mib(size: int) -> str:

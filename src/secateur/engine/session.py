@@ -3,85 +3,89 @@
     session = secateur.compile("model.onnx")
     outputs = session.run({"input": images})
 
-A session keeps one plan per batch size, made when that size first comes; the least recently used goes first. Calls from
-several threads are safe, and wait for each other.
+A session keeps one plan for each shape of its inputs, made when that shape first comes; the least recently used goes
+first. Calls from several threads are safe, and wait for each other. Results do not depend on the number of threads,
+and the same session gives the same bits for the same inputs.
 """
 
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 
 from secateur.engine.choose import check_primitive
+from secateur.engine.native import MAX_THREADS
 from secateur.engine.options import Options
 from secateur.engine.plan import Plan, make_plan
-from secateur.engine.report import Profile, Report, make_profile, make_report
+from secateur.engine.profile import Profile, make_profile
+from secateur.engine.program import Kernel
+from secateur.engine.report import Report, make_report
+from secateur.engine.signature import Argument, Shapes, checked, closed, signature
 from secateur.engine.target import host_target
-from secateur.errors import EngineError
+from secateur.errors import EngineError, ModelError
 from secateur.graph.ir import Graph
 from secateur.graph.load import load_graph
 from secateur.graph.passes import simplify
 from secateur.graph.read import read_model
 
 MOST_PLANS = 4
-
-
-@dataclass(frozen=True)
-class Argument:
-    """An input or output; None in the shape stands for the batch where the file leaves it open."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str
+Feeds = Mapping[str, np.ndarray] | np.ndarray
 
 
 class Session:
     """A network ready to run on this machine.
 
     model      an ONNX file, or a model in memory
-    batch      batch size of the first plan, where the model leaves it open
+    batch      what the first side of inputs is compiled for at once, where the model leaves it open. Where the model
+               leaves other sides open too, nothing is compiled before the first run
     inputs, outputs    what goes in and out
     raises     ModelError, EngineError
     """
 
     def __init__(self, model: Path | onnx.ModelProto, batch: int, options: Options) -> None:
         check_primitive(options.primitive)
+        _check(batch, options)
         self.options = options
         self.target = host_target()
+        self._closed = False
+        self._lock = threading.RLock()
+        self._plans: OrderedDict[Shapes, Plan] = OrderedDict()
         self._model = model
         self._stamp = _stamp(model)
-        self._plans: OrderedDict[int, Plan] = OrderedDict()
-        self._lock = threading.RLock()
-        proto = read_model(model) if isinstance(model, Path) else model
-        self._open = _open_batches(proto)
-        graph = self._graph(proto, batch)
-        self._batch = batch
-        self.inputs = tuple(self._argument(graph, name) for name in graph.inputs)
-        self.outputs = tuple(self._argument(graph, name) for name in graph.outputs)
-        self._plans[batch] = make_plan(graph, self.target, options)
+        proto = self._proto()
+        self.inputs: tuple[Argument, ...]
+        self.outputs: tuple[Argument, ...]
+        self.inputs, self.outputs = signature(proto)
+        self._shapes = closed(self.inputs, batch)
+        if self._shapes is not None:
+            graph = _graph(proto, self._shapes)
+            self.outputs = tuple(argument.completed(graph) for argument in self.outputs)
+            self._plans[self._shapes] = make_plan(graph, self.target, options)
+        _sessions.add(self)
 
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(self, feeds: Feeds) -> dict[str, np.ndarray]:
         """Outputs by name.
 
-        feeds     an array for every input; where the batch is open, of any size of at least 1
+        feeds     an array for every input; where a side is open, of any size of at least 1. A model with one input
+                  takes the array alone
         raises    EngineError  an input is missing, unknown, or of another shape or type
         """
         with self._lock:
-            return self._plan_for(self._checked(feeds)).run(feeds)
+            given = self._named(feeds)
+            return self._plan_for(checked(self.inputs, given)).run(given)
 
     def report(self) -> Report:
         """How every layer of the most recently used plan is computed, and why."""
         with self._lock:
-            return make_report(next(reversed(self._plans.values())), self.target, self.options.threads)
+            return make_report(self._latest(), self.target, self.options.threads)
 
-    def profile(
-        self, feeds: Mapping[str, np.ndarray] | None = None, rounds: int = 20, *, against_dense: bool = True
-    ) -> Profile:
+    def profile(self, feeds: Feeds | None = None, rounds: int = 20, *, against_dense: bool = True) -> Profile:
         """The report with the time of every layer, and of the same layer computed dense.
 
         feeds            inputs; random numbers when not given
@@ -89,30 +93,45 @@ class Session:
         against_dense    also compile and time the network with all zeros kept as weights
         """
         with self._lock:
-            feeds = feeds or self.random_feeds()
-            plan = self._plan_for(self._checked(feeds))
+            given = self.random_feeds() if feeds is None else self._named(feeds)
+            shapes = checked(self.inputs, given)
+            plan = self._plan_for(shapes)
             dense = None
             if against_dense and any(fact.choice and fact.choice.format != "dense" for fact in plan.layers):
-                options = Options(self.options.threads, self.options.primitive, "dense", False, self.options.denormals)
-                dense = make_plan(self._graph(self._proto(), plan.batch), self.target, options)
-            return make_profile(plan, dense, self.target, self.options.threads, feeds, rounds)
+                options = Options(
+                    self.options.threads, self.options.primitive, "dense", self.options.tune, self.options.denormals
+                )
+                dense = make_plan(_graph(self._proto(), shapes), self.target, options)
+            return make_profile(plan, dense, self.target, self.options.threads, given, rounds)
+
+    def kernels(self) -> dict[str, Kernel]:
+        """Every kernel of the most recently used plan, by name."""
+        with self._lock:
+            return self._latest().kernels()
 
     def random_feeds(self, batch: int | None = None, seed: int = 0) -> dict[str, np.ndarray]:
-        """Standard normal inputs (zeros for integers) of a batch size."""
+        """Standard normal inputs (zeros for whole numbers), of a batch size.
+
+        raises    EngineError  the model leaves more than the batch open, and nothing has run yet
+        """
+        shapes = self._shapes if batch is None else closed(self.inputs, batch)
+        if shapes is None:
+            names = ", ".join(str(argument) for argument in self.inputs)
+            raise EngineError(f"The model leaves the shape of its inputs open ({names}); give arrays.")
         rng = np.random.default_rng(seed)
         feeds: dict[str, np.ndarray] = {}
-        for argument in self.inputs:
-            shape = tuple(batch or self._batch if side is None else side for side in argument.shape)
-            kind = np.dtype(argument.dtype)
+        for argument, (name, shape) in zip(self.inputs, shapes, strict=True):
+            kind = argument.numpy
             values = rng.standard_normal(shape) if kind.kind == "f" else np.zeros(shape)
-            feeds[argument.name] = values.astype(kind)
+            feeds[name] = values.astype(kind)
         return feeds
 
     def close(self) -> None:
-        """Free the memory of all plans. The session cannot run afterwards."""
+        """Free the memory of all plans. The session cannot run afterwards; closing twice does nothing."""
         with self._lock:
+            self._closed = True
             self._plans.clear()
-            self._stamp = None
+            self._model = None
 
     def __enter__(self) -> "Session":
         return self
@@ -120,59 +139,58 @@ class Session:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self.target.isa}, {self.options.threads} threads"
+        inputs, outputs = (", ".join(map(str, side)) for side in (self.inputs, self.outputs))
+        return f"<secateur.Session {inputs} -> {outputs}; {state}>"
+
     def __str__(self) -> str:
         return str(self.report())
 
+    def forget_lock(self) -> None:
+        """In a forked child nobody runs this session, whatever another thread of the parent did."""
+        self._lock = threading.RLock()
+
     # Plans
 
-    def _plan_for(self, batch: int) -> Plan:
-        if batch not in self._plans:
-            self._plans[batch] = make_plan(self._graph(self._proto(), batch), self.target, self.options)
+    def _latest(self) -> Plan:
+        if not self._plans:
+            raise EngineError(
+                "The session is closed."
+                if self._closed
+                else "Nothing is compiled before the first run: the model leaves the shape of its inputs open."
+            )
+        return next(reversed(self._plans.values()))
+
+    def _plan_for(self, shapes: Shapes) -> Plan:
+        if shapes not in self._plans:
+            graph = _graph(self._proto(), shapes)
+            self._plans[shapes] = make_plan(graph, self.target, self.options)
+            self._shapes = self._shapes or shapes
             while len(self._plans) > MOST_PLANS:
                 self._plans.popitem(last=False)
-        self._plans.move_to_end(batch)
-        return self._plans[batch]
+        self._plans.move_to_end(shapes)
+        return self._plans[shapes]
 
-    def _graph(self, proto: onnx.ModelProto, batch: int) -> Graph:
-        return simplify(load_graph(proto, batch=batch))
+    def _named(self, feeds: Feeds) -> Mapping[str, np.ndarray]:
+        if self._closed:
+            raise EngineError("The session is closed.")
+        if isinstance(feeds, Mapping):
+            return feeds
+        if len(self.inputs) != 1:
+            names = ", ".join(argument.name for argument in self.inputs)
+            raise EngineError(f"The model has the inputs {names}: give a mapping from their names to arrays.")
+        return {self.inputs[0].name: feeds}
 
     def _proto(self) -> onnx.ModelProto:
         """The model again: weights are not kept twice, so another batch size reads the file once more."""
+        if self._model is None:
+            raise EngineError("The session is closed.")
         if isinstance(self._model, onnx.ModelProto):
             return self._model
-        if self._stamp is None or _stamp(self._model) != self._stamp:
+        if _stamp(self._model) != self._stamp:
             raise EngineError(f"{self._model} has changed since it was compiled; compile it again.")
         return read_model(self._model)
-
-    def _argument(self, graph: Graph, name: str) -> Argument:
-        kind = graph.types.get(name)
-        if kind is None:
-            return Argument(name, (), "unknown")
-        shape: tuple[int | None, ...] = kind.shape
-        return Argument(name, (None, *shape[1:]) if name in self._open else shape, kind.dtype)
-
-    def _checked(self, feeds: Mapping[str, np.ndarray]) -> int:
-        """The batch size of feeds that fit the inputs."""
-        batches: dict[int, str] = {}
-        known = {argument.name for argument in self.inputs}
-        for name in feeds:
-            if name not in known:
-                raise EngineError(f"The model has no input '{name}'; its inputs are {', '.join(sorted(known))}.")
-        for argument in self.inputs:
-            if argument.name not in feeds:
-                raise EngineError(f"Input '{argument.name}' is missing: {_wanted(argument)}.")
-            array = feeds[argument.name]
-            fits = len(array.shape) == len(argument.shape) and all(
-                side == wanted or (wanted is None and side > 0)
-                for side, wanted in zip(array.shape, argument.shape, strict=True)
-            )
-            if not fits or array.dtype.name != argument.dtype:
-                raise EngineError(f"Input '{argument.name}' is {array.dtype.name} {array.shape}: {_wanted(argument)}.")
-            if argument.shape and argument.shape[0] is None:
-                batches[array.shape[0]] = argument.name
-        if len(batches) > 1:
-            raise EngineError(f"Inputs have different batch sizes: {batches}.")
-        return next(iter(batches), self._batch)
 
 
 def compile_onnx(
@@ -193,30 +211,42 @@ def compile_onnx(
     primitive    how convolutions read their input: direct, gemm (im2col), pack (spatial pack), or auto for the best of
                  each layer; a mapping gives single layers
     format       auto uses the zeros where that is faster, dense ignores them
-    tune         time candidates on this machine (seconds; results are kept in the user's cache)
+    tune         time candidates on this machine (seconds; results are kept in the user's cache), and let ONNX Runtime
+                 run the network if it is clearly faster
     denormals    keep, or flush
     raises       ModelError, EngineError
     """
     if threads is None:
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if isinstance(model, bytes):
-        model = onnx.load_model_from_string(model)
-    source = model if isinstance(model, onnx.ModelProto) else Path(model)
+        model = _parsed(model)
+    # Another batch size reads the file again, wherever the process has gone by then.
+    source = model if isinstance(model, onnx.ModelProto) else Path(model).absolute()
     return Session(source, batch, Options(threads, primitive, format, tune, denormals))
 
 
-def _wanted(argument: Argument) -> str:
-    sides = ", ".join("any" if side is None else str(side) for side in argument.shape)
-    return f"it must be {argument.dtype} of shape ({sides})"
+def _parsed(data: bytes) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except (DecodeError, RuntimeError, ValueError) as error:
+        raise ModelError(f"These {len(data):,} bytes are not an ONNX model, or are damaged or cut off.") from error
+    return model
 
 
-def _open_batches(proto: onnx.ModelProto) -> set[str]:
-    """Inputs and outputs whose first side is open."""
-    return {
-        value.name
-        for value in (*proto.graph.input, *proto.graph.output)
-        if value.type.tensor_type.shape.dim and value.type.tensor_type.shape.dim[0].dim_value <= 0
-    }
+def _graph(proto: onnx.ModelProto, shapes: Shapes) -> Graph:
+    return simplify(load_graph(proto, batch=None, input_shapes=dict(shapes)))
+
+
+def _check(batch: int, options: Options) -> None:
+    if batch < 1:
+        raise EngineError(f"A batch of {batch} has no images; it is at least 1.")
+    if not 1 <= options.threads <= MAX_THREADS:
+        raise EngineError(f"{options.threads} threads are impossible; 1 to {MAX_THREADS} are possible.")
+    if options.format not in ("auto", "dense"):
+        raise EngineError(f"format '{options.format}' is unknown; it can be auto or dense.")
+    if options.denormals not in ("keep", "flush"):
+        raise EngineError(f"denormals '{options.denormals}' is unknown; it can be keep or flush.")
 
 
 def _stamp(model: Path | onnx.ModelProto) -> tuple[int, int] | None:
@@ -224,3 +254,14 @@ def _stamp(model: Path | onnx.ModelProto) -> tuple[int, int] | None:
         return None
     status = model.stat()
     return status.st_mtime_ns, status.st_size
+
+
+_sessions: "weakref.WeakSet[Session]" = weakref.WeakSet()
+
+
+def _forget_locks() -> None:
+    for session in list(_sessions):
+        session.forget_lock()
+
+
+os.register_at_fork(after_in_child=_forget_locks)
