@@ -136,7 +136,7 @@ class Context:
     def tensor(self, name: str) -> Tensor:
         """Where the value of a name lies; constants come as flat arrays of their own type."""
         if name not in self.places:
-            array = np.ascontiguousarray(self.graph.constants[name])
+            array = np.asarray(self.graph.constants[name], order="C")
             self.places[name] = Tensor(Flat(array.shape), constant=array)
         return self.places[name]
 

@@ -1,0 +1,146 @@
+"""Operators on single numbers, over rows of any tensors.
+
+    y[targets[row] + i] = activation(op(x0[offsets0[row] + i or 0], x1[...], ...))        i < length
+
+A row is a whole plane, a row of one, a block of a dense array, or all planes of an image at once; an operand gives
+either one element per element or one number for the whole row. Tables of offsets make every broadcast of the rest.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from secateur.engine.emit.activations import activate, symbol
+from secateur.engine.emit.builder import KernelBody, KernelModule, Value
+from secateur.graph.ir import Activation
+
+# Its kind, and the address of its row or the row's number in all lanes.
+Operand = tuple[str, Value]
+
+# Operations and their numbers of operands.
+OPERATIONS = {
+    "Identity": 1,
+    "Sqrt": 1,
+    "Square": 1,
+    "Cube": 1,
+    "Add": 2,
+    "Sub": 2,
+    "Mul": 2,
+    "Div": 2,
+    "Max": 2,
+    "Min": 2,
+    "PRelu": 2,
+    "ScaleShift": 3,
+}
+
+
+def _operate(f: KernelBody, operation: str, v: Sequence[Value]) -> Value:
+    match operation:
+        case "Identity":
+            return v[0]
+        case "Add":
+            return f.b.fadd(v[0], v[1])
+        case "Sub":
+            return f.b.fsub(v[0], v[1])
+        case "Mul":
+            return f.b.fmul(v[0], v[1])
+        case "Div":
+            return f.b.fdiv(v[0], v[1])
+        case "Max":
+            return _propagating(f, f.max(v[0], v[1]), v[0])
+        case "Min":
+            return _propagating(f, f.min(v[0], v[1]), v[0])
+        case "PRelu":
+            return activate(f, v[0], Activation("prelu"), v[1])
+        case "ScaleShift":
+            return f.fma(v[0], v[1], v[2])
+        case "Sqrt":
+            return f.call("sqrt", v[0])
+        case "Square":
+            return f.b.fmul(v[0], v[0])
+        case "Cube":
+            return f.b.fmul(v[0], f.b.fmul(v[0], v[0]))
+        case _:
+            raise AssertionError(operation)
+
+
+def _propagating(f: KernelBody, result: Value, first: Value) -> Value:
+    """`result`, which already keeps the second operand's NaN, or the first operand's."""
+    return f.b.select(f.b.fcmp_unordered("uno", first, first), first, result)
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """Units are parts of `part` elements of a row.
+
+    operation    a key of OPERATIONS
+    operands     per operand "full" or "row"
+    masked       the row is a plane: whole vectors are stored, zeros where the mask table has no pixel
+    """
+
+    operation: str
+    operands: tuple[str, ...]
+    activation: Activation | None = None
+    masked: bool = False
+
+    @property
+    def name(self) -> str:
+        """Symbol."""
+        parts = [f"f32_{self.operation.lower()}", "_".join(self.operands), symbol(self.activation)]
+        return "_".join(filter(None, [*parts, "masked" if self.masked else ""]))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Tables are i64 per row."""
+        operands = [name for i in range(len(self.operands)) for name in (f"x{i}", f"offsets{i}")]
+        return ("y", "targets", "masks", "length", "parts", "part", *operands)
+
+    def emit(self, module: KernelModule) -> None:
+        """Write the function."""
+        with module.kernel(self.name, self.fields) as body:
+            self._write(body)
+
+    def _write(self, f: KernelBody) -> None:
+        b = f.b
+        y, targets, masks = (f.pointer(name) for name in self.fields[:3])
+        length, parts, part = (f.integer(name) for name in self.fields[3:6])
+        arrays = [(f.pointer(f"x{i}"), f.pointer(f"offsets{i}")) for i in range(len(self.operands))]
+        with f.loop(f.begin, f.end) as unit:
+            row = b.sdiv(unit, parts)
+            start = b.mul(b.srem(unit, parts), part)
+            stop = f.smaller(length, b.add(start, part))
+            target = f.element(y, f.load_i64(targets, row))
+            operands = [
+                _operand(f, f.element(x, f.load_i64(offsets, row)), kind)
+                for (x, offsets), kind in zip(arrays, self.operands, strict=True)
+            ]
+            if self.masked:
+                self._planes(f, operands, target, masks, start, stop)
+            else:
+                self._dense(f, operands, target, start, stop)
+
+    def _planes(
+        self, f: KernelBody, operands: list[Operand], target: Value, masks: Value, start: Value, stop: Value
+    ) -> None:
+        with f.loop(start, stop, f.lanes) as i:
+            inside = f.mask_bits(masks, f.b.sdiv(i, f.i64(f.lanes)))
+            value = self._value(f, operands, partial(f.load, index=i))
+            f.store(f.b.select(inside, value, f.splat(0.0)), target, i)
+
+    def _dense(self, f: KernelBody, operands: list[Operand], target: Value, start: Value, stop: Value) -> None:
+        b, lanes = f.b, f.lanes
+        whole = b.add(start, b.and_(b.sub(stop, start), f.i64(-lanes)))
+        with f.loop(start, whole, lanes) as i:
+            f.store(self._value(f, operands, partial(f.load, index=i)), target, i)
+        with f.if_(b.icmp_signed("<", whole, stop)):
+            rest = f.first_lanes(b.sub(stop, whole))
+            value = self._value(f, operands, partial(f.load_masked, rest, index=whole))
+            f.store_masked(rest, value, target, whole)
+
+    def _value(self, f: KernelBody, operands: list[Operand], load: Callable[[Value], Value]) -> Value:
+        values = [load(given) if kind == "full" else given for kind, given in operands]
+        return activate(f, _operate(f, self.operation, values), self.activation)
+
+
+def _operand(f: KernelBody, source: Value, kind: str) -> Operand:
+    return kind, source if kind == "full" else f.splat(f.load_scalar(source))

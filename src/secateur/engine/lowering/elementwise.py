@@ -1,0 +1,223 @@
+"""Activate, arithmetic of two values, ScaleShift: operators on single numbers.
+
+Every operand is a strided view of the output's shape, with stride 0 where it is broadcast. Neighbouring axes that all
+operands walk through in the same way are one axis; the last one is a row of the kernel, the others are enumerated in
+tables. Whole planes are rows when each operand has either the output's own pitch or one number per plane.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.engine.emit.activations import keeps_zero, supported
+from secateur.engine.kernels.elementwise import OPERATIONS, Elementwise
+from secateur.engine.layout import Flat, Planes
+from secateur.engine.lowering.context import Context, Tensor, lowers
+from secateur.engine.lowering.in_place import place_over
+from secateur.engine.lowering.masks import mask_table
+from secateur.engine.lowering.refusals import normal_float32
+from secateur.engine.lowering.relayout import UNITS_PER_THREAD, to_flat, to_planes
+from secateur.graph.ir import Activation, Graph, Node
+
+Ints = NDArray[np.int64]
+
+# Elements that are not worth a unit of their own.
+LEAST_PART = 2048
+_KEEPS_ZERO = ("Identity", "Add", "Sub", "Mul", "Max", "Min", "Square", "Cube", "Sqrt", "PRelu")
+_POWERS = {0.5: "Sqrt", 1.0: "Identity", 2.0: "Square", 3.0: "Cube"}
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How a kernel walks over tensors together: first elements of their rows, and the rows.
+
+    starts   (tensors, rows) elements
+    kinds    per tensor "full" or "row"
+    """
+
+    starts: Ints
+    kinds: tuple[str, ...]
+    length: int
+    masked: bool = False
+
+
+def _refuses(node: Node, graph: Graph) -> str | None:
+    reason = normal_float32(node, graph)
+    activation: Activation | None = node.attributes.get("activation")
+    if reason is None and not supported(activation):
+        return f"the activation {activation} has no kernel"
+    return reason
+
+
+def _refuses_power(node: Node, graph: Graph) -> str | None:
+    reason = _refuses(node, graph)
+    exponent = graph.constants.get(node.inputs[1])
+    if reason is None and (exponent is None or exponent.size != 1 or float(exponent.reshape(-1)[0]) not in _POWERS):
+        return f"the exponent is not one of {', '.join(f'{power:g}' for power in _POWERS)}"
+    return reason
+
+
+@lowers("Activate", refuses=_refuses)
+def activation(node: Node, context: Context) -> None:
+    """One activation; inputs (x, slope)."""
+    how: Activation = node.attributes["activation"]
+    if how.kind == "prelu":
+        slope = _per_channel(context, node, 1)
+        emit_elementwise(context, node, "PRelu", [node.inputs[0], slope], None)
+    else:
+        emit_elementwise(context, node, "Identity", [node.inputs[0]], how)
+
+
+@lowers("Add", "Sub", "Mul", "Div", "Max", "Min", refuses=_refuses)
+def arithmetic(node: Node, context: Context) -> None:
+    """Two operands, broadcast as numpy does, and an activation."""
+    emit_elementwise(context, node, node.op, list(node.inputs), node.attributes.get("activation"))
+
+
+@lowers("Pow", refuses=_refuses_power)
+def power(node: Node, context: Context) -> None:
+    """Small constant exponents."""
+    exponent = float(context.graph.constants[node.inputs[1]].reshape(-1)[0])
+    emit_elementwise(context, node, _POWERS[exponent], [node.inputs[0]], node.attributes.get("activation"))
+
+
+@lowers("ScaleShift", refuses=_refuses)
+def scale_shift(node: Node, context: Context) -> None:
+    """x scale + shift, one number per channel each."""
+    operands = [_per_channel(context, node, index) for index in (1, 2)]
+    emit_elementwise(context, node, "ScaleShift", [node.inputs[0], *operands], node.attributes.get("activation"))
+
+
+def emit_elementwise(
+    context: Context,
+    node: Node,
+    operation: str,
+    operands: Sequence[str | Tensor],
+    activation: Activation | None,
+) -> None:
+    """The step of a node with one output; operands are names of values or constants."""
+    assert operation in OPERATIONS
+    shape = context.graph.shape(node.outputs[0])
+    tensors = [context.tensor(operand) if isinstance(operand, str) else operand for operand in operands]
+    full = tuple(
+        operand
+        for operand, tensor in zip(operands, tensors, strict=True)
+        if isinstance(operand, str) and tensor.constant is None and tensor.shape == shape
+    )
+    y = place_over(context, node, full)
+    tensors = [_like_output(context, tensor, y) for tensor in tensors]
+    keeps_zeros = operation in _KEEPS_ZERO and keeps_zero(activation)
+    walk = walk_over([y, *tensors], keeps_zeros)
+    rows = walk.starts.shape[1]
+    part, parts = _parts(context, rows, walk.length)
+    arguments = {
+        "y": y.address,
+        "targets": walk.starts[0],
+        "length": walk.length,
+        "parts": parts,
+        "part": part,
+        "masks": mask_table(y.planes, context.target.lanes) if walk.masked else 0,
+    }
+    for i, tensor in enumerate(tensors):
+        arguments |= {f"x{i}": tensor.address, f"offsets{i}": walk.starts[i + 1]}
+    kernel = Elementwise(operation, walk.kinds[1:], activation, walk.masked)
+    context.emit(node.name, kernel, arguments, rows * parts, reads=tuple(tensors), writes=(y,))
+
+
+def walk_over(tensors: Sequence[Tensor], keeps_zeros: bool) -> Walk:
+    """How to walk over an output, the first tensor, and its operands.
+
+    keeps_zeros    the result of zeros is zero, so that padding may be computed like everything else
+    """
+    shape = tensors[0].shape
+    strides = np.array([_strides(tensor, shape) for tensor in tensors], np.int64).reshape(len(tensors), -1)
+    # Where an axis has one element its stride means nothing.
+    strides = np.where(np.array(shape, np.int64) == 1, strides[:1], strides)
+    layout = tensors[0].layout
+    if not isinstance(layout, Planes):
+        return _rows(shape, strides)
+    long = [axis for axis in (2, 3) if shape[axis] > 1]
+    full = (strides[:, long] == strides[0, long]).all(1)
+    if not (full | (strides[:, long] == 0).all(1)).all():
+        return _rows(shape, strides)
+    if keeps_zeros and full.all() and (strides[:, 1] == layout.plane_stride).all():
+        return _rows((layout.n, layout.c * layout.plane_stride), np.stack([strides[:, 0], np.ones_like(full)], 1))
+    length = (layout.h - 1) * layout.pitch + layout.w
+    return Walk(_starts(shape[:2], strides[:, :2]), tuple("full" if f else "row" for f in full), length, masked=True)
+
+
+def _rows(shape: Sequence[int], strides: Ints) -> Walk:
+    """Rows that are as long as possible."""
+    axes = [axis for axis in range(len(shape)) if shape[axis] > 1]
+    if not axes or strides[:, axes[-1]].max() > 1:
+        axes.append(len(shape))
+    sizes, steps = [*shape, 1], np.concatenate([strides, np.ones((len(strides), 1), np.int64)], 1)
+    last = axes.pop()
+    length, inner = sizes[last], steps[:, last]
+    while axes and (steps[:, axes[-1]] == inner * length).all():
+        length *= sizes[axes.pop()]
+    kinds = tuple("full" if step else "row" for step in inner)
+    return Walk(_starts([sizes[axis] for axis in axes], steps[:, axes]), kinds, length)
+
+
+def _starts(sizes: Sequence[int], steps: Ints) -> Ints:
+    """(tensors, positions) the offset of every position of the outer axes."""
+    offsets = np.zeros((len(steps), 1), np.int64)
+    for axis, size in enumerate(sizes):
+        moves = steps[:, axis, None] * np.arange(size)
+        offsets = (offsets[:, :, None] + moves[:, None, :]).reshape(len(steps), -1)
+    return np.ascontiguousarray(offsets)
+
+
+def _strides(tensor: Tensor, shape: tuple[int, ...]) -> list[int]:
+    """Elements from one position of an axis of `shape` to the next; 0 where the tensor is broadcast."""
+    own, layout = tensor.shape, tensor.layout
+    if isinstance(layout, Planes):
+        steps = [layout.image_stride, layout.plane_stride, layout.pitch, 1]
+    else:
+        steps = [prod(own[axis + 1 :]) for axis in range(len(own))]
+    aligned = [step if size > 1 else 0 for step, size in zip(steps, own, strict=True)]
+    return [0] * (len(shape) - len(own)) + (steps if own == shape else aligned)
+
+
+def _like_output(context: Context, tensor: Tensor, y: Tensor) -> Tensor:
+    """An operand whose rows lie as the output's: in planes of its pitch, or dense."""
+    layout = y.layout
+    if isinstance(layout, Flat):
+        return to_flat(context, tensor)
+    if tensor.constant is not None:
+        return _constant_planes(tensor.constant, layout)
+    if isinstance(tensor.layout, Flat) and len(tensor.shape) == 4 and tensor.shape[2:] == layout.shape[2:]:
+        return to_planes(context, tensor)
+    return tensor
+
+
+def _constant_planes(array: NDArray[np.float32], layout: Planes) -> Tensor:
+    """A constant in planes of an output's pitch where it has whole maps; as it is where it has one number per plane."""
+    shape = (1,) * (4 - array.ndim) + array.shape
+    if shape[2:] == (1, 1):
+        return Tensor(Flat(shape), constant=array.reshape(shape))
+    n, c = shape[:2]
+    made = np.zeros((n, c, layout.plane_stride), np.float32)
+    rows = made[:, :, : layout.h * layout.pitch].reshape(n, c, layout.h, layout.pitch)
+    rows[..., : layout.w] = array
+    stride = layout.plane_stride
+    return Tensor(Planes(n, c, layout.h, layout.w, layout.pitch, stride, c * stride), constant=made)
+
+
+def _per_channel(context: Context, node: Node, index: int) -> Tensor:
+    """A constant (channels,) along axis 1 of the output."""
+    rank = len(context.graph.shape(node.outputs[0]))
+    array = context.graph.constants[node.inputs[index]].reshape((-1,) + (1,) * (rank - 2))
+    return Tensor(Flat(array.shape), constant=np.ascontiguousarray(array))
+
+
+def _parts(context: Context, rows: int, length: int) -> tuple[int, int]:
+    """Elements per unit, whole vectors, and units per row."""
+    wanted = -(-UNITS_PER_THREAD * context.threads // rows)
+    part = max(-(-length // wanted), LEAST_PART)
+    part = -(-part // 16) * 16
+    return part, -(-length // part)
