@@ -28,6 +28,9 @@ CYCLES_PER_LINE_FROM_L2 = 1.8
 BYTES_PER_CYCLE_FROM_L2 = 24.0
 BYTES_PER_CYCLE_FROM_L3 = 5.0
 CYCLES_PER_COPIED_VECTOR = 2.0
+# Written once and read once per tile, stores included.
+CYCLES_PER_LINE_THROUGH_L2 = 8.0
+CYCLES_PER_LINE_THROUGH_L3 = 30.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,9 @@ def predict(choice: Choice, shape: ConvShape, pattern: Pattern, target: Target) 
     if choice.primitive == "pack":
         total += tiles * positions * shape.groups * v * CYCLES_PER_COPIED_VECTOR
     if choice.primitive == "gemm" and not shape.pointwise:
-        total += vectors * positions * shape.groups * CYCLES_PER_COPIED_VECTOR
+        written = vectors * positions * shape.groups
+        far = written * lanes * 4 > target.l2 / 2
+        total += written * (CYCLES_PER_LINE_THROUGH_L3 if far else CYCLES_PER_LINE_THROUGH_L2)
     elif shape.strides != (1, 1):
         total += shape.c * shape.h * shape.w / lanes * CYCLES_PER_COPIED_VECTOR
     return total
@@ -122,7 +127,7 @@ def _primitives(shape: ConvShape) -> tuple[str, ...]:
 
 
 def _dense(shape: ConvShape, target: Target) -> Iterator[Choice]:
-    for rows in (8, 4, 6) if target.registers >= 32 else (4, 6):
+    for rows in (6, 8, 4) if target.registers >= 32 else (4, 6):
         for primitive in _primitives(shape):
             yield Choice("dense", primitive, rows, most_vectors(rows, target))  # type: ignore[arg-type]
 

@@ -25,7 +25,10 @@ from secateur.graph.ir import Activation
 # Columns of the tables that kernels read; `secateur.engine.lowering.tiles` writes them.
 TILE_FIELDS = ("x", "y", "residual", "mask", "size")  # i64: bytes, bytes, bytes, vectors, index into `vectors`
 UNIT_FIELDS = ("tile", "panel_begin", "panel_end", "pack_begin", "pack_end")  # i32
-PANEL_FIELDS = ("x", "delta", "weight", "row")  # i32: units, indices; then one count per pattern
+PANEL_FIELDS = ("x", "delta", "weight", "row", "ahead")  # i32: units, indices, units; then one count per pattern
+# Positions between a prefetch and its use: a tile's inputs lie in L2 or further, one plane apart, which no hardware
+# prefetcher follows (8 measured best on Cascade Lake, 8 to 15 % over none).
+AHEAD = 8
 
 FIELDS = (
     *("x", "y", "residual", "bias", "units", "tiles", "panels", "deltas", "weights", "rows", "masks", "unit"),
@@ -44,6 +47,7 @@ class ConvKernel:
     packed          a tile's input is copied to scratch before its panels are computed
     partial         panels hold blocks of positions; sums wait in the output between blocks
     masked          lanes outside the map exist and are stored as zero
+    prefetch        ask for the inputs of the position AHEAD further on; one pattern only
     """
 
     rows: int
@@ -55,6 +59,7 @@ class ConvKernel:
     packed: bool = False
     partial: bool = False
     masked: bool = True
+    prefetch: bool = False
     fields: tuple[str, ...] = field(default=FIELDS, init=False, repr=False)
 
     @cached_property
@@ -67,7 +72,9 @@ class ConvKernel:
             patterns = "full"
         kind = symbol(self.activation)
         flags = "".join(
-            f"_{flag}" for flag in ("residual", "shared_deltas", "packed", "partial", "masked") if getattr(self, flag)
+            f"_{flag}"
+            for flag in ("residual", "shared_deltas", "packed", "partial", "masked", "prefetch")
+            if getattr(self, flag)
         )
         return f"f32_conv_{self.rows}x{'x'.join(map(str, self.vectors))}_{patterns}_{kind}{flags}"
 
@@ -207,11 +214,17 @@ class _Writer:
             count = f.load_i64(record, len(PANEL_FIELDS) + i, I32)
             rows = [r for r in range(self.kernel.rows) if pattern >> r & 1]
             x = f.var(PTR, origin)
+            ahead = f.var(PTR, f.at(origin, f.b.mul(start["ahead"], self.unit))) if self.kernel.prefetch else None
             first = delta.get()
             end = f.b.add(first, count)
             with f.loop(first, end) as position:
                 step = f.load_i64(self.pointers["deltas"], position, I16)
                 x.set(f.at(x.get(), f.b.mul(step, self.unit)))
+                if ahead is not None:
+                    later = f.load_i64(self.pointers["deltas"], f.b.add(position, f.i64(AHEAD)), I16)
+                    ahead.set(f.at(ahead.get(), f.b.mul(later, self.unit)))
+                    for v in range(len(acc[0])):
+                        f.prefetch(f.at(ahead.get(), v * self.width))
                 inputs = [f.load(x.get(), v * f.lanes) for v in range(len(acc[0]))]
                 weights = weight.get()
                 for j, r in enumerate(rows):

@@ -114,6 +114,7 @@ def emit_conv(
         packed=packed,
         partial=block is not None,
         masked=_needs_masks(target, lanes),
+        prefetch=len(patterns) == 1 and not packed and choice.rows >= 4,
     )
     rows = np.where(streams.rows >= 0, streams.rows * target.plane_stride * 4, -1)
     blocks = -(-positions // block) if block else 1

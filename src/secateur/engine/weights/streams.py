@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.engine.kernels.conv import PANEL_FIELDS
+from secateur.engine.kernels.conv import AHEAD, PANEL_FIELDS
 
 MAX_DELTA = 0xFFFF
 
@@ -135,8 +135,10 @@ def encode(
     panels[1:, 1] = np.cumsum(counts.sum(1))[:-1]
     panels[1:, 2] = np.cumsum(counts @ sizes)[:-1]
     panels[:, 3] = np.tile(np.arange(groups) * rows, blocks)
-    panels[:, 4:] = counts
-    return Streams(panels, stream.astype(np.uint16), values, order, counts @ sizes + 2.0 * rows, int(counts.sum()))
+    panels[:, len(PANEL_FIELDS) :] = counts
+    deltas = padded_deltas(stream)
+    panels[:, 4] = places_ahead(deltas, panels[:, 1], counts[:, 0])
+    return Streams(panels, deltas, values, order, counts @ sizes + 2.0 * rows, int(counts.sum()))
 
 
 def encode_dense(
@@ -155,9 +157,24 @@ def encode_dense(
         panels[:, 0] = starts
     panels[:, 2] = np.arange(groups) * rows * columns
     panels[:, 3] = np.arange(groups) * rows
-    panels[:, 4] = columns
+    panels[:, len(PANEL_FIELDS)] = columns
+    stream = padded_deltas(deltas)
+    panels[:, 4] = places_ahead(stream, panels[:, 1], panels[:, len(PANEL_FIELDS)])
     costs = np.full(groups, float(rows * columns + 2 * rows))
-    return Streams(panels, deltas.astype(np.uint16), values, order, costs, groups * columns)
+    return Streams(panels, stream, values, order, costs, groups * columns)
+
+
+def padded_deltas(deltas: Ints) -> NDArray[np.uint16]:
+    """The stream with room behind its end, where a kernel looks AHEAD."""
+    return np.concatenate([deltas, np.zeros(AHEAD, np.int64)]).astype(np.uint16)
+
+
+def places_ahead(deltas: NDArray[np.uint16], begins: NDArray[np.int32], counts: Ints) -> Ints:
+    """Place of the last of the first AHEAD positions of each panel's first pattern, from the panel's start."""
+    place = np.zeros(len(begins), np.int64)
+    for i in range(AHEAD):
+        place += np.where(i < counts, deltas[begins + i], 0)
+    return place
 
 
 def _bridged(weight: Floats, places: Ints) -> tuple[Floats, Ints]:
