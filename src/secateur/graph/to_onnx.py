@@ -44,7 +44,8 @@ def to_onnx(graph: Graph, nodes: Iterable[Node] | None = None, outputs: Sequence
         [_described(part, name) for name in outputs],
         [_tensor(part.constants[name], name) for name in initializers],
     )
-    opsets = [helper.make_opsetid("", graph.opset)]
+    own = any(node.domain == "" for node in part.nodes)
+    opsets = [helper.make_opsetid("", graph.opset)] if own else []
     opsets += [helper.make_opsetid(domain, version) for domain, version in graph.domains.items()]
     known = [opset for opset in opsets if opset.domain in ("", "ai.onnx.ml")]
     return helper.make_model(proto, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(known, True))

@@ -11,11 +11,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import onnx
 from onnx import helper
 
 from secateur.errors import ModelError
+from secateur.graph.ceil_mode import fix_ceil_mode
 from secateur.graph.ir import TensorType
 from secateur.graph.read import one_line
 from secateur.graph.shape_arithmetic import fold_shapes
@@ -117,7 +119,8 @@ def infer_types(model: onnx.ModelProto) -> ValueTypes:
             value.ClearField("type")
     types = _types(run_inference(model))
     for _ in range(MAX_ROUNDS):
-        if not fold_shapes(model, {name: type.shape for name, type in types.known.items()}):
+        changed = fix_ceil_mode(model, types.known)
+        if not changed and not fold_shapes(model, {name: type.shape for name, type in types.known.items()}):
             break
         types = _types(run_inference(model))
     for tensor in graph.initializer:
@@ -166,11 +169,14 @@ def _check_operators(model: onnx.ModelProto, types: ValueTypes) -> None:
     """Rule 5: an operator whose inputs are all known and whose outputs are not is asked again, alone and strictly."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
+        _check_counts(node, types)
         outputs = [name for name in node.output if name]
         inputs = [name for name in node.input if name]
         if not _is_onnx(node) or not outputs or all(name in types.known for name in outputs):
             continue
         if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
+            continue
+        if _is_composed(model, node):
             continue
         if not all(name in types.known for name in inputs):
             continue
@@ -192,6 +198,33 @@ def _check_operators(model: onnx.ModelProto, types: ValueTypes) -> None:
         except ModelError as error:
             name = f" '{one_line(node.name)}'" if node.name else ""
             raise ModelError(f"operator {one_line(node.op_type)}{name} does not fit its inputs: {error}") from error
+
+
+def _check_counts(node: onnx.NodeProto, types: ValueTypes) -> None:
+    """What ONNX's shape inference does not look at: channels of convolutions, elements of reshaped tensors."""
+    known = [types.known.get(name) for name in (*node.input[:2], *node.output[:1])]
+    name = f" '{one_line(node.name)}'" if node.name else ""
+    if not _is_onnx(node) or len(known) < 3:
+        return
+    x, second, y = known
+    if node.op_type == "Reshape" and x is not None and y is not None and x.size != y.size:
+        raise ModelError(f"operator Reshape{name} cannot make the shape {y.shape} out of {x.shape}.")
+    if node.op_type == "Conv" and x is not None and second is not None and len(x.shape) == len(second.shape) > 2:
+        group = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+        if x.shape[1] != second.shape[1] * group:
+            raise ModelError(
+                f"operator Conv{name} reads {x.shape[1]} channels; its weight of shape {second.shape} with "
+                f"{group} groups does not fit that."
+            )
+
+
+def _is_composed(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
+    """Whether ONNX defines the operator by others: strict inference refuses some of these in error."""
+    version = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if not onnx.defs.has(node.op_type, version):
+        return False
+    schema = cast(Any, onnx.defs.get_schema(node.op_type, version))
+    return bool(schema.has_function or schema.has_context_dependent_function)
 
 
 def _element(dtype: str) -> int:

@@ -28,7 +28,7 @@ def fold_constants(graph: Graph) -> Graph:
     """Replace nodes whose inputs are all constants by their values, which ONNX Runtime computes.
 
     1. The node belongs to ONNX or to the normal form, is not random, and holds no graph of its own.
-    2. Its outputs' types are known, and none is an output of the graph.
+    2. Its outputs' types are known and numpy's own, and none is an output of the graph.
     3. All results together have at most four times the bytes of the graph's constants, or 64 MiB where that is more: a
        file of a kilobyte cannot ask for a terabyte.
     4. A node that ONNX Runtime refuses stays, and so do those that depend on it.
@@ -53,7 +53,7 @@ def _foldable(graph: Graph) -> list[Node]:
             continue
         if not all(name in known for name in inputs) or any(name in graph.outputs for name in outputs):
             continue
-        if not all(name in graph.types for name in outputs):
+        if not all(name in graph.types and graph.types[name].numpy.isbuiltin == 1 for name in outputs):
             continue
         size = sum(graph.types[name].size * graph.types[name].numpy.itemsize for name in outputs)
         if size > budget:

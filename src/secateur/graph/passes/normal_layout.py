@@ -66,10 +66,7 @@ def _slice(draft: Draft, node: Node) -> Sequence[Node] | None:
     axes = tuple(axis + len(shape) if axis < 0 else axis for axis in axes)
     if len(set(axes)) != len(axes) or any(axis not in range(len(shape)) for axis in axes):
         return None
-    cuts = [
-        slice(start, end, step).indices(shape[axis])
-        for start, end, axis, step in zip(starts, ends, axes, steps, strict=True)
-    ]
+    cuts = [_bounds(*cut, shape[axis]) for *cut, axis in zip(starts, ends, steps, axes, strict=True)]
     result = list(shape)
     for axis, cut in zip(axes, cuts, strict=True):
         result[axis] = len(range(*cut))
@@ -84,6 +81,13 @@ def _slice(draft: Draft, node: Node) -> Sequence[Node] | None:
             steps=tuple(cut[2] for cut in cuts),
         )
     ]
+
+
+def _bounds(start: int, end: int, step: int, side: int) -> tuple[int, int, int]:
+    """Start and end inside a side, as ONNX clamps them; backwards, -1 stands for an end before the first element."""
+    low, high = (0, side) if step > 0 else (-1, side - 1)
+    start, end = (bound + side if bound < 0 else bound for bound in (start, end))
+    return min(max(start, 0), high), min(max(end, low), high), step
 
 
 def _pad(draft: Draft, node: Node) -> Sequence[Node] | None:

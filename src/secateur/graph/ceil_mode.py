@@ -1,0 +1,51 @@
+"""Pooling whose last window would begin behind the tensor.
+
+ONNX's shape inference before opset 22 counts that window; the operator's definition since 22, and ONNX Runtime in every
+opset, leave it out. A pool with such a window is written without ceil_mode, which is the same pool.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+from onnx import helper
+
+from secateur.graph.ir import TensorType
+
+
+def fix_ceil_mode(model: onnx.ModelProto, types: Mapping[str, TensorType]) -> bool:
+    """Rewrite the first pool with a window too many, in place; whether there was one. Shapes behind it change."""
+    for node in model.graph.node:
+        if node.op_type in ("MaxPool", "AveragePool") and node.domain in ("", "ai.onnx"):
+            x, y = types.get(node.input[0]), types.get(node.output[0])
+            if x is not None and y is not None and _rewrite(node, x.shape[2:], y.shape[2:]):
+                return True
+    return False
+
+
+def _rewrite(node: onnx.NodeProto, sides: tuple[int, ...], outs: tuple[int, ...]) -> bool:
+    rank = len(sides)
+    given: dict[str, Any] = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    kernel = given.get("kernel_shape", ())
+    strides, dilations = given.get("strides", (1,) * rank), given.get("dilations", (1,) * rank)
+    pads = list(given.get("pads", (0,) * 2 * rank))
+    if not given.get("ceil_mode", 0) or given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        return False
+    if not len(kernel) == len(strides) == len(dilations) == len(outs) == rank or len(pads) != 2 * rank:
+        return False
+    last = [(out - 1) * stride for out, stride in zip(outs, strides, strict=True)]
+    outside = [begin >= side + pads[axis] for axis, (begin, side) in enumerate(zip(last, sides, strict=True))]
+    if not any(outside):
+        return False
+    for axis in range(rank):
+        reach = (kernel[axis] - 1) * dilations[axis] + 1
+        if not outside[axis]:
+            more = last[axis] + reach - sides[axis] - pads[axis]
+            if more > pads[axis + rank] and given.get("count_include_pad", 0):
+                # Padding that ceil_mode adds is not counted; written as padding it would be.
+                return False
+            pads[axis + rank] = max(more, pads[axis + rank])
+    kept = [attribute for attribute in node.attribute if attribute.name not in ("ceil_mode", "pads", "auto_pad")]
+    del node.attribute[:]
+    node.attribute.extend([*kept, helper.make_attribute("pads", pads)])
+    return True
