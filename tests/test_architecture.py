@@ -13,7 +13,7 @@ SOURCE = Path(secateur.__file__).parent
 FLOORS = {
     "cli": 6,
     "api": 5,
-    "study": 4, "report": 4,
+    "study": 4, "report": 4, "inference": 4,
     "pipeline": 3,
     "training": 2, "posttraining": 2, "quantization": 2, "search": 2, "channels": 2, "export": 2, "measure": 2,
     "sparsity": 1, "zoo": 1, "engine": 1,
@@ -81,7 +81,7 @@ def test_room_never_names_torch(room):
     assert named == []
 
 
-@pytest.mark.parametrize("room", [r for r in rooms() if r in WITHOUT_TORCH] + ["cli"])
+@pytest.mark.parametrize("room", [r for r in rooms() if r in WITHOUT_TORCH] + ["cli", "inference"])
 def test_room_is_imported_without_torch(room):
     script = f"import sys, secateur.{room}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0

@@ -3,6 +3,8 @@
     import secateur
 
     result = secateur.compress("resnet20_cifar10", "digits", pattern="1x4", sparsity=0.8, out="run")
+    session = secateur.compile("run")  # or any ONNX file
+    outputs = session.run(images)
 
 The verbs are loaded when they are first used: `import secateur` itself needs neither torch nor time.
 """
@@ -18,13 +20,16 @@ __version__ = metadata.version("secateur")
 # name -> module that has it
 _LAZY = {
     **dict.fromkeys(
-        ("benchmark", "census", "compress", "evaluate", "export_onnx", "plan", "structure", "write_report"),
+        ("census", "compress", "evaluate", "export_onnx", "plan", "structure", "write_report"),
         "api",
     ),
     **dict.fromkeys(("load_recipe", "Recipe"), "recipe"),
     **dict.fromkeys(("data", "model", "models", "Preprocessing", "ImageData"), "zoo"),
     **dict.fromkeys(("sparsify_", "fold_masks_"), "sparsity"),
     "distill": "training",
+    **dict.fromkeys(("benchmark", "compile"), "inference"),
+    "InferenceSession": "engine.adapter",
+    "Session": "engine.session",
 }
 
 __all__ = ["SecateurError", "__version__", *sorted(_LAZY)]  # pyright: ignore[reportUnsupportedDunderAll]

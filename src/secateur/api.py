@@ -9,7 +9,6 @@ The command line calls these functions and nothing else.
 """
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from torch import nn
 
 import secateur.pipeline.torch_runtimes  # noqa: F401  (registers torch and torch.compile)
-from secateur import graph, measure, sparsity, training, zoo
+from secateur import graph, sparsity, training, zoo
 from secateur.errors import ModelError, RecipeError
 from secateur.export import MODEL_FILE, WEIGHTS_FILE, check_onnx, folded_copy
 from secateur.export import export_onnx as write_onnx
@@ -30,7 +29,6 @@ from secateur.pipeline import (
     load_artifact_network,
     run_recipe,
     stage_handlers,
-    subjects_of,
 )
 from secateur.pipeline.dry_run import describe
 from secateur.pipeline.options import Options, data_of, recipe_of
@@ -194,61 +192,6 @@ def network_of(target: str | Path) -> nn.Module:
     return zoo.model(str(target))
 
 
-def benchmark(
-    target: str | Path,
-    *,
-    runtimes: Sequence[str] = (),
-    batches: Sequence[int] = (1,),
-    threads: Sequence[int] = (),
-    repeats: int = 100,
-    warmup: int = 20,
-    max_seconds: float = 30.0,
-    data: str | None = None,
-    images: int = 512,
-    input_size: Sequence[int] | None = None,
-) -> measure.BenchmarkResult:
-    """Time a run folder (dense and compressed side by side) or one ONNX file in every runtime.
-
-    data      images to measure accuracy on, prepared as the run folder or the ONNX file's metadata says
-    raises    SecateurError
-    """
-    path = Path(target)
-    subjects = subjects_of(path) if path.is_dir() else [measure.Subject(path.stem, onnx=path)]
-    file = path / MODEL_FILE if path.is_dir() else path
-    prepared = _stated_preprocessing(file)
-    shape = prepared.input_size if prepared else graph.census_of_onnx(file, input_shape=input_size).input_shape
-    if data is not None and prepared is None:
-        raise RecipeError(f"{target}: does not say how its images are prepared; measure accuracy on a run folder.")
-    pairs = zoo.numpy_batches(zoo.data(data), "test", prepared, 64, limit=images) if data and prepared else ()
-    return measure.benchmark(
-        subjects,
-        runtime_names=runtimes,
-        batches=batches,
-        threads=threads,
-        data=pairs,
-        input_shape=shape,
-        repeats=repeats,
-        warmup=warmup,
-        max_seconds=max_seconds,
-    )
-
-
-def _stated_preprocessing(path: Path) -> zoo.Preprocessing | None:
-    """What an ONNX file that Secateur wrote says of its input."""
-    stated = {entry.key: entry.value for entry in graph.read_model(path).metadata_props}
-    if "preprocessing" not in stated:
-        return None
-    try:
-        return zoo.Preprocessing.from_dict(json.loads(stated["preprocessing"]))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ModelError(f"{path}: its metadata 'preprocessing' is damaged: {error}.") from error
-
-
-def speedups(folder: str | Path, result: measure.BenchmarkResult) -> measure.SpeedupTable:
-    """What the zeros of a run promised and what each runtime of `result` gave."""
-    return measure.speedup_table(result, measure.expected_of(census(folder)))
-
-
 def export_onnx(model: nn.Module, path: str | Path, *, images: Any = None, **options: Any) -> Path:
     """Write a torch network as ONNX; with `images` (batches) also check that ONNX Runtime computes the same.
 
@@ -270,7 +213,6 @@ def evaluate(model: nn.Module, data: str | zoo.ImageData = "digits", *, limit: i
 __all__ = [
     "Options",
     "Result",
-    "benchmark",
     "census",
     "compress",
     "evaluate",
@@ -278,7 +220,6 @@ __all__ = [
     "network_of",
     "plan",
     "prepare",
-    "speedups",
     "structure",
     "write_report",
 ]

@@ -15,6 +15,9 @@ from typing import Any
 from secateur.errors import ArtifactError, DiskError
 
 TEMPORARY_SUFFIX = ".part"
+# In a run folder: the compressed network, and the folder that holds the dense one under the same name.
+MODEL_FILE = "model.onnx"
+DENSE_FOLDER = "dense"
 
 
 @contextlib.contextmanager

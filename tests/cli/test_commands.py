@@ -70,21 +70,23 @@ def test_census_of_what_is_nothing(refused, tmp_path):
 
 
 def test_bench_times_dense_and_compressed_side_by_side(call, run_folder):
-    out = call("bench", run_folder, "--runtimes", "onnxruntime,torch", "--repeats", "3", "--warmup", "1",
+    out = call("bench", run_folder, "--against", "onnxruntime,torch", "--repeats", "3", "--warmup", "1",
                "--threads", "1", "--data", "tiny_networks:images")  # fmt: skip
     assert out.count("dense") >= 2 and out.count("compressed") >= 2
-    assert "expected:" in out and "uses zeros: no" in out
+    assert "expected:" in out and "uses zeros: no" in out and "uses zeros: yes" in out
+    assert "times faster" in out
 
 
 def test_bench_of_an_onnx_file_as_json(call, run_folder):
-    out = json.loads(call("bench", run_folder / "model.onnx", "--runtimes", "onnxruntime", "--repeats", "3",
+    out = json.loads(call("bench", run_folder / "model.onnx", "--against", "onnxruntime", "--repeats", "3",
                           "--threads", "1", "--json"))  # fmt: skip
     assert out["speedups"] is None
+    assert [row["runtime"] for row in out["benchmark"]["rows"]] == ["secateur", "onnxruntime"]
     assert out["benchmark"]["rows"][0]["timing"]["median_ms"] > 0
 
 
 def test_bench_of_an_unknown_runtime(refused, run_folder):
-    assert "Did you mean 'onnxruntime'?" in refused("bench", run_folder, "--runtimes", "onnxruntim")
+    assert "Did you mean 'onnxruntime'?" in refused("bench", run_folder, "--against", "onnxruntim")
 
 
 def test_report_is_written_again(call, run_folder):
@@ -112,13 +114,22 @@ def test_doctor_names_cpu_runtimes_and_what_zeros_do_there(call):
     assert "CPU" in out and "onnxruntime" in out and "uses zeros: no" in out
 
 
+def test_doctor_says_what_the_engine_has(call, monkeypatch, tmp_path):
+    monkeypatch.setenv("SECATEUR_CACHE", str(tmp_path / "cache"))
+    assert f"kernel cache   usable: {tmp_path / 'cache'}" in call("doctor")
+    monkeypatch.setenv("SECATEUR_CACHE", "off")
+    out = call("doctor")
+    assert "kernel cache   off: switched off" in out
+    assert any(f"kernels        {isa}" in out for isa in ("avx512", "avx2", "neon"))
+
+
 def test_version(call):
     import secateur
 
     assert call("--version").strip() == f"secateur {secateur.__version__}"
 
 
-@pytest.mark.parametrize("command", ["compress", "census", "bench", "report", "models", "data", "doctor"])
+@pytest.mark.parametrize("command", ["compress", "census", "explain", "bench", "report", "models", "data", "doctor"])
 def test_help_teaches(call, command):
     out = call(command, "--help")
     assert "Usage" in out and len(out) > 300

@@ -23,11 +23,17 @@ def test_case_1_the_fastest_of_the_runtimes_that_gain() -> None:
 def test_case_2_runtimes_that_ignore_zeros_get_no_credit_for_a_difference() -> None:
     text = _advice(_row("a", 1.3, 6.0, ignores=True), _row("b", 1.0, 4.0, ignores=True))
     assert text.startswith("Zeros buy no time in a, b")
+    assert "runtime secateur" in text
 
 
 def test_case_3_a_runtime_that_uses_zeros_and_gains_nothing() -> None:
     assert _advice(_row("a", 0.7, 9.0)).startswith("Run the dense network")
     assert _advice(_row("a", 1.01, 9.0)).startswith("Run the dense network"), "inside the noise"
+
+
+def test_case_3_a_gain_that_does_not_reach_the_best_dense_time_of_another_runtime() -> None:
+    text = _advice(_row("slow", 1.5, 20.0))
+    assert text.startswith("Run the dense network in best (batch 1, 2 threads)"), "10 / 20 of the best dense time"
 
 
 def test_case_4_nothing_to_compare() -> None:

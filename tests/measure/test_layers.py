@@ -8,26 +8,27 @@ import pytest
 
 from secateur.graph import Census, LayerCount
 from secateur.measure import RunError
-from secateur.measure.layers import LayerTime, layer_times, node_times
+from secateur.measure.layers import PROFILERS, LayerTime, layer_times, onnxruntime_times, secateur_times
 
 
 def test_a_layer_that_fused_with_its_activation_keeps_its_name(
     make_network: Callable[..., Path], images: np.ndarray
 ) -> None:
-    times = node_times(make_network(), images, runs=3, warmup=1)
+    times = onnxruntime_times(make_network(), images, runs=3, warmup=1)
     assert {"conv", "fc"} <= set(times)
     assert not any(name.startswith("act") for name in times), "ONNX Runtime calls the fused layer after the activation"
     assert all(time >= 0 for time in times.values())
 
 
-def test_layers_of_two_files_side_by_side(make_network: Callable[..., Path], images: np.ndarray) -> None:
+@pytest.mark.parametrize("runtime", PROFILERS)
+def test_layers_of_two_files_side_by_side(runtime: str, make_network: Callable[..., Path], images: np.ndarray) -> None:
     dense, compressed = make_network("a.onnx"), make_network("b.onnx", seed=1)
     layers = (
         LayerCount("conv", "conv", (8, 3, 3, 3), 1, (), (), 64, 216, 54),
         LayerCount("fc", "linear", (6, 8), 1, (), (), 1, 48, 0),
         LayerCount("elsewhere", "linear", (6, 8), 1, (), (), 1, 48, 48),
     )
-    found = layer_times(dense, compressed, images, Census(layers, (3, 8, 8), 312), runs=3)
+    found = layer_times(runtime, dense, compressed, images, Census(layers, (3, 8, 8), 312), runs=3)
     conv, fc, elsewhere = found.layers
     assert conv.expected == 4.0
     assert conv.dense_ms
@@ -37,7 +38,8 @@ def test_layers_of_two_files_side_by_side(make_network: Callable[..., Path], ima
     assert (elsewhere.dense_ms, elsewhere.achieved, elsewhere.expected) == (None, None, 1.0)
     assert 0 < (conv.share or 0) + (fc.share or 0) <= 100
     assert (found.batch, found.threads) == (5, 1)
-    assert "conv" in str(found)
+    assert found.runtime == runtime
+    assert "conv" in str(found) and f"in {runtime}, batch 5, 1 thread" in str(found)
     assert found.to_dict()["layers"][0]["name"] == "conv"
 
 
@@ -46,8 +48,15 @@ def test_percent_of_expected() -> None:
     assert LayerTime("a", 20.0, None, None, expected=5.0).percent_of_expected is None
 
 
-def test_a_file_that_does_not_run(make_network: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", PROFILERS)
+def test_a_file_that_does_not_run(runtime: str, make_network: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(RunError):
-        node_times(make_network(), np.zeros((1, 4, 8, 8), np.float32))
+        PROFILERS[runtime](make_network(), np.zeros((1, 4, 8, 8), np.float32))
     with pytest.raises(RunError):
-        node_times(tmp_path / "nothing.onnx", np.zeros((1, 3, 8, 8), np.float32))
+        PROFILERS[runtime](tmp_path / "nothing.onnx", np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_the_engine_names_layers_as_the_file_does(make_network: Callable[..., Path], images: np.ndarray) -> None:
+    times = secateur_times(make_network(), images, runs=3)
+    assert {"conv", "fc"} <= set(times)
+    assert all(time >= 0 for time in times.values())

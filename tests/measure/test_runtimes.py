@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from secateur.errors import RecipeError
 from secateur.measure import Failure, RunError, Subject, ignores_zeros, installed_runtimes, runtimes
 
-NAMES = ("onnxruntime", "openvino")
+NAMES = ("onnxruntime", "openvino", "secateur")
+IGNORE_ZEROS = ("onnxruntime", "openvino")
 
 
 @pytest.fixture(params=NAMES)
@@ -46,9 +47,10 @@ def test_a_fixed_batch_is_run_or_refused_in_a_sentence(
     assert runtimes[name]().load(Subject("tiny", onnx=path), 1, 2)(images[:2]).shape == (2, 6)
 
 
-def test_onnxruntime_refuses_another_batch_than_the_fixed_one(make_network: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("runtime", ["onnxruntime", "secateur"])
+def test_another_batch_than_the_fixed_one_is_refused(runtime: str, make_network: Callable[..., Path]) -> None:
     with pytest.raises(RunError, match="fixed to 2 and cannot be 3") as caught:
-        runtimes["onnxruntime"]().load(Subject("tiny", onnx=make_network(batch=2)), 1, 3)
+        runtimes[runtime]().load(Subject("tiny", onnx=make_network(batch=2)), 1, 3)
     assert caught.value.category is Failure.NOT_SUPPORTED
 
 
@@ -90,7 +92,7 @@ def test_onnxruntime_starts_exactly_the_threads_asked_for(threads: int, make_net
 
 def test_what_a_runtime_says_about_zeros() -> None:
     for name in NAMES:
-        assert ignores_zeros(runtimes[name]())
+        assert ignores_zeros(runtimes[name]()) == (name in IGNORE_ZEROS)
         assert runtimes[name].uses_zeros.endswith(".")
 
 
@@ -105,7 +107,7 @@ def test_measure_never_imports_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_runtime_leaves_the_floating_point_mode_of_the_process_alone(name: str, tmp_path: Path) -> None:
     """Flushing denormals is a mode of the calling thread; a benchmark must not change what later training computes."""
     script = f"""

@@ -11,6 +11,7 @@ import textwrap
 import pytest
 import torch
 
+import secateur
 import tiny_networks
 from secateur import api
 from secateur.errors import ArtifactError, DataError, RecipeError, SecateurError
@@ -233,7 +234,7 @@ def test_a_network_given_as_an_object_is_counted_and_timed_by_its_onnx_file(tmp_
     api.compress(tiny_networks.network(), tiny_networks.images(), recipe, out=tmp_path)
     counts = api.census(tmp_path)
     assert 0 < counts.nonzeros < counts.weights
-    result = api.benchmark(tmp_path, runtimes=["onnxruntime"], threads=[1], repeats=2, warmup=1)
+    result = secateur.benchmark(tmp_path, runtimes=["onnxruntime"], threads=[1], repeats=2, warmup=1)
     assert [row.subject for row in result.rows] == ["dense", "compressed"]
 
 
@@ -250,6 +251,7 @@ def counted(self, target):
     return replace(self, target)
 Path.replace = counted
 import tiny_networks
+import secateur
 from secateur import api
 from secateur.recipe import parse_recipe
 api.compress(recipe=parse_recipe(tiny_networks.RECIPE), out=folder)

@@ -18,7 +18,7 @@ def test_tables_are_rectangular(written: Path) -> None:
     text = (written / "report.md").read_text(encoding="utf-8")
     blocks = [[line for line in block.splitlines() if line.startswith("|")] for block in text.split("\n\n")]
     tables = [block for block in blocks if block]
-    assert len(tables) == 14
+    assert len(tables) == 15
     for table in tables:
         assert len({line.replace("\\|", "").count("|") for line in table}) == 1
 

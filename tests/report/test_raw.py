@@ -51,8 +51,8 @@ def at(value: Any, path: str) -> Any:
 
 
 @pytest.mark.parametrize("path", KEYS)
-def test_schema_1_has_these_keys(report: Any, path: str) -> None:
-    assert report["schema"] == 1
+def test_schema_2_has_these_keys(report: Any, path: str) -> None:
+    assert report["schema"] == 2
     assert list(at(report, path)) == KEYS[path]
 
 

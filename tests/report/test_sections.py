@@ -22,8 +22,9 @@ def cell(table: Table, row: int, key: str) -> object:
 def test_a_whole_run_has_all_sections_and_tables(shown: tuple[Section, ...], tables: dict[str, Table]) -> None:
     assert [section.id for section in shown] == [*("accuracy", "speed", "size", "layers", "export", "training", "run")]
     assert set(tables) == {
-        *("accuracy", "runtime_accuracy", "speedup", "latency", "layer_times", "runtimes", "sizes", "reductions"),
-        *("layers", "structure", "export_check", "training", "stages", "machine"),
+        *("accuracy", "runtime_accuracy", "speedup", "latency", "runtimes", "sizes", "reductions"),
+        *("layer_times_secateur", "layer_times_onnxruntime", "layers", "structure"),
+        *("export_check", "training", "stages", "machine"),
     }
 
 
@@ -33,12 +34,12 @@ def test_names_of_tables_are_unique(shown: tuple[Section, ...]) -> None:
 
 
 def test_a_run_without_benchmark_has_no_speed(content: Content) -> None:
-    less = replace(content, latencies=(), layer_times=None, runtime_accuracy=(), layers=(), epochs=())
+    less = replace(content, latencies=(), layer_times=(), runtime_accuracy=(), layers=(), epochs=())
     assert "speed" not in [section.id for section in sections(less)]
 
 
 def test_a_census_only_run_has_size_layers_and_how(content: Content) -> None:
-    nothing = {"latencies": (), "layer_times": None, "runtime_accuracy": (), "accuracy": None}
+    nothing = {"latencies": (), "layer_times": (), "runtime_accuracy": (), "accuracy": None}
     less = replace(content, **nothing, checks=(), epochs=(), files=())
     assert [section.id for section in sections(less)] == ["size", "layers", "run"]
 
@@ -121,12 +122,17 @@ def test_percentages_name_their_base(tables: dict[str, Table]) -> None:
 
 
 def test_every_layer_has_its_expected_and_achieved_speedup(content):
-    table = next(t for section in sections(content) for t in section.tables if t.name == "layer_times")
+    table = next(t for section in sections(content) for t in section.tables if t.name == "layer_times_secateur")
     rows = {row[0]: row for row in table.rows}
     assert rows["layer1.0.conv1"][4] == pytest.approx(2304 / (2304 - int(0.8055 * 2304 + 1e-6)))
     assert rows["layer1.0.conv1"][5] == pytest.approx(0.2 / 0.16)
     assert rows["layer1.0.conv1"][6] == pytest.approx(rows["layer1.0.conv1"][5] / rows["layer1.0.conv1"][4])
     assert rows["fc"][5] is None and rows["fc"][6] is None
+
+
+def test_tables_of_layers_name_their_runtime(tables: dict[str, Table]) -> None:
+    assert tables["layer_times_secateur"].title.endswith("in Secateur")
+    assert "ONNX Runtime" in tables["layer_times_onnxruntime"].title + tables["layer_times_onnxruntime"].note
 
 
 def test_advice_is_said_once(content):

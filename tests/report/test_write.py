@@ -18,7 +18,7 @@ def snapshot(paths: list[Path]) -> dict[str, bytes]:
 def test_writes_page_markdown_data_and_tables(written: Path) -> None:
     names = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
     assert {"report.html", "report.md", "report.json", "tables/layers.csv", "tables/layers.rst"} <= names
-    assert len([name for name in names if name.startswith("tables/")]) == 28
+    assert len([name for name in names if name.startswith("tables/")]) == 30
     assert not [name for name in names if name.endswith(".part")]
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from secateur.cli import bench, census, compress, doctor, report, zoo
+from secateur.cli import bench, census, compress, doctor, explain, report, zoo
 from secateur.errors import SecateurError
 
 USER_ERROR, STOPPED = 2, 130
@@ -22,13 +22,14 @@ app = typer.Typer(
     name="secateur",
     help="Make vision networks small and measurably fast: prune, distil, export, and see layer by layer what the "
     "zeros promised and what they gave.\n\nStart with: `secateur compress resnet20_cifar10 --data digits "
-    "--pattern 1x4 --sparsity 0.8 --out run`",
+    "--pattern 1x4 --sparsity 0.8 --out run`\n\nor, with any ONNX file: `secateur explain model.onnx`",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for command in (compress.compress, census.census, bench.bench, report.report, zoo.models, zoo.data, doctor.doctor):
-    app.command(no_args_is_help=command in (compress.compress, census.census, bench.bench, report.report))(command)
+_NEED_ARGUMENTS = (compress.compress, census.census, explain.explain, bench.bench, report.report)
+for command in (*_NEED_ARGUMENTS, zoo.models, zoo.data, doctor.doctor):
+    app.command(no_args_is_help=command in _NEED_ARGUMENTS)(command)
 
 
 def _show_version(wanted: bool) -> None:

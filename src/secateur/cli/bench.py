@@ -7,10 +7,15 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+ENGINE = "secateur"
+
 
 def bench(
     target: Annotated[Path, Argument(help="A run folder (dense and compressed side by side) or an ONNX file.")],
-    runtimes: Annotated[str | None, Option(help="Comma-separated; by default all installed.")] = None,
+    against: Annotated[
+        str | None,
+        Option(help="Runtimes to compare Secateur's engine with, comma-separated; by default all installed."),
+    ] = None,
     batch: Annotated[str, Option(help="Batch sizes, comma-separated.")] = "1",
     threads: Annotated[str | None, Option(help="Thread counts; by default one, and all cores.")] = None,
     repeats: Annotated[int, Option(help="Timed runs of each candidate.")] = 100,
@@ -23,19 +28,20 @@ def bench(
 ) -> None:
     """Time networks in every runtime, interleaved in one process, with memory and spread.
 
-    All candidates take turns, so that a change of the machine's speed meets all of them. The table says which
-    runtimes ignore zeros: there no speedup is to be expected from them.
+    All candidates take turns, so that a change of the machine's speed meets all of them. *times faster* is the least
+    time that any runtime takes without using zeros / the time of the row. The lines below the table say which runtimes
+    ignore zeros: there no speedup is to be expected from them.
+
+    `secateur bench model.onnx --against onnxruntime,openvino`
 
     `secateur bench run --batch 1,8 --threads 1,2`
-
-    `secateur bench model.onnx --runtimes onnxruntime,openvino`
     """
-    from secateur import api
+    from secateur import inference
     from secateur.cli.values import numbers, shape, words
 
-    result = api.benchmark(
+    result = inference.benchmark(
         target,
-        runtimes=words(runtimes or ""),
+        runtimes=tuple(dict.fromkeys((ENGINE, *words(against)))) if against else (),
         batches=numbers("--batch", batch),
         threads=numbers("--threads", threads) if threads else (),
         repeats=repeats,
@@ -45,7 +51,7 @@ def bench(
         images=images,
         input_size=shape("--input-size", input_size),
     )
-    table = api.speedups(target, result) if len({row.subject for row in result.rows}) > 1 else None
+    table = inference.speedups(target, result) if len({row.subject for row in result.rows}) > 1 else None
     if as_json:
         typer.echo(json.dumps({"benchmark": result.to_dict(), "speedups": table and table.to_dict()}, indent=2))
         return

@@ -26,7 +26,7 @@ from secateur.engine.plan import Plan, make_plan
 from secateur.engine.profile import Profile, make_profile
 from secateur.engine.program import Kernel
 from secateur.engine.report import Report, make_report
-from secateur.engine.signature import Argument, Shapes, checked, closed, signature
+from secateur.engine.signature import Argument, Shapes, checked, closed, metadata, signature
 from secateur.engine.target import host_target
 from secateur.errors import EngineError, ModelError
 from secateur.graph.ir import Graph
@@ -45,6 +45,7 @@ class Session:
     batch      what the first side of inputs is compiled for at once, where the model leaves it open. Where the model
                leaves other sides open too, nothing is compiled before the first run
     inputs, outputs    what goes in and out
+    metadata           what the file says about itself
     raises     ModelError, EngineError
     """
 
@@ -62,6 +63,7 @@ class Session:
         self.inputs: tuple[Argument, ...]
         self.outputs: tuple[Argument, ...]
         self.inputs, self.outputs = signature(proto)
+        self.metadata = metadata(proto)
         self._shapes = closed(self.inputs, batch)
         if self._shapes is not None:
             graph = _graph(proto, self._shapes)

@@ -49,6 +49,36 @@ class Argument:
         return f"{self.name} {self.dtype} ({sides})"
 
 
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What a file says about itself; the fields are those of onnxruntime.ModelMetadata."""
+
+    producer_name: str
+    graph_name: str
+    domain: str
+    description: str
+    graph_description: str
+    version: int
+    custom_metadata_map: Mapping[str, str]
+
+
+# What ONNX Runtime says where the file names no version.
+_NO_VERSION = 2**63 - 1
+
+
+def metadata(model: onnx.ModelProto) -> ModelMetadata:
+    """What a model says about itself."""
+    return ModelMetadata(
+        model.producer_name,
+        model.graph.name,
+        model.domain,
+        model.doc_string,
+        model.graph.doc_string,
+        model.model_version if model.HasField("model_version") else _NO_VERSION,
+        {entry.key: entry.value for entry in model.metadata_props},
+    )
+
+
 def signature(model: onnx.ModelProto) -> tuple[tuple[Argument, ...], tuple[Argument, ...]]:
     """Inputs (without those that are constants) and outputs of a model."""
     constants = {tensor.name for tensor in model.graph.initializer}
@@ -75,10 +105,11 @@ def closed(inputs: Sequence[Argument], batch: int) -> Shapes | None:
     return tuple(shapes)
 
 
-def checked(inputs: Sequence[Argument], feeds: Mapping[str, np.ndarray]) -> Shapes:
+def checked(inputs: Sequence[Argument], feeds: Mapping[str, object]) -> Shapes:
     """The shapes of arrays that fit the inputs. raises EngineError with what would fit."""
+    shapes: list[tuple[str, tuple[int, ...]]] = []
     for argument in inputs:
-        given: object = feeds.get(argument.name)
+        given = feeds.get(argument.name)
         if given is None:
             raise EngineError(f"Input '{argument.name}' is missing: {_wanted(argument)}.")
         if not isinstance(given, np.ndarray):
@@ -93,11 +124,12 @@ def checked(inputs: Sequence[Argument], feeds: Mapping[str, np.ndarray]) -> Shap
             raise EngineError(
                 f"Input '{argument.name}' is {array.dtype.name} {array.shape}: {_wanted(argument)}{remedy}."
             )
+        shapes.append((argument.name, array.shape))
     if len(feeds) > len(inputs):
         known = [argument.name for argument in inputs]
         unknown = next(name for name in feeds if name not in known)
         raise EngineError(f"The model has no input '{unknown}'; its inputs are {', '.join(sorted(known))}.")
-    return tuple((argument.name, feeds[argument.name].shape) for argument in inputs)
+    return tuple(shapes)
 
 
 def _wanted(argument: Argument) -> str:

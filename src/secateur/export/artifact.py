@@ -15,10 +15,8 @@ from typing import Any
 
 from secateur.errors import ArtifactError
 from secateur.export.weights_file import load_weights
-from secateur.files import read_json
+from secateur.files import DENSE_FOLDER, MODEL_FILE, read_json
 
-MODEL_FILE = "model.onnx"
-DENSE_FOLDER = "dense"
 WEIGHTS_FILE = "weights.safetensors"
 PLAN_FILE = "plan.json"
 RECIPE_FILE = "recipe.yaml"

@@ -2,13 +2,14 @@
 
 from secateur.measure import onnxruntime_runtime as _onnxruntime  # noqa: F401  (registers itself)
 from secateur.measure import openvino_runtime as _openvino  # noqa: F401
+from secateur.measure import secateur_runtime as _secateur  # noqa: F401
 from secateur.measure.accuracy import RuntimeAccuracy, accuracy_of
 from secateur.measure.advice import advice
 from secateur.measure.benchmark import benchmark
 from secateur.measure.clock import Ratio, Timing, ratio, same, time_interleaved
 from secateur.measure.doctor import Examination, Feature, examine
 from secateur.measure.failure import Failure, RunError
-from secateur.measure.layers import LayerTime, LayerTimes, layer_times
+from secateur.measure.layers import PROFILERS, LayerTime, LayerTimes, layer_times
 from secateur.measure.machine import Machine, machine, usable_cpus
 from secateur.measure.memory import peak_memory
 from secateur.measure.result import BenchmarkResult, Row, RowFailure
@@ -22,8 +23,10 @@ from secateur.measure.speedup import (
     expected_of_sparsity,
     speedup_table,
 )
+from secateur.measure.subjects import subjects_of
 
 __all__ = [
+    "PROFILERS",
     "BenchmarkResult",
     "Examination",
     "Expected",
@@ -59,6 +62,7 @@ __all__ = [
     "runtimes",
     "same",
     "speedup_table",
+    "subjects_of",
     "time_interleaved",
     "usable_cpus",
 ]

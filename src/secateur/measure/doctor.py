@@ -4,6 +4,9 @@ import importlib.metadata
 import shutil
 from dataclasses import dataclass
 
+from secateur.engine.object_cache import default_cache
+from secateur.engine.target import host_target
+from secateur.errors import EngineError
 from secateur.measure.machine import Machine, machine
 from secateur.measure.runtime import runtimes
 
@@ -40,6 +43,7 @@ class Examination:
 
     machine: Machine
     features: tuple[Feature, ...]
+    engine: tuple[tuple[str, str], ...]  # what, how it stands
     runtimes: tuple[tuple[str, str, str], ...]  # name, version or what is missing, what it makes of zeros
 
     def __str__(self) -> str:
@@ -47,6 +51,8 @@ class Examination:
         for feature in self.features:
             state = "ready" if feature.ready else f"missing {', '.join(feature.missing)}: {feature.remedy}"
             lines.append(f"  {feature.name:<14} {feature.purpose}: {state}")
+        lines += ["", "engine"]
+        lines += [f"  {name:<14} {state}" for name, state in self.engine]
         lines += ["", "runtimes"]
         lines += [f"  {name:<14} {state}; uses zeros: {zeros}" for name, state, zeros in self.runtimes]
         return "\n".join(lines)
@@ -64,7 +70,23 @@ def examine() -> Examination:
             "install torch and g++ or clang++",
         )
     )
-    return Examination(machine(), tuple(features), tuple(_runtime(name) for name in runtimes))
+    return Examination(machine(), tuple(features), _engine(), tuple(_runtime(name) for name in runtimes))
+
+
+def _engine() -> tuple[tuple[str, str], ...]:
+    """The instruction set that kernels are compiled for, and whether they are kept for the next process."""
+    try:
+        target = host_target()
+    except EngineError as error:
+        return (("kernels", f"none: {error}"),)
+    cache = default_cache()
+    folder = cache.beside("")
+    kept = f"off: {cache.off}; kernels are compiled anew in every process" if folder is None else f"usable: {folder}"
+    return (
+        ("kernels", f"{target.isa}, {target.lanes} float32 values a vector, LLVM knows the CPU as {target.cpu}"),
+        ("data caches", f"L1 {target.l1 >> 10} KiB, L2 {target.l2 >> 10} KiB of one core"),
+        ("kernel cache", kept),
+    )
 
 
 def _feature(name: str, purpose: str, packages: tuple[str, ...], extra: str) -> Feature:

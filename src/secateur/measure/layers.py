@@ -1,16 +1,18 @@
-"""Time of every layer, from ONNX Runtime's own profile, beside what the layer's zeros promised.
+"""Time of every layer, from a runtime's own profile, beside what the layer's zeros promised.
 
     expected_l   weights_l / nonzeros_l            of one layer parameters and MACs shrink alike
     achieved_l   dense time_l / compressed time_l  medians over runs
 
-The profiler costs a little in every layer, so these times are for comparing layers; whole networks are timed by
+Two runtimes tell: ONNX Runtime, which ignores zeros, and Secateur's engine, which uses them. A table is of one of them.
+
+A profiler costs a little in every layer, so these times are for comparing layers; whole networks are timed by
 clock.py. A layer is found by the name that both files give its node; what fused into it counts with it.
 """
 
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -18,13 +20,14 @@ from typing import Any
 
 import onnx
 
-from secateur.errors import ArtifactError
+from secateur.errors import ArtifactError, EngineError
 from secateur.graph import Census
 from secateur.graph.read import read_model
 from secateur.graph.table import text_table
 from secateur.measure.failure import Failure, RunError, first_line
 from secateur.measure.onnxruntime_runtime import open_session
 from secateur.measure.runtime import Images
+from secateur.measure.secateur_runtime import open_engine
 
 _HEADERS = ("layer", "dense ms", "ms", "share %", "expected", "achieved", "of expected %")
 
@@ -77,10 +80,11 @@ class LayerTimes:
             raise ArtifactError(f"these are not times of layers: {type(error).__name__} {error}.") from error
 
     def __str__(self) -> str:
-        return text_table(_HEADERS, [_cells(layer) for layer in self.layers])
+        where = f"in {self.runtime}, batch {self.batch}, {self.threads} thread{'s' * (self.threads != 1)}"
+        return "\n".join((text_table(_HEADERS, [_cells(layer) for layer in self.layers]), where))
 
 
-def node_times(
+def onnxruntime_times(
     path: Path | str, feed: Images, *, threads: int = 1, runs: int = 20, warmup: int = 5
 ) -> dict[str, float]:
     """Median milliseconds of everything that ONNX Runtime executes, in order: layers by name, the rest by node.
@@ -126,7 +130,29 @@ def _first_known(values: Iterable[str], layers: Mapping[str, str]) -> str | None
     return next((layers[value] for value in values if value in layers), None)
 
 
+def secateur_times(path: Path | str, feed: Images, *, threads: int = 1, runs: int = 20) -> dict[str, float]:
+    """Median milliseconds of everything that the engine computes: layers by name, the rest by operator.
+
+    raises    RunError  when the file cannot be compiled or run
+    """
+    try:
+        with open_engine(str(path), threads, len(feed)) as session:
+            profile = session.profile({session.inputs[0].name: feed}, runs, against_dense=False)
+    except EngineError as error:
+        raise RunError(Failure.CRASHED, f"{path}: {error}") from error
+    times = {row.facts.layer: 1e3 * row.seconds for row in profile.layers}
+    return times | {name: 1e3 * seconds for name, seconds in profile.others.items()}
+
+
+# Runtime -> its profile; those that use zeros first.
+PROFILERS: dict[str, Callable[..., dict[str, float]]] = {
+    "secateur": secateur_times,
+    "onnxruntime": onnxruntime_times,
+}
+
+
 def layer_times(
+    runtime: str,
     dense: Path | str,
     compressed: Path | str,
     feed: Images,
@@ -135,14 +161,16 @@ def layer_times(
     threads: int = 1,
     runs: int = 20,
 ) -> LayerTimes:
-    """Both files profiled, layer by layer.
+    """Both files profiled in one runtime, layer by layer.
 
+    runtime   one of PROFILERS
     census    of the compressed network; its layer names are the node names of both files
     raises    RunError  when a file cannot be loaded or run
     """
+    profile = PROFILERS[runtime]
     times = {
-        "dense": node_times(dense, feed, threads=threads, runs=runs),
-        "compressed": node_times(compressed, feed, threads=threads, runs=runs),
+        "dense": profile(dense, feed, threads=threads, runs=runs),
+        "compressed": profile(compressed, feed, threads=threads, runs=runs),
     }
     total = sum(times["compressed"].values())
     layers = []
@@ -158,7 +186,7 @@ def layer_times(
                 achieved=before / after if before and after else None,
             )
         )
-    return LayerTimes("onnxruntime", len(feed), threads, tuple(layers))
+    return LayerTimes(runtime, len(feed), threads, tuple(layers))
 
 
 def _cells(layer: LayerTime) -> tuple[str, ...]:

@@ -10,9 +10,10 @@ from secateur.measure.accuracy import RuntimeAccuracy
 from secateur.measure.clock import Timing
 from secateur.measure.failure import Failure, RunError
 from secateur.measure.machine import Machine
+from secateur.measure.subjects import DENSE
 
 _HEADERS = (
-    "network", "runtime", "batch", "threads", "median ms", "MAD", "p90", "first call", "memory MiB",
+    "network", "runtime", "batch", "threads", "median ms", "MAD", "p90", "times faster", "first call", "memory MiB",
     "top-1 %", "note",
 )  # fmt: skip
 
@@ -85,6 +86,16 @@ class BenchmarkResult:
         found = (row for row in self.rows if (row.subject, row.runtime, row.batch, row.threads) == wanted)
         return next(found, None)
 
+    def fastest_dense(self, batch: int, threads: int) -> Row | None:
+        """The least time that a network takes without using zeros: what any gain is to be measured against.
+
+        Of the dense network in any runtime where there is one; otherwise of any network in runtimes that ignore zeros.
+        """
+        here = [row for row in self.rows if (row.batch, row.threads) == (batch, threads) and row.timing]
+        dense = [row for row in here if row.subject == DENSE]
+        found = dense or [row for row in here if row.uses_zeros.lower().startswith("no")]
+        return min(found, key=lambda row: row.timing.median_ms if row.timing else 0.0, default=None)
+
     def settings(self) -> tuple[tuple[int, int], ...]:
         """(batch, threads) of the rows, in order, each once."""
         return tuple(dict.fromkeys((row.batch, row.threads) for row in self.rows))
@@ -110,7 +121,11 @@ class BenchmarkResult:
 
     def __str__(self) -> str:
         sizes = "×".join(str(size) for size in self.input_shape)
-        lines = [text_table(_HEADERS, [_cells(row) for row in self.rows], left=2)]
+        base = {setting: self.fastest_dense(*setting) for setting in self.settings()}
+        rows = [_cells(row, base[row.batch, row.threads]) for row in self.rows]
+        lines = [text_table(_HEADERS, rows, left=2)]
+        if any(base.values()):
+            lines.append("times faster: than the fastest dense runtime at the same batch and threads")
         lines.append(f"one image is {sizes}; {self.machine.cpu}; candidates timed in interleaved rounds")
         lines += dict.fromkeys(
             f"{row.failure.category.value}: {row.failure.message}" for row in self.rows if row.failure
@@ -119,17 +134,18 @@ class BenchmarkResult:
         return "\n".join(lines)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, base: Row | None) -> tuple[str, ...]:
     timing = row.timing
     times = (
         (
             f"{timing.median_ms:.3f}",
             f"{timing.mad_ms:.3f}",
             f"{timing.p90_ms:.3f}",
+            f"{base.timing.median_ms / timing.median_ms:.2f}x" if base and base.timing else "-",
             f"{timing.first_call_ms:.1f}",
         )
         if timing
-        else ("-", "-", "-", "-")
+        else ("-", "-", "-", "-", "-")
     )
     return (
         row.subject,

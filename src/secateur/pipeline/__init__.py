@@ -4,7 +4,6 @@ from secateur.pipeline.context import Context, stage_handlers
 from secateur.pipeline.network import build_images, build_network, is_rebuildable, load_artifact_network
 from secateur.pipeline.record import RunRecord, StageRecord, load_record
 from secateur.pipeline.run import run_recipe
-from secateur.pipeline.stages.benchmark import subjects_of
 from secateur.pipeline.stages.sparsify import plan_of
 
 __all__ = [
@@ -19,5 +18,4 @@ __all__ = [
     "plan_of",
     "run_recipe",
     "stage_handlers",
-    "subjects_of",
 ]

@@ -213,10 +213,10 @@ def _files(export: Fields | None) -> tuple[FileSize, ...]:
     )
 
 
-def _layer_times(measured: Fields | None) -> LayerTimes | None:
+def _layer_times(measured: Fields | None) -> tuple[LayerTimes, ...]:
     if measured is None or "layers" not in measured:
-        return None
-    return LayerTimes.from_dict(measured.fields("layers").value)
+        return ()
+    return tuple(LayerTimes.from_dict(times.value) for times in measured.rows("layers"))
 
 
 def _advice(measured: Fields | None) -> tuple[str, ...]:

@@ -223,7 +223,7 @@ class Content:
 
     dense, compressed    counts of the exported networks
     machine              as the run recorded it, flattened: (what, value)
-    layer_times          of both networks in one runtime, layer by layer
+    layer_times          of both networks, layer by layer, in each runtime that tells
     advice               one sentence for each batch and thread count: which technique pays here
     load, cpus           load average and usable CPUs of the machine when it was benchmarked
     """
@@ -246,7 +246,7 @@ class Content:
     structure: tuple[StructureRow, ...] = ()
     files: tuple[FileSize, ...] = ()
     latencies: tuple[Latency, ...] = ()
-    layer_times: LayerTimes | None = None
+    layer_times: tuple[LayerTimes, ...] = ()
     advice: tuple[str, ...] = ()
     load: float | None = None
     cpus: int | None = None

@@ -9,7 +9,7 @@ from typing import Any
 from secateur.graph import Census
 from secateur.report.content import Accuracy, Content, FileSize, Latency, Layer
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def raw(content: Content, version: str) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def raw(content: Content, version: str) -> dict[str, Any]:
         "files": [_file(file) for file in content.files],
         "load": {"load_average": content.load, "cpus": content.cpus},
         "latencies": [_latency(row) for row in content.latencies],
-        "layer_times": content.layer_times.to_dict() if content.layer_times else None,
+        "layer_times": [times.to_dict() for times in content.layer_times],
         "advice": list(content.advice),
         "export_checks": [asdict(check) for check in content.checks],
         "epochs": [asdict(epoch) for epoch in content.epochs],

@@ -1,5 +1,6 @@
 """The tables about running it: runtimes, export check, training, stages, machine; None without anything to say."""
 
+from secateur.measure import LayerTimes
 from secateur.report.content import Content, Latency, runtime_title
 from secateur.report.format import Value, duration
 from secateur.report.table import Column, Row, Table
@@ -72,11 +73,12 @@ def speedup_table(content: Content) -> Table | None:
     return Table("speedup", "Expected and achieved speedup", columns, tuple(rows), note) if rows else None
 
 
-def layer_times_table(content: Content) -> Table | None:
-    """What the zeros of every single layer promised, and what one runtime made of them."""
-    times = content.layer_times
-    if times is None:
-        return None
+def layer_times_tables(content: Content) -> tuple[Table, ...]:
+    """What the zeros of every single layer promised, and what each runtime that tells made of them."""
+    return tuple(_layer_times_table(times) for times in content.layer_times)
+
+
+def _layer_times_table(times: LayerTimes) -> Table:
     rows: tuple[Row, ...] = tuple(
         (layer.name, layer.dense_ms, layer.compressed_ms, _part(layer.share), layer.expected, layer.achieved,
          _part(layer.percent_of_expected))
@@ -96,7 +98,8 @@ def layer_times_table(content: Content) -> Table | None:
         f"thread{'s' if times.threads != 1 else ''}, from its profiler; what it fuses into a layer counts with it. "
         "Expected: weights / nonzeros of the layer."
     )
-    return Table("layer_times", "Expected and achieved, layer by layer", columns, rows, note)
+    title = f"Expected and achieved, layer by layer, in {runtime_title(times.runtime)}"
+    return Table(f"layer_times_{times.runtime}", title, columns, rows, note)
 
 
 def _part(percent: float | None) -> float | None:

@@ -71,7 +71,11 @@ def _accuracy(content: Content) -> Section:
 def _speed(content: Content) -> Section:
     leads = tuple(sentence for sentence in (load_sentence(content), zeros_sentence(content)) if sentence)
     leads += tuple(dict.fromkeys(content.advice))
-    tables = _tables(content, run.speedup_table, run.latency_table, run.layer_times_table, run.runtimes_table)
+    tables = (
+        *_tables(content, run.speedup_table, run.latency_table),
+        *run.layer_times_tables(content),
+        *_tables(content, run.runtimes_table),
+    )
     return Section("speed", "Speed", leads, _charts(content, latency_chart), tables)
 
 

@@ -1,17 +1,24 @@
 """Stage `benchmark`: the compressed and the dense network, side by side, in every runtime."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import secateur.pipeline.torch_runtimes  # noqa: F401  (registers torch and torch.compile)
 from secateur import zoo
-from secateur.errors import RecipeError
 from secateur.export import DENSE_FOLDER, MODEL_FILE
 from secateur.graph import Census
-from secateur.measure import RunError, Subject, advice, benchmark, expected_of, layer_times, speedup_table
+from secateur.measure import (
+    PROFILERS,
+    RunError,
+    advice,
+    benchmark,
+    expected_of,
+    layer_times,
+    speedup_table,
+    subjects_of,
+)
 from secateur.measure.accuracy import fill
 from secateur.measure.runtime import Images
 from secateur.pipeline.context import Context, stage_handlers
@@ -41,7 +48,7 @@ def benchmark_stage(context: Context, stage: BenchmarkStage) -> dict[str, Any]:
         max_seconds=stage.max_seconds,
     )
     say(str(result))
-    found: dict[str, Any] = {"benchmark": result.to_dict(), "speedups": None, "advice": [], "layers": None}
+    found: dict[str, Any] = {"benchmark": result.to_dict(), "speedups": None, "advice": [], "layers": []}
     if context.dense is None:
         return found
     counts = census(context.network)
@@ -54,27 +61,18 @@ def benchmark_stage(context: Context, stage: BenchmarkStage) -> dict[str, Any]:
     return found
 
 
-def subjects_of(folder: Path) -> list[Subject]:
-    """The networks of a run folder: dense, if it was kept, and compressed. raises RecipeError."""
-    subjects = []
-    for name, home in (("dense", folder / DENSE_FOLDER), ("compressed", folder)):
-        if (home / MODEL_FILE).is_file():
-            subjects.append(Subject(name, onnx=home / MODEL_FILE, artifact=home))
-    if not any(subject.name == "compressed" for subject in subjects):
-        raise RecipeError(f"{folder}: holds no {MODEL_FILE} to measure; a stage 'export' must come first.")
-    return subjects
-
-
 def _images(context: Context, limit: int) -> Iterable[tuple[Images, np.ndarray]]:
     limit = min(limit, context.recipe.data.test_limit or limit)
     return zoo.numpy_batches(context.images, "test", context.preprocessing, ACCURACY_BATCH, limit=limit)
 
 
-def _layers(context: Context, counts: Census, feed: Images, threads: int) -> dict[str, Any] | None:
-    """Every layer's time in ONNX Runtime, dense and compressed; None where its profiler cannot run the files."""
-    try:
-        dense, compressed = context.folder / DENSE_FOLDER / MODEL_FILE, context.folder / MODEL_FILE
-        return layer_times(dense, compressed, feed, counts, threads=threads).to_dict()
-    except RunError as error:
-        say(f"no times of single layers: {error}")
-        return None
+def _layers(context: Context, counts: Census, feed: Images, threads: int) -> list[dict[str, Any]]:
+    """Every layer's time, dense and compressed, in each runtime that profiles and can run the files."""
+    dense, compressed = context.folder / DENSE_FOLDER / MODEL_FILE, context.folder / MODEL_FILE
+    found: list[dict[str, Any]] = []
+    for runtime in PROFILERS:
+        try:
+            found.append(layer_times(runtime, dense, compressed, feed, counts, threads=threads).to_dict())
+        except RunError as error:
+            say(f"no times of single layers in {runtime}: {error}")
+    return found
