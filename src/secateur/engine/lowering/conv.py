@@ -19,7 +19,7 @@ from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.lowering.epilogue import Epilogue
 from secateur.engine.lowering.masks import mask_table
-from secateur.engine.lowering.relayout import im2col, phase_split, to_flat, to_planes
+from secateur.engine.lowering.relayout import im2col, phase_split, shifted, to_flat, to_planes
 from secateur.engine.lowering.tiles import plan_tiles, plan_units
 from secateur.engine.program import Argument
 from secateur.engine.weights.streams import Streams, encode, encode_dense, padded_order
@@ -189,6 +189,10 @@ def _source(context: Context, shape: ConvShape, x: Tensor, inner: Planes, choice
         shift = -(shape.pads[0] * own.pitch + shape.pads[1])
         group = channels * own.plane_stride
     else:
+        if shape.kernel == (1, 1):  # only the pixels that it meets
+            layout = like(inner, shape.c)
+            tensor = shifted(context, x, [(-shape.pads[0], -shape.pads[1])], shape.strides, layout)
+            return Source(tensor, c, np.arange(channels), layout.plane_stride * 4, 0, channels)
         phases = sh * sw
         height, width = shape.out_h + shape.reach[0] // sh, shape.out_w + shape.reach[1] // sw
         rows = max(-(-inner.plane_stride // inner.pitch), height)

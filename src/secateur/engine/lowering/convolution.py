@@ -9,6 +9,7 @@ from secateur.engine.lowering.conv import emit_conv
 from secateur.engine.lowering.conv_shape import ConvShape, conv_shape
 from secateur.engine.lowering.depthwise import emit_depthwise, is_depthwise
 from secateur.engine.lowering.epilogue import Epilogue
+from secateur.engine.lowering.in_place import place_over
 from secateur.engine.lowering.linear import emit_linear
 from secateur.engine.weights.pattern import detect
 from secateur.graph.ir import Graph, Node
@@ -41,14 +42,18 @@ def conv(node: Node, context: Context) -> None:
         emit_linear(context, node, shape.n, matrix, bias, residual, activation, weight.shape)
         return
     pattern = detect(weight, shape.groups)
-    x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
+    x = context.tensor(node.inputs[0])
+    decision = None if is_depthwise(shape) else context.choose(node.name, shape, weight, pattern)
+    # Sums may replace the residual operand that they are added to, whose cache lines are at hand; but not what the
+    # convolution still reads, and not while sums of a block of positions wait in the output.
+    blocked = decision is not None and decision.choice.block is not None
+    over = () if blocked or node.input(3) in ("", node.inputs[0]) else (node.input(3),)
+    y = place_over(context, node, over)
     epilogue = Epilogue(residual, activation, slope)
-    decision = None
-    if is_depthwise(shape):
+    if decision is None:
         kernel = emit_depthwise(context, node.name, shape, weight, bias, x, y, epilogue).name
         stored = weight.nbytes
     else:
-        decision = context.choose(node.name, shape, weight, pattern)
         streams, kernel = emit_conv(context, node.name, shape, weight, bias, x, y, decision.choice, epilogue)
         stored = streams.nbytes
     context.layers.append(
