@@ -4,6 +4,7 @@ LLVM's state is shared by the process: whole sequences of its calls run under LO
 """
 
 import os
+import sys
 import threading
 from functools import lru_cache
 from importlib import import_module
@@ -11,8 +12,9 @@ from typing import Any
 
 llvm: Any = import_module("llvmlite.binding")
 LOCK = threading.RLock()
-# A child that is forked while another thread compiles would find LLVM's own locks held for ever.
-os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release)
+if sys.platform != "win32":
+    # A child that is forked while another thread compiles would find LLVM's own locks held for ever.
+    os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release)
 
 
 @lru_cache(maxsize=2)

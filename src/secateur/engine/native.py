@@ -5,11 +5,11 @@ A run is one native call: it walks all steps on all threads and returns with the
 
 import os
 import struct
+import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from time import perf_counter_ns
 
 import numpy as np
@@ -121,7 +121,7 @@ class NativeProgram:
             while perf_counter_ns() - started < _CALIBRATION_NS:
                 pass
             seconds = (perf_counter_ns() - started) * 1e-9 / (self._runner.ticks() - ticks)
-        return [median(reading[step] for reading in readings) * seconds for step in range(len(self.program.steps))]
+        return (np.median(readings, axis=0) * seconds).tolist()
 
     def _run(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if not (inputs.keys() <= self._input_names and outputs.keys() <= self._output_names):
@@ -300,4 +300,5 @@ def _forget_locks() -> None:
         program.forget_lock()
 
 
-os.register_at_fork(after_in_child=_forget_locks)
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forget_locks)

@@ -7,6 +7,7 @@ as long as a program uses it; workers of a process that ends are simply parked. 
 
 import ctypes
 import os
+import sys
 import threading
 import time
 import weakref
@@ -140,4 +141,5 @@ def _forget_pools() -> None:
     _pools.clear()
 
 
-os.register_at_fork(after_in_child=_forget_pools)
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forget_pools)
