@@ -1,13 +1,10 @@
 """Activate, arithmetic of two values, ScaleShift: operators on single numbers.
 
-Every operand is a strided view of the output's shape, with stride 0 where it is broadcast. Neighbouring axes that all
-operands walk through in the same way are one axis; the last one is a row of the kernel, the others are enumerated in
-tables. Whole planes are rows when each operand has either the output's own pitch or one number per plane.
+Every operand is a strided view of the output's shape, with stride 0 where it is broadcast (lowering.walk). Whole planes
+are rows when each operand has either the output's own pitch or one number per plane.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,29 +16,12 @@ from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.in_place import place_over
 from secateur.engine.lowering.masks import mask_table
 from secateur.engine.lowering.refusals import normal_float32
-from secateur.engine.lowering.relayout import UNITS_PER_THREAD, to_flat, to_planes
+from secateur.engine.lowering.relayout import to_flat, to_planes
+from secateur.engine.lowering.walk import Walk, parts_of, rows_of, starts_of, strides_in
 from secateur.graph.ir import Activation, Graph, Node
 
-Ints = NDArray[np.int64]
-
-# Elements that are not worth a unit of their own.
-LEAST_PART = 2048
 _KEEPS_ZERO = ("Identity", "Add", "Sub", "Mul", "Max", "Min", "Square", "Cube", "Sqrt", "PRelu")
 _POWERS = {0.5: "Sqrt", 1.0: "Identity", 2.0: "Square", 3.0: "Cube"}
-
-
-@dataclass(frozen=True)
-class Walk:
-    """How a kernel walks over tensors together: first elements of their rows, and the rows.
-
-    starts   (tensors, rows) elements
-    kinds    per tensor "full" or "row"
-    """
-
-    starts: Ints
-    kinds: tuple[str, ...]
-    length: int
-    masked: bool = False
 
 
 def _refuses(node: Node, graph: Graph) -> str | None:
@@ -112,7 +92,7 @@ def emit_elementwise(
     keeps_zeros = operation in _KEEPS_ZERO and keeps_zero(activation)
     walk = walk_over([y, *tensors], keeps_zeros)
     rows = walk.starts.shape[1]
-    part, parts = _parts(context, rows, walk.length)
+    part, parts = parts_of(context, rows, walk.length)
     arguments = {
         "y": y.address,
         "targets": walk.starts[0],
@@ -133,54 +113,20 @@ def walk_over(tensors: Sequence[Tensor], keeps_zeros: bool) -> Walk:
     keeps_zeros    the result of zeros is zero, so that padding may be computed like everything else
     """
     shape = tensors[0].shape
-    strides = np.array([_strides(tensor, shape) for tensor in tensors], np.int64).reshape(len(tensors), -1)
+    strides = np.array([strides_in(tensor, shape) for tensor in tensors], np.int64).reshape(len(tensors), -1)
     # Where an axis has one element its stride means nothing.
     strides = np.where(np.array(shape, np.int64) == 1, strides[:1], strides)
     layout = tensors[0].layout
     if not isinstance(layout, Planes):
-        return _rows(shape, strides)
+        return rows_of(shape, strides)
     long = [axis for axis in (2, 3) if shape[axis] > 1]
     full = (strides[:, long] == strides[0, long]).all(1)
     if not (full | (strides[:, long] == 0).all(1)).all():
-        return _rows(shape, strides)
+        return rows_of(shape, strides)
     if keeps_zeros and full.all() and (strides[:, 1] == layout.plane_stride).all():
-        return _rows((layout.n, layout.c * layout.plane_stride), np.stack([strides[:, 0], np.ones_like(full)], 1))
+        return rows_of((layout.n, layout.c * layout.plane_stride), np.stack([strides[:, 0], np.ones_like(full)], 1))
     length = (layout.h - 1) * layout.pitch + layout.w
-    return Walk(_starts(shape[:2], strides[:, :2]), tuple("full" if f else "row" for f in full), length, masked=True)
-
-
-def _rows(shape: Sequence[int], strides: Ints) -> Walk:
-    """Rows that are as long as possible."""
-    axes = [axis for axis in range(len(shape)) if shape[axis] > 1]
-    if not axes or strides[:, axes[-1]].max() > 1:
-        axes.append(len(shape))
-    sizes, steps = [*shape, 1], np.concatenate([strides, np.ones((len(strides), 1), np.int64)], 1)
-    last = axes.pop()
-    length, inner = sizes[last], steps[:, last]
-    while axes and (steps[:, axes[-1]] == inner * length).all():
-        length *= sizes[axes.pop()]
-    kinds = tuple("full" if step else "row" for step in inner)
-    return Walk(_starts([sizes[axis] for axis in axes], steps[:, axes]), kinds, length)
-
-
-def _starts(sizes: Sequence[int], steps: Ints) -> Ints:
-    """(tensors, positions) the offset of every position of the outer axes."""
-    offsets = np.zeros((len(steps), 1), np.int64)
-    for axis, size in enumerate(sizes):
-        moves = steps[:, axis, None] * np.arange(size)
-        offsets = (offsets[:, :, None] + moves[:, None, :]).reshape(len(steps), -1)
-    return np.ascontiguousarray(offsets)
-
-
-def _strides(tensor: Tensor, shape: tuple[int, ...]) -> list[int]:
-    """Elements from one position of an axis of `shape` to the next; 0 where the tensor is broadcast."""
-    own, layout = tensor.shape, tensor.layout
-    if isinstance(layout, Planes):
-        steps = [layout.image_stride, layout.plane_stride, layout.pitch, 1]
-    else:
-        steps = [prod(own[axis + 1 :]) for axis in range(len(own))]
-    aligned = [step if size > 1 else 0 for step, size in zip(steps, own, strict=True)]
-    return [0] * (len(shape) - len(own)) + (steps if own == shape else aligned)
+    return Walk(starts_of(shape[:2], strides[:, :2]), tuple("full" if f else "row" for f in full), length, masked=True)
 
 
 def _like_output(context: Context, tensor: Tensor, y: Tensor) -> Tensor:
@@ -213,11 +159,3 @@ def _per_channel(context: Context, node: Node, index: int) -> Tensor:
     rank = len(context.graph.shape(node.outputs[0]))
     array = context.graph.constants[node.inputs[index]].reshape((-1,) + (1,) * (rank - 2))
     return Tensor(Flat(array.shape), constant=np.ascontiguousarray(array))
-
-
-def _parts(context: Context, rows: int, length: int) -> tuple[int, int]:
-    """Elements per unit, whole vectors, and units per row."""
-    wanted = -(-UNITS_PER_THREAD * context.threads // rows)
-    part = max(-(-length // wanted), LEAST_PART)
-    part = -(-part // 16) * 16
-    return part, -(-length // part)

@@ -1,5 +1,5 @@
 """Every file of lowerings, imported so that it registers its operators."""
 
-from secateur.engine.lowering import convolution, linear
+from secateur.engine.lowering import convolution, elementwise, linear, pooling, shape_ops
 
-__all__ = ["convolution", "linear"]
+__all__ = ["convolution", "elementwise", "linear", "pooling", "shape_ops"]

@@ -3,13 +3,17 @@
 from secateur.graph.ir import Graph, Node
 
 
+def elements(node: Node, graph: Graph) -> str | None:
+    """Only nodes whose tensors have elements."""
+    empty = any(graph.type(name).size == 0 for name in (*node.inputs, *node.outputs) if name)
+    return "it has no elements" if empty else None
+
+
 def normal(node: Node, graph: Graph) -> str | None:
     """Only nodes of the normal form, with elements."""
     if node.domain != "secateur":
         return "it is not in normal form: an operand is computed while the network runs, or the type is not float32"
-    if any(graph.type(name).size == 0 for name in (*node.inputs, *node.outputs) if name):
-        return "it has no elements"
-    return None
+    return elements(node, graph)
 
 
 def normal_float32(node: Node, graph: Graph) -> str | None:

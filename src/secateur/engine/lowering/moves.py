@@ -1,0 +1,122 @@
+"""Moving elements: a strided view of one tensor is copied onto a strided view of another.
+
+The axes are joined where both allow it (lowering.walk). What remains decides the kernel: rows that are neighbours in
+both tensors, blocks that are turned, or single elements. Elements of eight bytes are moved as two of four.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.engine.kernels.elementwise import Elementwise
+from secateur.engine.kernels.strided_copy import StridedCopy
+from secateur.engine.kernels.transpose import Transpose
+from secateur.engine.lowering.context import Context, Tensor
+from secateur.engine.lowering.walk import joined, parts_of, rows_of, starts_of, strides_of
+
+Ints = NDArray[np.int64]
+
+WORD = 4
+
+
+@dataclass(frozen=True)
+class View:
+    """Elements of a tensor: from element `offset`, one step per axis."""
+
+    tensor: Tensor
+    steps: tuple[int, ...]
+    offset: int = 0
+
+
+def view(tensor: Tensor) -> View:
+    """All elements of a tensor."""
+    return View(tensor, tuple(strides_of(tensor)))
+
+
+def move(context: Context, source: View, target: View, sizes: Sequence[int], item: int = WORD) -> None:
+    """Copy a view onto another one of the same sizes.
+
+    item    bytes per element, 4 or 8; steps of the target must not be negative
+    """
+    words = item // WORD
+    steps = np.array([target.steps, source.steps], np.int64).reshape(2, -1)
+    axes = list(sizes)
+    if words > 1:
+        axes.append(words)
+        steps = np.concatenate([steps * words, np.ones((2, 1), np.int64)], 1)
+    offsets = np.array([[target.offset * words], [source.offset * words]], np.int64)
+    axes, steps = joined(axes, steps)
+    if not axes or (steps[0, -1] == 1 and steps[1, -1] in (0, 1)):
+        walk = rows_of(axes, steps)
+        _rows(context, source.tensor, target.tensor, walk.starts + offsets, walk.kinds[1], walk.length)
+    else:
+        _reordered(context, source.tensor, target.tensor, offsets, axes, steps)
+
+
+def fill(context: Context, target: View, sizes: Sequence[int], value: float) -> None:
+    """Write one number to all elements of a view."""
+    steps = np.array([target.steps, [0] * len(sizes)], np.int64).reshape(2, -1)
+    walk = rows_of(sizes, steps)
+    number = Tensor(target.tensor.layout, constant=np.full(1, value, np.float32))
+    starts = np.stack([walk.starts[0] + target.offset, np.zeros_like(walk.starts[0])])
+    _rows(context, number, target.tensor, starts, "row", walk.length)
+
+
+def _rows(context: Context, source: Tensor, target: Tensor, starts: Ints, kind: str, length: int) -> None:
+    rows = starts.shape[1]
+    part, parts = parts_of(context, rows, length)
+    context.emit(
+        context.layer,
+        Elementwise("Identity", (kind,)),
+        {
+            "y": target.address,
+            "targets": starts[0],
+            "masks": 0,
+            "length": length,
+            "parts": parts,
+            "part": part,
+            "x0": source.address,
+            "offsets0": starts[1],
+        },
+        rows * parts,
+        reads=(source,),
+        writes=(target,),
+    )
+
+
+def _reordered(context: Context, source: Tensor, target: Tensor, offsets: Ints, sizes: list[int], steps: Ints) -> None:
+    """Rows of the target whose elements are not neighbours in the source."""
+    if steps[0, -1] != 1:
+        sizes, steps = [*sizes, 1], np.concatenate([steps, np.ones((2, 1), np.int64)], 1)
+    last = len(sizes) - 1
+    lanes = context.target.lanes
+    # The second axis of a block: the one along which the source's elements are neighbours, else the next one.
+    across = next((axis for axis in range(last) if steps[1, axis] == 1), None)
+    turned = across is not None and min(sizes[across], sizes[last]) * 2 >= lanes
+    second = across if turned else last - 1
+    outer = [axis for axis in range(last) if axis != second]
+    starts = starts_of([sizes[axis] for axis in outer], steps[:, outer]) + offsets
+    rows = starts.shape[1]
+    arguments = {"x": source.address, "y": target.address, "sources": starts[1], "targets": starts[0]}
+    if turned and second is not None:
+        kernel, units = Transpose(), rows * -(-sizes[second] // lanes)
+        arguments |= {
+            "rows": sizes[last],
+            "columns": sizes[second],
+            "strips": -(-sizes[second] // lanes),
+            "source_step": int(steps[1, last]),
+            "target_step": int(steps[0, second]),
+        }
+    else:
+        kernel, units = StridedCopy(), rows
+        count, moves = (sizes[last - 1], steps[:, last - 1]) if last else (1, np.zeros(2, np.int64))
+        arguments |= {
+            "count": count,
+            "length": sizes[last],
+            "element_step": int(steps[1, last]),
+            "source_step": int(moves[1]),
+            "target_step": int(moves[0]),
+        }
+    context.emit(context.layer, kernel, arguments, units, reads=(source,), writes=(target,))

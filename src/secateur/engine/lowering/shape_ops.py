@@ -1,0 +1,284 @@
+"""Operators that only move elements: views where the elements already lie right, copies where not.
+
+A concatenation along the channels is an address assignment: its parts are computed into the planes of the result
+(`concat_views` decides which). Splits and slices of channels are views the other way round.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from secateur.engine.layout import Flat, Planes
+from secateur.engine.lowering.context import Context, Tensor, lowers
+from secateur.engine.lowering.moves import View, move, view
+from secateur.engine.lowering.refusals import elements, normal
+from secateur.engine.lowering.relayout import copy_planes, plane_offsets, to_flat, to_planes
+from secateur.engine.lowering.walk import joined, strides_of
+from secateur.graph.ir import Graph, Node
+
+# Lowerings of these operators give their results a place of their own choice.
+_PLACES_ITSELF = ("Identity", "Reshape", "Slice", "Split", "Cast")
+
+
+def concat_views(graph: Graph, context: Context) -> dict[str, tuple[str, int]]:
+    """Value -> (concatenation, its first channel there), for parts that are computed in place.
+
+    1. The result lies in planes and is a concatenation along the channels.
+    2. A part is the result of a node that writes where it is told, and lies in one place only.
+    3. A concatenation whose own parts lie next to each other in a later, larger one is a view of it (DenseNet).
+    """
+    producer = graph.producer()
+    views: dict[str, tuple[str, int]] = {}
+    for node in reversed(graph.nodes):
+        if node.op != "Concat" or node.domain != "secateur" or node.attributes["axis"] != 1:
+            continue
+        kind = graph.type(node.outputs[0])
+        if not isinstance(context.layout(kind.shape, kind.dtype), Planes):
+            continue
+        whole = node.outputs[0]
+        if whole not in views and (outer := _neighbours(graph, node, views)) is not None:
+            views[whole] = outer
+            continue
+        channel = 0
+        for name in node.inputs:
+            made_by = producer.get(name)
+            if made_by and made_by.op not in _PLACES_ITSELF and name not in views and node.inputs.count(name) == 1:
+                views[name] = (whole, channel)
+            channel += graph.shape(name)[1]
+    return views
+
+
+def _neighbours(graph: Graph, node: Node, views: dict[str, tuple[str, int]]) -> tuple[str, int] | None:
+    """Where a concatenation lies when all its parts already lie in order in another one (rule 3)."""
+    first = views.get(node.inputs[0])
+    if first is None:
+        return None
+    whole, channel = first
+    for name in node.inputs:
+        if views.get(name) != (whole, channel):
+            return None
+        channel += graph.shape(name)[1]
+    return first
+
+
+def refuses_bytes(node: Node, graph: Graph) -> str | None:
+    """Only elements of four or eight bytes can be moved."""
+    reason = normal(node, graph)
+    if reason is not None:
+        return reason
+    kinds = [graph.type(name) for name in (*node.inputs, *node.outputs) if name]
+    wrong = sorted({kind.dtype for kind in kinds if kind.numpy.itemsize not in (4, 8)})
+    return f"it moves {', '.join(wrong)}" if wrong else None
+
+
+@lowers("Concat", refuses=refuses_bytes)
+def concat(node: Node, context: Context) -> None:
+    """Copy the parts that do not lie in the result already."""
+    axis: int = node.attributes["axis"]
+    name = node.outputs[0]
+    whole = context.places.get(name) or context.place(name)
+    steps = strides_of(whole)
+    offset = 0
+    for part in node.inputs:
+        tensor = context.tensor(part)
+        target = View(whole, tuple(steps), offset)
+        if not _lies_at(tensor, target):
+            move_like(context, tensor, target, tensor.shape, _item(context, part))
+        offset += tensor.shape[axis] * steps[axis]
+
+
+@lowers("Split", refuses=refuses_bytes)
+def split(node: Node, context: Context) -> None:
+    """A view, or a copy, for each part."""
+    axis: int = node.attributes["axis"]
+    x = context.tensor(node.inputs[0])
+    steps = strides_of(x)
+    offset = 0
+    for name, size in zip(node.outputs, _integers(node, "sizes"), strict=True):
+        _take(context, name, View(x, tuple(steps), offset))
+        offset += size * steps[axis]
+
+
+@lowers("Slice", refuses=refuses_bytes)
+def slice_(node: Node, context: Context) -> None:
+    """A view where the elements are whole planes or neighbours, else a copy."""
+    x = context.tensor(node.inputs[0])
+    steps, offset = strides_of(x), 0
+    axes, starts, jumps = (_integers(node, key) for key in ("axes", "starts", "steps"))
+    for axis, start, step in zip(axes, starts, jumps, strict=True):
+        offset += start * steps[axis]
+        steps[axis] *= step
+    _take(context, node.outputs[0], View(x, tuple(steps), offset))
+
+
+def _refuses_same(node: Node, graph: Graph) -> str | None:
+    return elements(node, graph) if node.op == "Identity" else normal(node, graph)
+
+
+@lowers("Reshape", "Identity", refuses=_refuses_same)
+def reshape(node: Node, context: Context) -> None:
+    """The same elements in the same order: a view wherever both lie densely."""
+    name = node.outputs[0]
+    kind = context.graph.type(name)
+    x, wanted = context.tensor(node.inputs[0]), context.layout(kind.shape, kind.dtype)
+    if x.constant is not None:
+        context.places[name] = Tensor(Flat(kind.shape), constant=x.constant.reshape(kind.shape))
+        return
+    if isinstance(x.layout, Planes) and isinstance(wanted, Planes):
+        same = _with_same_planes(x.layout, wanted)
+        context.places[name] = Tensor(same, x.buffer, x.offset) if same else _through_dense(context, x, name)
+    elif isinstance(wanted, Planes):
+        flat = Tensor(Flat(kind.shape), x.buffer, x.offset)
+        context.places[name] = to_planes(context, flat, target=context.place(name))
+    else:
+        dense = to_flat(context, x)
+        context.places[name] = Tensor(Flat(kind.shape), dense.buffer, dense.offset)
+
+
+@lowers("Transpose", refuses=refuses_bytes)
+def transpose(node: Node, context: Context) -> None:
+    """Axes in another order."""
+    x, perm = context.tensor(node.inputs[0]), _integers(node, "perm")
+    steps = strides_of(x)
+    turned = tuple(steps[axis] for axis in perm)
+    _take(context, node.outputs[0], View(x, turned))
+
+
+@lowers("ChannelShuffle", refuses=refuses_bytes)
+def channel_shuffle(node: Node, context: Context) -> None:
+    """Channel i of group g becomes channel i groups + g."""
+    x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
+    groups = node.attributes["groups"]
+    n, c = x.shape[:2]
+    order = np.arange(n * c).reshape(n, groups, c // groups).swapaxes(1, 2).reshape(-1)
+    if len(x.shape) == 4 and _item(context, node.inputs[0]) == 4:
+        copy_planes(context, x, y, plane_offsets(x)[0][order], plane_offsets(y)[0])
+        return
+    sizes = (n, c // groups, groups, *x.shape[2:])
+    (a, b, *rest), (d, e, *rest_y) = strides_of(x), strides_of(y)
+    source = View(x, (a, b, b * (c // groups), *rest))
+    move(context, source, View(y, (d, e * groups, e, *rest_y)), sizes, _item(context, node.inputs[0]))
+
+
+@lowers("DepthToSpace", refuses=refuses_bytes)
+def depth_to_space(node: Node, context: Context) -> None:
+    """Blocks of channels become blocks of pixels."""
+    x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
+    block = node.attributes["blocksize"]
+    (image, plane, row, column), target = strides_of(x), strides_of(y)
+    n, c, h, w = x.shape
+    c //= block * block
+    depth_first = node.attributes["mode"] == "DCR"
+    inner, outer = (plane, plane * c) if depth_first else (plane * block * block, plane)
+    sizes = (n, c, h, block, w, block)
+    source = (image, inner, row, outer * block, column, outer)
+    _move_blocks(context, node, (x, source), (y, _blocks(target, block)), sizes)
+
+
+@lowers("SpaceToDepth", refuses=refuses_bytes)
+def space_to_depth(node: Node, context: Context) -> None:
+    """Blocks of pixels become blocks of channels."""
+    x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
+    block = node.attributes["blocksize"]
+    n, c, h, w = x.shape
+    image, plane, row, column = strides_of(y)
+    sizes = (n, block, block, c, h // block, w // block)
+    source = strides_of(x)
+    from_ = (source[0], source[2], source[3], source[1], source[2] * block, source[3] * block)
+    to = (image, plane * c * block, plane * c, plane, row, column)
+    _move_blocks(context, node, (x, from_), (y, to), sizes)
+
+
+def _blocks(steps: Sequence[int], block: int) -> tuple[int, ...]:
+    """Steps over (n, c, h, block, w, block) of a tensor (n, c, h block, w block)."""
+    image, plane, row, column = steps
+    return (image, plane, row * block, row, column * block, column)
+
+
+def _move_blocks(
+    context: Context,
+    node: Node,
+    source: tuple[Tensor, tuple[int, ...]],
+    target: tuple[Tensor, tuple[int, ...]],
+    sizes: tuple[int, ...],
+) -> None:
+    move(context, View(*source), View(*target), sizes, _item(context, node.inputs[0]))
+
+
+def move_like(context: Context, tensor: Tensor, target: View, sizes: Sequence[int], item: int) -> None:
+    """Copy a tensor onto a view of the same sizes: plane by plane where both are planes."""
+    whole = target.tensor
+    if isinstance(tensor.layout, Planes) and isinstance(whole.layout, Planes) and _whole_planes(tensor.layout, target):
+        part = Tensor(whole.layout.channels(tensor.shape[1]), whole.buffer, whole.offset + target.offset)
+        copy_planes(context, tensor, part, plane_offsets(tensor)[0], plane_offsets(part)[0])
+    else:
+        move(context, view(tensor), target, sizes, item)
+
+
+def _whole_planes(layout: Planes, target: View) -> bool:
+    outer = target.tensor.planes
+    return (layout.h, layout.w) == (outer.h, outer.w) and target.offset % outer.plane_stride == 0
+
+
+def _lies_at(tensor: Tensor, target: View) -> bool:
+    whole = target.tensor
+    return (
+        tensor.buffer is not None
+        and tensor.buffer == whole.buffer
+        and tensor.offset == whole.offset + target.offset
+        and tuple(strides_of(tensor)) == target.steps
+    )
+
+
+def _take(context: Context, name: str, source: View) -> None:
+    """Give a value its place: a view of another tensor where that has the value's layout, else a copy."""
+    kind = context.graph.type(name)
+    wanted = context.layout(kind.shape, kind.dtype)
+    x = source.tensor
+    if x.buffer is not None and name not in context.views:
+        layout = _view_layout(x, source, wanted)
+        if layout is not None:
+            context.places[name] = Tensor(layout, x.buffer, x.offset + source.offset)
+            return
+    target = context.place(name)
+    move(context, source, view(target), kind.shape, kind.numpy.itemsize)
+
+
+def _view_layout(x: Tensor, source: View, wanted: Planes | Flat) -> Planes | Flat | None:
+    """The layout of a view if it is one that other lowerings understand."""
+    if isinstance(wanted, Flat):
+        own = np.array([strides_of(Tensor(wanted)), source.steps], np.int64).reshape(2, -1)
+        _, steps = joined(wanted.shape, own)
+        dense = steps.shape[1] == 0 or (steps.shape[1] == 1 and (steps == 1).all())
+        return wanted if dense else None
+    if not isinstance(x.layout, Planes):
+        return None
+    image, plane, row, column = source.steps
+    same = (plane, row, column) == (wanted.plane_stride, wanted.pitch, 1)
+    aligned = source.offset % wanted.plane_stride == 0 and image % wanted.plane_stride == 0 and image > 0
+    if not same or not aligned or (x.layout.h, x.layout.w) != (wanted.h, wanted.w):
+        return None
+    return Planes(wanted.n, wanted.c, wanted.h, wanted.w, wanted.pitch, wanted.plane_stride, image)
+
+
+def _with_same_planes(x: Planes, wanted: Planes) -> Planes | None:
+    """The wanted shape over the planes of x, where only images and channels change."""
+    if (x.h, x.w, x.pitch, x.plane_stride) != (wanted.h, wanted.w, wanted.pitch, wanted.plane_stride):
+        return None
+    if (x.n, x.c) == (wanted.n, wanted.c):
+        return x
+    return wanted if x.n == 1 or x.image_stride == x.c * x.plane_stride else None
+
+
+def _through_dense(context: Context, x: Tensor, name: str) -> Tensor:
+    dense = to_flat(context, x)
+    flat = Tensor(Flat(context.graph.shape(name)), dense.buffer, dense.offset)
+    return to_planes(context, flat, target=context.place(name))
+
+
+def _item(context: Context, name: str) -> int:
+    return context.graph.type(name).numpy.itemsize
+
+
+def _integers(node: Node, key: str) -> tuple[int, ...]:
+    return node.attributes[key]
