@@ -8,6 +8,7 @@ import numpy as np
 
 import secateur.engine.lowering.families  # noqa: F401  (registers every lowering)
 from secateur.engine.facts import LayerFacts
+from secateur.engine.kernels.convert import TYPES
 from secateur.engine.lowering.context import Chooser, Context, lowerings
 from secateur.engine.lowering.relayout import export_output, import_input
 from secateur.engine.lowering.shape_ops import concat_views
@@ -36,6 +37,8 @@ def refusal(node: Node, graph: Graph) -> str | None:
     for name in (*node.inputs, *node.outputs):
         if name and name not in graph.types:
             return f"the type of '{name}' is only known while the network runs"
+        if name and graph.type(name).dtype not in TYPES:
+            return f"it works on {graph.type(name).dtype}"
     return lowerings[node.op].refuses(node, graph)
 
 
