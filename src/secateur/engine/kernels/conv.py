@@ -157,6 +157,7 @@ class _Writer:
             record = f.element(self.pointers["panels"], f.b.mul(panel, f.i64(self.kernel.panel_words)), I32)
             start = {name: f.load_i64(record, i, I32) for i, name in enumerate(PANEL_FIELDS)}
             y = f.at(self.pointers["y"], tile["y"])
+            self.prefetch_outputs(tile, start["row"], y, vectors)
             acc = self.start_sums(unit, start["row"], y, vectors)
             self.accumulate(record, start, base, acc)
             self.finish(unit, tile, start["row"], y, acc, masks)
@@ -173,6 +174,19 @@ class _Writer:
                 for v in range(vectors):
                     f.store(f.load(source, v * f.lanes), target.get(), v * f.lanes, align=self.width)
                 target.set(f.at(target.get(), self.unit))
+
+    def prefetch_outputs(self, tile: dict[str, Value], row: Value, y: Value, vectors: int) -> None:
+        """Ask for the lines that the panel's end will add to and write, while its sums are computed."""
+        f = self.f
+        if not self.kernel.prefetch:
+            return
+        for r in range(self.kernel.rows):
+            place = self.row_address(row, r)
+            for v in range(vectors):
+                f.prefetch(f.at(f.at(y, place), v * self.width))
+                if self.kernel.residual:
+                    other = f.at(f.at(self.pointers["residual"], tile["residual"]), place)
+                    f.prefetch(f.at(other, v * self.width))
 
     def row_address(self, row: Value, r: int) -> Value:
         """Bytes from the tensor's first plane to the plane of a panel's row r; negative for a row that only pads."""
