@@ -6,7 +6,9 @@ from numpy.typing import NDArray
 from secateur.engine.emit.activations import supported
 from secateur.engine.facts import LayerFacts
 from secateur.engine.kernels.linear import LinearKernel
+from secateur.engine.layout import Flat
 from secateur.engine.lowering.context import Context, Tensor, lowers
+from secateur.engine.lowering.relayout import to_flat, to_planes
 from secateur.engine.weights.pattern import detect
 from secateur.engine.weights.slabs import dense_slabs, sparse_slabs
 from secateur.graph.ir import Activation, Graph, Node
@@ -62,14 +64,16 @@ def emit_linear(
     padded = np.zeros(count * slab * lanes, np.float32)
     if bias is not None:
         padded[:outputs] = bias
-    x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
+    x, y = to_flat(context, context.tensor(node.inputs[0])), context.place(node.outputs[0])
+    residual = to_flat(context, residual) if residual else None
+    out = y if isinstance(y.layout, Flat) else context.temporary(Flat(y.shape))
     kernel = LinearKernel(slab, sparse, activation, residual is not None)
     context.emit(
         node.name,
         kernel,
         {
             "x": x.address,
-            "y": y.address,
+            "y": out.address,
             "residual": residual.address if residual else 0,
             "bias": padded,
             "weights": slabs.weights,
@@ -81,9 +85,11 @@ def emit_linear(
         },
         count,
         reads=(x, *((residual,) if residual else ())),
-        writes=(y,),
+        writes=(out,),
         costs=slabs.costs,
     )
+    if out is not y:
+        to_planes(context, out, target=y)
     reason = "" if sparse or pattern.kind == "dense" else f"density {pattern.density:.2f} is above {SPARSE_BELOW}"
     context.layers.append(
         LayerFacts(
