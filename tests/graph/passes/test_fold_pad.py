@@ -55,8 +55,10 @@ def test_rule_3_maximum_pads_with_less_than_everything():
     check(padded(pool, first=[node("Tanh", "x", "r")]), kept=True)
 
 
-@pytest.mark.parametrize(("pads", "counted", "kept"), [([0] * 4, 0, False), ([0] * 4, 1, False), ([1, 0, 0, 0], 1, False),
-                                                       ([1, 0, 0, 0], 0, True)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("pads", "counted", "kept"),
+    [([0] * 4, 0, False), ([0] * 4, 1, False), ([1, 0, 0, 0], 1, False), ([1, 0, 0, 0], 0, True)],
+)
 def test_rule_4_average_counts_the_padding(pads, counted: int, kept: bool):
     pool = node("AveragePool", "h", "y", kernel_shape=[3, 4], pads=pads, count_include_pad=counted)
     after = check(padded(pool), kept)

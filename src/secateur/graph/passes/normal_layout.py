@@ -66,7 +66,9 @@ def _slice(draft: Draft, node: Node) -> Sequence[Node] | None:
     axes = tuple(axis + len(shape) if axis < 0 else axis for axis in axes)
     if len(set(axes)) != len(axes) or any(axis not in range(len(shape)) for axis in axes):
         return None
-    cuts = [_bounds(*cut, shape[axis]) for *cut, axis in zip(starts, ends, steps, axes, strict=True)]
+    cuts = [
+        _bounds(start, end, step, shape[axis]) for start, end, step, axis in zip(starts, ends, steps, axes, strict=True)
+    ]
     result = list(shape)
     for axis, cut in zip(axes, cuts, strict=True):
         result[axis] = len(range(*cut))

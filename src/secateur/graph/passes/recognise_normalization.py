@@ -35,19 +35,16 @@ class _Finder:
             return None
         pairs = (total.inputs, total.inputs[::-1])
         pair = next(((v, e) for v, e in pairs if draft.scalar(e) is not None and draft.array(v) is None), None)
-        variance = self._made_by(pair[0], "ReduceMean") if pair else None
-        mean = self._made_by(centred.inputs[1], "ReduceMean")
-        if pair is None or variance is None or mean is None or mean.inputs[0] != centred.inputs[0]:
-            return None
-        if not self._is_square(draft, variance.inputs[0], deviation):
-            return None
+        variance = self._mean(pair[0]) if pair else None
+        mean = self._mean(centred.inputs[1])
         x = centred.inputs[0]
-        shape = draft.shape(x)
-        axes = tuple(mean.attributes["axes"])
-        last = tuple(range(len(shape) - len(axes), len(shape)))
-        if axes != last or tuple(variance.attributes["axes"]) != last:
+        if pair is None or variance is None or mean is None or mean[0] != x:
             return None
-        if not (mean.attributes["keepdims"] and variance.attributes["keepdims"]):
+        if not self._is_square(draft, variance[0], deviation):
+            return None
+        shape = draft.shape(x)
+        last = tuple(range(len(shape) - len(mean[1]), len(shape)))
+        if mean[1] != last or variance[1] != last:
             return None
         ones = draft.constant(f"{node.name}.scale", np.ones(shape[last[0] :], np.float32))
         return [fused("LayerNormalization", node, (x, ones), axis=last[0], epsilon=draft.scalar(pair[1]))]
@@ -71,6 +68,13 @@ class _Finder:
             return node.inputs == (base, base)
         node = self._made_by(name, "Pow")
         return node is not None and node.inputs[0] == base and draft.scalar(node.inputs[1]) == 2
+
+    def _mean(self, name: str) -> tuple[str, tuple[int, ...]] | None:
+        """What a value is the mean of, and over which axes, if they are kept."""
+        if node := self._made_by(name, "ReduceMean"):
+            return (node.inputs[0], tuple(node.attributes["axes"])) if node.attributes["keepdims"] else None
+        node = self._made_by(name, "GlobalPool")
+        return (node.inputs[0], (2, 3)) if node is not None and node.attributes["kind"] == "average" else None
 
     def _made_by(self, name: str, op: str) -> Node | None:
         node = self._producer.get(name)

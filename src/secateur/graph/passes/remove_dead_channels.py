@@ -103,7 +103,8 @@ def _columns_removed(draft: Draft, node: Node, gone: Indices, more: NDArray[np.f
     inputs = list(node.inputs)
     inputs[1] = draft.constant(f"{weight}.thin", np.delete(draft.constants[weight], gone, axis=1))
     if more.any():
-        total = (more + draft.constants[bias] if bias else more).astype(np.float32)
+        with np.errstate(over="ignore"):
+            total = (more + draft.constants[bias] if bias else more).astype(np.float32)
         if not np.isfinite(total).all():
             return None
         inputs[2:3] = [draft.constant(f"{node.name}.bias", total)]
