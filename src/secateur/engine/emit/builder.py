@@ -235,11 +235,11 @@ class KernelBody:
             bits = self.b.trunc(bits, ir.IntType(self.lanes))
         return self.b.bitcast(bits, self.module.mask)
 
-    def prefetch(self, pointer: Value) -> None:
-        """Ask for the cache line of an address in the nearest cache; never faults."""
+    def prefetch(self, pointer: Value, *, write: bool = False) -> None:
+        """Ask for the cache line of an address in the nearest cache, to be written or only read; never faults."""
         prefetch = self.module.intrinsic("llvm.prefetch.p0", ir.VoidType(), [PTR, I32, I32, I32])
-        read, keep, data = (ir.Constant(I32, value) for value in (0, 3, 1))
-        self.b.call(prefetch, [pointer, read, keep, data])
+        kind, keep, data = (ir.Constant(I32, value) for value in (int(write), 3, 1))
+        self.b.call(prefetch, [pointer, kind, keep, data])
 
     def load_masked(self, mask: Value, pointer: Value, index: Value | int = 0, other: Value | float = 0.0) -> Value:
         """Lanes of the mask from memory, `other` elsewhere; memory behind other lanes is not touched."""

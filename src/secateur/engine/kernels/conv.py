@@ -32,7 +32,7 @@ AHEAD = 8
 
 FIELDS = (
     *("x", "y", "residual", "bias", "units", "tiles", "panels", "deltas", "weights", "rows", "masks", "unit"),
-    *("pack_offsets", "slope", "blocks", "block_panels", "block_positions"),
+    *("pack_offsets", "slope", "first", "last", "pack_shift", "pack_most"),
 )
 
 
@@ -45,7 +45,7 @@ class ConvKernel:
     patterns        bit r of a pattern says that row r is nonzero
     shared_deltas   all panels use the positions of the first (dense)
     packed          a tile's input is copied to scratch before its panels are computed
-    partial         panels hold blocks of positions; sums wait in the output between blocks
+    partial         the step computes one block of positions; sums wait in the output between the steps of a layer
     masked          lanes outside the map exist and are stored as zero
     prefetch        ask for the inputs of the position AHEAD further on; one pattern only
     """
@@ -122,34 +122,12 @@ class _Writer:
                     self.tile(unit, tile, vectors)
 
     def tile(self, unit: dict[str, Value], tile: dict[str, Value], vectors: int) -> None:
-        """The panels of one unit on a tile of a known size, one block of positions after the other."""
+        """The panels of one unit on a tile of a known size."""
         f = self.f
         base = f.at(self.pointers["x"], tile["x"])
         masks = []
         if self.kernel.masked:
             masks = [f.mask_bits(self.pointers["masks"], f.b.add(tile["mask"], f.i64(v))) for v in range(vectors)]
-        if not self.kernel.partial:
-            self.block(unit, tile, base, vectors, masks)
-            return
-        blocks, panels, positions = (f.integer(name) for name in ("blocks", "block_panels", "block_positions"))
-        with f.loop(0, blocks) as block:
-            pack_begin = f.b.add(unit["pack_begin"], f.b.mul(block, positions))
-            full = f.b.add(pack_begin, positions)
-            moved = unit | {
-                "panel_begin": f.b.add(unit["panel_begin"], f.b.mul(block, panels)),
-                "panel_end": f.b.add(unit["panel_end"], f.b.mul(block, panels)),
-                "pack_begin": pack_begin,
-                "pack_end": f.b.select(f.b.icmp_signed("<", full, unit["pack_end"]), full, unit["pack_end"]),
-                "first": f.b.icmp_signed("==", block, f.i64(0)),
-                "last": f.b.icmp_signed("==", f.b.add(block, f.i64(1)), blocks),
-            }
-            self.block(moved, tile, base, vectors, masks)
-
-    def block(
-        self, unit: dict[str, Value], tile: dict[str, Value], base: Value, vectors: int, masks: list[Value]
-    ) -> None:
-        """Panels [panel_begin, panel_end) on one tile."""
-        f = self.f
         if self.kernel.packed:
             self.pack(unit, base, vectors)
             base = f.scratch
@@ -158,18 +136,21 @@ class _Writer:
             start = {name: f.load_i64(record, i, I32) for i, name in enumerate(PANEL_FIELDS)}
             y = f.at(self.pointers["y"], tile["y"])
             self.prefetch_outputs(tile, start["row"], y, vectors)
-            acc = self.start_sums(unit, start["row"], y, vectors)
+            acc = self.start_sums(start["row"], y, vectors)
             self.accumulate(record, start, base, acc)
-            self.finish(unit, tile, start["row"], y, acc, masks)
+            self.finish(tile, start["row"], y, acc, masks)
 
     def pack(self, unit: dict[str, Value], base: Value, vectors: int) -> None:
         """Copy the tile's input vectors of the unit's positions to scratch, unless they are there."""
         f = self.f
-        key = f.b.add(f.b.shl(unit["tile"], f.i64(32)), unit["pack_begin"])
+        pack_begin = f.b.add(unit["pack_begin"], f.integer("pack_shift"))
+        full = f.b.add(pack_begin, f.integer("pack_most"))
+        pack_end = f.b.select(f.b.icmp_signed("<", full, unit["pack_end"]), full, unit["pack_end"])
+        key = f.b.add(f.b.shl(unit["tile"], f.i64(32)), pack_begin)
         with f.if_(f.b.icmp_signed("!=", key, self.packed_key.get())):
             self.packed_key.set(key)
             target = f.var(PTR, f.scratch)
-            with f.loop(unit["pack_begin"], unit["pack_end"]) as position:
+            with f.loop(pack_begin, pack_end) as position:
                 source = f.at(base, f.load_i64(self.pointers["pack_offsets"], position, I32, signed=True))
                 for v in range(vectors):
                     f.store(f.load(source, v * f.lanes), target.get(), v * f.lanes, align=self.width)
@@ -180,10 +161,11 @@ class _Writer:
         f = self.f
         if not self.kernel.prefetch:
             return
+        # For writing: a line that is only read would have to be asked for again when it is stored.
         for r in range(self.kernel.rows):
             place = self.row_address(row, r)
             for v in range(vectors):
-                f.prefetch(f.at(f.at(y, place), v * self.width))
+                f.prefetch(f.at(f.at(y, place), v * self.width), write=True)
                 if self.kernel.residual:
                     other = f.at(f.at(self.pointers["residual"], tile["residual"]), place)
                     f.prefetch(f.at(other, v * self.width))
@@ -192,7 +174,7 @@ class _Writer:
         """Bytes from the tensor's first plane to the plane of a panel's row r; negative for a row that only pads."""
         return self.f.load_i64(self.pointers["rows"], self.f.b.add(row, self.f.i64(r)), I64)
 
-    def start_sums(self, unit: dict[str, Value], row: Value, y: Value, vectors: int) -> list[list[Var]]:
+    def start_sums(self, row: Value, y: Value, vectors: int) -> list[list[Var]]:
         """acc = bias, or what the block of positions before left in the output."""
         f = self.f
         acc = [[f.var(f.vector) for _ in range(vectors)] for _ in range(self.kernel.rows)]
@@ -206,7 +188,7 @@ class _Writer:
         if not self.kernel.partial:
             from_bias()
             return acc
-        with f.b.if_else(unit["first"]) as (then, otherwise):
+        with f.b.if_else(self.flag("first")) as (then, otherwise):
             with then:
                 from_bias()
             with otherwise:
@@ -248,9 +230,12 @@ class _Writer:
                 weight.set(f.element(weights, len(rows)))
             delta.set(end)
 
+    def flag(self, name: str) -> Value:
+        """An argument that is 0 or 1."""
+        return self.f.b.icmp_signed("!=", self.f.integer(name), self.f.i64(0))
+
     def finish(
         self,
-        unit: dict[str, Value],
         tile: dict[str, Value],
         row: Value,
         y: Value,
@@ -266,7 +251,7 @@ class _Writer:
                 if not self.kernel.partial:
                     self.store_final(sums, tile, place, target, masks, row, r)
                     continue
-                with f.b.if_else(unit["last"]) as (then, otherwise):
+                with f.b.if_else(self.flag("last")) as (then, otherwise):
                     with then:
                         self.store_final(sums, tile, place, target, masks, row, r)
                     with otherwise:

@@ -6,7 +6,6 @@ source     direct  stride 1: the input itself; otherwise its phases (a stride-s 
 place      of position (c, ky, kx) = distance of its plane and tap from the tile's first pixel
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +77,8 @@ def emit_conv(
     places = np.arange(positions, dtype=np.int64) if packed else source.places
     block = choice.block if choice.block and choice.block < positions else None
     patterns = _patterns(choice)
-    if choice.format == "dense":
+    shared = choice.format == "dense" and block is None
+    if shared:
         streams = encode_dense(matrix, places, choice.rows, order=order, starts=starts)
     else:
         streams = encode(matrix, places, choice.rows, patterns, order=order, block=block, starts=starts, packed=packed)
@@ -95,51 +95,58 @@ def emit_conv(
     bounds = np.concatenate([per_group, [shape.groups]]) * panels_per_group
     packs = np.stack([per_group * positions, (per_group + 1) * positions], 1) if packed else None
     panels = len(order) // choice.rows
-    units, costs = plan_units(
-        tiles,
-        streams,
-        panels,
-        context.threads,
-        bounds=bounds,
-        packs=packs,
-        panel_bytes=choice.resident or float("inf"),
-    )
     kernel = ConvKernel(
         choice.rows,
         tiles.vectors,
         patterns,
         epilogue.activation,
         residual=other is not None,
-        shared_deltas=choice.format == "dense",
+        shared_deltas=shared,
         packed=packed,
         partial=block is not None,
         masked=_needs_masks(target, lanes),
         prefetch=len(patterns) == 1 and not packed and choice.rows >= 4,
     )
-    rows = np.where(streams.rows >= 0, streams.rows * target.plane_stride * 4, -1)
     blocks = -(-positions // block) if block else 1
-    arguments: Mapping[str, Argument] = {
+    arguments: dict[str, Argument] = {
         "x": source.tensor.address,
         "y": out.address,
         "residual": other.address if other else 0,
         "bias": _per_row(bias, streams.rows),
-        "units": units,
         "tiles": tiles.table,
-        "panels": streams.panels,
         "deltas": streams.deltas,
         "weights": streams.weights,
-        "rows": rows,
+        "rows": np.where(streams.rows >= 0, streams.rows * target.plane_stride * 4, -1),
         "masks": mask_table(target, lanes),
         "unit": unit,
         "pack_offsets": _pack_offsets(source, shape.groups) if packed else 0,
         "slope": 0 if epilogue.slope is None else _per_row(epilogue.slope, streams.rows),
-        "blocks": blocks,
-        "block_panels": panels,
-        "block_positions": block or positions,
+        "pack_most": block or positions,
     }
     reads = (source.tensor, *((other,) if other else ()))
-    scratch = (block or positions) * unit if packed else 0
-    context.emit(layer, kernel, arguments, len(units), reads=reads, writes=(out,), costs=costs, scratch=scratch)
+    # Each block of positions is a step of its own: all tiles use its inputs while they are near.
+    for index in range(blocks):
+        part = slice(index * panels, (index + 1) * panels)
+        units, costs = plan_units(
+            *(tiles, streams.costs[part], context.threads),
+            bounds=bounds,
+            packs=packs,
+            chunks=-(-streams.nbytes // blocks // choice.resident) if choice.resident else 1,
+        )
+        own: dict[str, Argument] = {
+            "units": units,
+            "panels": streams.panels[part],
+            "first": int(index == 0),
+            "last": int(index == blocks - 1),
+            "pack_shift": index * (block or 0),
+        }
+        context.emit(
+            *(layer, kernel, arguments | own, len(units)),
+            reads=reads if index == 0 else (*reads, out),
+            writes=(out,),
+            costs=costs,
+            scratch=(block or positions) * unit if packed else 0,
+        )
     if out is not y:
         _deliver(context, out, y)
     return streams, kernel.name

@@ -6,12 +6,12 @@ get contiguous ranges of it.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secateur.engine.layout import Planes
-from secateur.engine.weights.streams import Streams
 
 # Enough units that a static cut by cost leaves no thread waiting long.
 UNITS_PER_THREAD = 6
@@ -69,45 +69,35 @@ def plan_tiles(
 
 def plan_units(
     tiles: Tiles,
-    streams: Streams,
-    panels: int,
+    panel_costs: NDArray[np.float64],
     threads: int,
     *,
-    bounds: NDArray[np.int64] | None = None,
+    bounds: NDArray[np.int64],
     packs: NDArray[np.int64] | None = None,
-    panel_bytes: float = float("inf"),
+    chunks: int = 1,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Unit table of the kernel, and the cost of each unit.
 
-    panels       of one block of positions
-    bounds       panel ranges that may not be joined (groups), (groups + 1,)
+    panel_costs  (panels,) per vector of pixels
+    bounds       (groups + 1,) panel ranges that may not be joined
     packs        (groups, 2) positions that a packed tile holds, one range for each range of `bounds`
-    panel_bytes  weights of one range of panels that all tiles use before the next range is begun: what may stay in cache
+    chunks       ranges of panels that all tiles compute before the next range is begun; 1: all panels for each tile
     """
-    weight = streams.costs[: len(streams.panels)].reshape(-1, panels).sum(0) if panels else np.zeros(0)
-    bounds = np.array([0, panels]) if bounds is None else bounds
-    chunks = max(1, -(-UNITS_PER_THREAD * threads // max(len(tiles.sizes), 1)))
-    resident = max(1, int(np.ceil(streams.nbytes / panel_bytes)))
-    per_range = max(1, -(-max(chunks, resident) // (len(bounds) - 1)))
+    tile_count = len(tiles.sizes)
+    wanted = max(chunks, -(-UNITS_PER_THREAD * threads // max(tile_count, 1)))
+    per_range = max(1, -(-wanted // (len(bounds) - 1)))
     cuts: list[tuple[int, int, int, int]] = []
-    for index, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for index, (begin, end) in enumerate(pairwise(bounds)):
         pack = packs[index] if packs is not None else (0, 0)
-        total = np.concatenate([[0.0], np.cumsum(weight[begin:end])])
-        wanted = np.linspace(0, total[-1], min(per_range, max(end - begin, 1)) + 1)
-        edges = np.unique(np.concatenate([[0], np.searchsorted(total, wanted[1:-1]), [end - begin]]))
-        cuts += [
-            (int(begin + a), int(begin + b), int(pack[0]), int(pack[1]))
-            for a, b in zip(edges[:-1], edges[1:], strict=True)
-        ]
-    units: list[tuple[int, int, int, int, int]] = []
-    costs: list[float] = []
-    tile_numbers = range(len(tiles.sizes))
-    pairs = (
-        [(tile, cut) for cut in cuts for tile in tile_numbers]
-        if resident > 1
-        else [(tile, cut) for tile in tile_numbers for cut in cuts]
-    )
-    for tile, cut in pairs:
-        units.append((tile, *cut))
-        costs.append(float(weight[cut[0] : cut[1]].sum() * tiles.sizes[tile]) + 1.0)
-    return np.array(units, np.int32).reshape(-1, 5), np.array(costs)
+        total = np.concatenate([[0.0], np.cumsum(panel_costs[begin:end])])
+        steps = np.linspace(0, total[-1], min(per_range, max(end - begin, 1)) + 1)
+        edges = np.unique(np.concatenate([[0], np.searchsorted(total, steps[1:-1]), [end - begin]]))
+        cuts += [(int(begin + a), int(begin + b), int(pack[0]), int(pack[1])) for a, b in pairwise(edges)]
+    cut_table = np.array(cuts, np.int64).reshape(-1, 4)
+    cut_costs = np.array([panel_costs[begin:end].sum() for begin, end, _, _ in cuts])
+    if chunks > 1:
+        cut, tile = (a.reshape(-1) for a in np.meshgrid(range(len(cuts)), range(tile_count), indexing="ij"))
+    else:
+        tile, cut = (a.reshape(-1) for a in np.meshgrid(range(tile_count), range(len(cuts)), indexing="ij"))
+    units = np.concatenate([tile[:, None], cut_table[cut]], axis=1).astype(np.int32)
+    return units, cut_costs[cut] * tiles.sizes[tile] + 1.0
