@@ -12,6 +12,7 @@ from functools import partial
 
 from secateur.engine.emit.activations import activate, symbol
 from secateur.engine.emit.builder import KernelBody, KernelModule, Value
+from secateur.engine.emit.sweep import sweep
 from secateur.graph.ir import Activation
 
 # Its kind, and the address of its row or the row's number in all lanes.
@@ -128,14 +129,7 @@ class Elementwise:
             f.store(f.b.select(inside, value, f.splat(0.0)), target, i)
 
     def _dense(self, f: KernelBody, operands: list[Operand], target: Value, start: Value, stop: Value) -> None:
-        b, lanes = f.b, f.lanes
-        whole = b.add(start, b.and_(b.sub(stop, start), f.i64(-lanes)))
-        with f.loop(start, whole, lanes) as i:
-            f.store(self._value(f, operands, partial(f.load, index=i)), target, i)
-        with f.if_(b.icmp_signed("<", whole, stop)):
-            rest = f.first_lanes(b.sub(stop, whole))
-            value = self._value(f, operands, partial(f.load_masked, rest, index=whole))
-            f.store_masked(rest, value, target, whole)
+        sweep(f, start, stop, lambda block: block.store(self._value(f, operands, block.load), target))
 
     def _value(self, f: KernelBody, operands: list[Operand], load: Callable[[Value], Value]) -> Value:
         values = [load(given) if kind == "full" else given for kind, given in operands]
