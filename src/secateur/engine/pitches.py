@@ -12,6 +12,7 @@ than an eighth (large dilations) is not worth it: such a convolution brings its 
 from collections.abc import Mapping
 
 from secateur.engine.lowering.conv_shape import ConvShape, conv_shape
+from secateur.engine.lowering.phases import phases_of
 from secateur.graph.ir import Graph
 
 MOST_ROUNDS = 8
@@ -28,6 +29,9 @@ def map_pads(graph: Graph) -> Mapping[tuple[int, int], int]:
         pads[size] = pad
         return True
 
+    for shape in _phase_shapes(graph):
+        columns = max(shape.w, shape.out_w) + shape.border
+        widen((shape.h, shape.w), columns - shape.w if shape.border else 0)
     for shape in shapes:
         if shape.strides == (1, 1):
             widen((shape.h, shape.w), shape.border)
@@ -37,6 +41,12 @@ def map_pads(graph: Graph) -> Mapping[tuple[int, int], int]:
         if not any(changed):
             break
     return pads
+
+
+def _phase_shapes(graph: Graph) -> list[ConvShape]:
+    """The convolutions that transposed ones are computed as."""
+    nodes = [node for node in graph.nodes if node.op == "ConvTranspose" and node.domain == "secateur"]
+    return [phases_of(node, graph).shape for node in nodes]
 
 
 def worth(size: tuple[int, int]) -> int:

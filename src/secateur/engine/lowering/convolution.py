@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from secateur.engine.emit.activations import supported
 from secateur.engine.facts import LayerFacts
 from secateur.engine.lowering.context import Context, lowers
 from secateur.engine.lowering.conv import emit_conv
@@ -11,21 +10,12 @@ from secateur.engine.lowering.depthwise import emit_depthwise, is_depthwise
 from secateur.engine.lowering.epilogue import Epilogue
 from secateur.engine.lowering.in_place import place_over
 from secateur.engine.lowering.linear import emit_linear
+from secateur.engine.lowering.refusals import convolution
 from secateur.engine.weights.pattern import detect
-from secateur.graph.ir import Graph, Node
+from secateur.graph.ir import Node
 
 
-def _refuses(node: Node, graph: Graph) -> str | None:
-    if node.domain != "secateur":
-        return "its weights are computed while the network runs, or it is not a 2-D float32 convolution"
-    if not supported(node.attributes.get("activation")):
-        return f"the activation {node.attributes['activation']} has no kernel"
-    if 0 in graph.shape(node.outputs[0]) or 0 in graph.shape(node.inputs[0]):
-        return "it has no elements"
-    return None
-
-
-@lowers("Conv", refuses=_refuses)
+@lowers("Conv", refuses=convolution)
 def conv(node: Node, context: Context) -> None:
     """Conv of the normal form: inputs (x, w, bias, residual, slope)."""
     graph = context.graph

@@ -1,5 +1,6 @@
 """Why nodes cannot be lowered: reasons that many operators share."""
 
+from secateur.engine.emit.activations import supported
 from secateur.graph.ir import Graph, Node
 
 
@@ -23,3 +24,12 @@ def normal_float32(node: Node, graph: Graph) -> str | None:
         return reason
     types = {graph.type(name).dtype for name in (*node.inputs, *node.outputs) if name}
     return None if types == {"float32"} else f"it works on {', '.join(sorted(types - {'float32'}))}"
+
+
+def convolution(node: Node, graph: Graph) -> str | None:
+    """Only convolutions of the normal form whose activation has a kernel."""
+    if node.domain != "secateur":
+        return "its weights are computed while the network runs, or it is not a 2-D float32 convolution"
+    if not supported(node.attributes.get("activation")):
+        return f"the activation {node.attributes['activation']} has no kernel"
+    return elements(node, graph)
