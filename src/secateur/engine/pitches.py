@@ -9,13 +9,15 @@ under their outputs, and nothing is ever copied between layouts. A border that w
 than an eighth (large dilations) is not worth it: such a convolution brings its own padded copy of its input.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from secateur.engine.lowering.conv_shape import ConvShape, conv_shape
 from secateur.engine.lowering.phases import phases_of
 from secateur.graph.ir import Graph
 
 MOST_ROUNDS = 8
+
+Widen = Callable[[tuple[int, int], int], bool]
 
 
 def map_pads(graph: Graph) -> Mapping[tuple[int, int], int]:
@@ -54,9 +56,9 @@ def worth(size: tuple[int, int]) -> int:
     return max(3, size[1] // 8)
 
 
-def _equal_pitch(shape: ConvShape, pads: Mapping[tuple[int, int], int], widen) -> bool:  # type: ignore[no-untyped-def]
+def _equal_pitch(shape: ConvShape, pads: Mapping[tuple[int, int], int], widen: Widen) -> bool:
     if shape.strides != (1, 1) or (shape.h, shape.w) == (shape.out_h, shape.out_w):
         return False
     source, result = (shape.h, shape.w), (shape.out_h, shape.out_w)
     pitch = max(source[1] + pads.get(source, 0), result[1] + pads.get(result, 0))
-    return bool(widen(source, pitch - source[1])) | bool(widen(result, pitch - result[1]))
+    return widen(source, pitch - source[1]) | widen(result, pitch - result[1])

@@ -94,24 +94,28 @@ def check(isa, shape, outputs, kernel, strides=(1, 1), pads=(0, 0, 0, 0), dilati
     return facts
 
 
+def case(shape, outputs, kernel, **rest):
+    return {"shape": shape, "outputs": outputs, "kernel": kernel, **rest}
+
+
 CASES = {
-    "upsample_2": {"shape": (1, 6, 7, 9), "outputs": 5, "kernel": (2, 2), "strides": (2, 2)},
-    "unet_3": {"shape": (2, 5, 8, 8), "outputs": 6, "kernel": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1), "more": (1, 1)},
-    "dcgan_4": {"shape": (1, 8, 9, 7), "outputs": 4, "kernel": (4, 4), "strides": (2, 2), "pads": (1, 1, 1, 1)},
-    "from_one_pixel": {"shape": (2, 9, 1, 1), "outputs": 4, "kernel": (4, 4)},
-    "flipped": {"shape": (1, 4, 11, 13), "outputs": 6, "kernel": (3, 3), "pads": (1, 1, 1, 1)},
-    "stride_3": {"shape": (3, 4, 5, 6), "outputs": 3, "kernel": (5, 3), "strides": (3, 2), "pads": (2, 1, 1, 0)},
-    "fewer_taps_than_phases": {"shape": (1, 4, 5, 6), "outputs": 3, "kernel": (1, 2), "strides": (3, 4), "more": (2, 1)},
-    "wide_strides": {"shape": (1, 3, 3, 4), "outputs": 2, "kernel": (8, 16), "strides": (4, 8), "pads": (2, 4, 2, 4)},
-    "dilated": {"shape": (1, 4, 7, 8), "outputs": 5, "kernel": (3, 3), "dilations": (2, 3), "pads": (2, 3, 2, 3)},
-    "dilated_strided": {"shape": (2, 4, 7, 8), "outputs": 5, "kernel": (3, 2), "strides": (2, 3), "dilations": (3, 2)},
-    "dilation_meets_stride": {"shape": (1, 4, 7, 8), "outputs": 5, "kernel": (3, 3), "strides": (2, 2), "dilations": (2, 4)},
-    "grouped": {"shape": (2, 6, 7, 7), "outputs": 9, "kernel": (3, 3), "strides": (2, 2), "groups": 3},
-    "depthwise": {"shape": (2, 6, 7, 7), "outputs": 6, "kernel": (4, 4), "strides": (2, 2), "groups": 6, "pads": (1, 1, 1, 1)},
-    "more_cropped_than_reached": {"shape": (1, 3, 6, 6), "outputs": 4, "kernel": (2, 2), "strides": (2, 2), "pads": (3, 2, 4, 5)},
-    "to_one_pixel": {"shape": (1, 3, 2, 2), "outputs": 4, "kernel": (3, 3), "strides": (2, 2), "pads": (2, 2, 2, 2)},
-    "asymmetric": {"shape": (1, 3, 9, 8), "outputs": 4, "kernel": (5, 4), "strides": (2, 2), "pads": (0, 3, 2, 1), "more": (0, 1)},
-    "row": {"shape": (1, 3, 1, 35), "outputs": 4, "kernel": (1, 4), "strides": (1, 2), "pads": (0, 1, 0, 1)},
+    "upsample_2": case((1, 6, 7, 9), 5, (2, 2), strides=(2, 2)),
+    "unet_3": case((2, 5, 8, 8), 6, (3, 3), strides=(2, 2), pads=(1, 1, 1, 1), more=(1, 1)),
+    "dcgan_4": case((1, 8, 9, 7), 4, (4, 4), strides=(2, 2), pads=(1, 1, 1, 1)),
+    "from_one_pixel": case((2, 9, 1, 1), 4, (4, 4)),
+    "flipped": case((1, 4, 11, 13), 6, (3, 3), pads=(1, 1, 1, 1)),
+    "stride_3": case((3, 4, 5, 6), 3, (5, 3), strides=(3, 2), pads=(2, 1, 1, 0)),
+    "fewer_taps_than_phases": case((1, 4, 5, 6), 3, (1, 2), strides=(3, 4), more=(2, 1)),
+    "wide_strides": case((1, 3, 3, 4), 2, (8, 16), strides=(4, 8), pads=(2, 4, 2, 4)),
+    "dilated": case((1, 4, 7, 8), 5, (3, 3), dilations=(2, 3), pads=(2, 3, 2, 3)),
+    "dilated_strided": case((2, 4, 7, 8), 5, (3, 2), strides=(2, 3), dilations=(3, 2)),
+    "dilation_meets_stride": case((1, 4, 7, 8), 5, (3, 3), strides=(2, 2), dilations=(2, 4)),
+    "grouped": case((2, 6, 7, 7), 9, (3, 3), strides=(2, 2), groups=3),
+    "depthwise": case((2, 6, 7, 7), 6, (4, 4), strides=(2, 2), groups=6, pads=(1, 1, 1, 1)),
+    "more_cropped_than_reached": case((1, 3, 6, 6), 4, (2, 2), strides=(2, 2), pads=(3, 2, 4, 5)),
+    "to_one_pixel": case((1, 3, 2, 2), 4, (3, 3), strides=(2, 2), pads=(2, 2, 2, 2)),
+    "asymmetric": case((1, 3, 9, 8), 4, (5, 4), strides=(2, 2), pads=(0, 3, 2, 1), more=(0, 1)),
+    "row": case((1, 3, 1, 35), 4, (1, 4), strides=(1, 2), pads=(0, 1, 0, 1)),
 }  # fmt: skip
 CHOICES = [
     None,
