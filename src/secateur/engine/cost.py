@@ -1,7 +1,7 @@
 """What a choice costs, predicted: cycles of one thread (ENGINE.md 3.2, with caches).
 
-    position     max( k V / f,  (s V + k + 1) / l,  lambda,  lines from L2 x c2,  weight bytes / b )
-    panel        sum over positions  +  1.5 R V  +  exit (loops of the panel)
+    position     max( k V / f,  (s V + k + 1) / l,  lambda,  weight bytes / b )  and  lines from L2 x c2
+    panel        sum over positions  +  c3 R V (blocks of positions)  +  exits of its loops
     layer        tiles x panels      +  packing or im2col
 
 k nonzero rows at a position, V vectors, f multiply-adds and l loads per cycle, s loads per unaligned vector, lambda the
@@ -23,11 +23,16 @@ FMA_PER_CYCLE = 2.0
 LOADS_PER_CYCLE = 2.0
 LATENCY = 4.0
 LOOP_EXIT = 14.0
-SPLIT = 1.9
+SPLIT = 1.5
 CYCLES_PER_LINE_FROM_L2 = 1.8
+CYCLES_PER_SPLIT_LINE_FROM_L2 = 2.2
 BYTES_PER_CYCLE_FROM_L2 = 24.0
 BYTES_PER_CYCLE_FROM_L3 = 5.0
-CYCLES_PER_COPIED_VECTOR = 2.0
+# Positions (input channel, ky, kx) of a block whose tile stays in L1: 25 to 30 % faster for 3x3 layers.
+IN_L1 = 288
+CYCLES_PER_COPIED_VECTOR = 4.5
+CYCLES_PER_STORED_LINE = 3.0
+CYCLES_PER_STORED_LINE_FAR = 12.0
 # Written once and read once per tile, stores included.
 CYCLES_PER_LINE_THROUGH_L2 = 8.0
 CYCLES_PER_LINE_THROUGH_L3 = 30.0
@@ -44,6 +49,10 @@ class Work:
     def positions(self) -> float:
         """All positions of a panel."""
         return sum(self.counts)
+
+    def per_block(self, blocks: int) -> list[tuple[int, float]]:
+        """Number of nonzero rows, and positions of that kind in a panel of one of so many blocks."""
+        return [(index + 1, count / blocks) for index, count in enumerate(self.counts)]
 
     @property
     def weights(self) -> float:
@@ -63,6 +72,11 @@ def work_of(choice: Choice, pattern: Pattern, positions: int) -> Work:
         return Work((*none, positions * min(kept, 1.0)), 1)
     counts = tuple(positions * comb(rows, k) * d**k * (1 - d) ** (rows - k) for k in range(1, rows + 1))
     return Work(counts, 2**rows - 1)
+
+
+def _loops(rows: int, k: int) -> int:
+    """Patterns of k nonzero rows."""
+    return comb(rows, k)
 
 
 def predict(choice: Choice, shape: ConvShape, pattern: Pattern, target: Target) -> float:
@@ -85,22 +99,27 @@ def predict(choice: Choice, shape: ConvShape, pattern: Pattern, target: Target) 
     tile_bytes = (choice.block or positions) * v * lanes * 4
     if not aligned:
         tile_bytes = tile_bytes / taps * shape.kernel[0] * (v + 1) / v
-    lines = 0.0 if tile_bytes <= 0.7 * target.l1 else v * lanes * 4 / line
+    missing = max(0.0, 1 - 0.9 * target.l1 / tile_bytes)
+    lines = missing * v * lanes * 4 / line
+    prefetched = choice.format != "panel" and choice.primitive != "pack" and choice.rows >= 4
     stored = 2.0 * work.positions + 4.0 * work.weights
-    from_l2 = stored * panels <= 0.6 * target.l2
-    bandwidth = BYTES_PER_CYCLE_FROM_L2 if from_l2 else BYTES_PER_CYCLE_FROM_L3
+    bandwidth = BYTES_PER_CYCLE_FROM_L2 if stored * panels <= 0.6 * target.l2 else BYTES_PER_CYCLE_FROM_L3
 
     cycles = 0.0
     for index, count in enumerate(work.counts):
         k = index + 1
-        cycles += count * max(
-            k * v / FMA_PER_CYCLE,
-            (loads_per_vector * v + k + 1) / LOADS_PER_CYCLE,
-            LATENCY,
-            lines * CYCLES_PER_LINE_FROM_L2,
-            (2 + 4 * k) / bandwidth,
-        )
-    overhead = blocks * (1.5 * choice.rows * v + LOOP_EXIT * min(work.loops, 1 + work.positions / blocks))
+        loads = loads_per_vector * v + k + 1 + (v if prefetched else 0)
+        busy = max(k * v / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, LATENCY, (2 + 4 * k) / bandwidth)
+        # Prefetched lines arrive beside the work, others in front of it.
+        waiting = lines * (CYCLES_PER_LINE_FROM_L2 if aligned else CYCLES_PER_SPLIT_LINE_FROM_L2)
+        cycles += count * (max(busy, waiting) + 0.25 * waiting if prefetched else busy + 0.8 * waiting)
+    exits = sum(min(1.0, 2.0 * count / _loops(choice.rows, k)) * _loops(choice.rows, k) for k, count in work.per_block(blocks))
+    if choice.format != "panel":
+        exits = 1.0
+    # Outputs travel through the cache once, and twice more for every further block of positions.
+    output = shape.n * shape.o * shape.out_h * shape.out_w * 4
+    per_vector = CYCLES_PER_STORED_LINE if output <= target.l2 else CYCLES_PER_STORED_LINE_FAR
+    overhead = blocks * LOOP_EXIT * (1 + exits) + choice.rows * v * (per_vector + (blocks - 1) * per_vector)
     total = tiles * panels * (cycles + overhead)
     if choice.primitive == "pack":
         total += tiles * positions * shape.groups * v * CYCLES_PER_COPIED_VECTOR
@@ -118,34 +137,48 @@ def candidates(shape: ConvShape, pattern: Pattern, target: Target, primitive: st
     found = list(_dense(shape, target))
     if pattern.kind != "dense":
         found += _sparse(shape, pattern, target)
-    chosen = [choice for choice in found if primitive in ("auto", choice.primitive)]
+    # The im2col matrix of a pointwise layer is its input.
+    chosen = [
+        choice
+        for choice in found
+        if primitive in ("auto", choice.primitive) and not (choice.primitive == "gemm" and shape.pointwise)
+    ]
     return list(dict.fromkeys(chosen))
 
 
-def _primitives(shape: ConvShape) -> tuple[str, ...]:
-    return ("direct", "pack") if shape.pointwise else ("direct", "gemm", "pack")
+def _blocks(shape: ConvShape) -> tuple[int | None, ...]:
+    """Positions per block: all, and what keeps a tile of a k x k convolution in L1."""
+    taps = shape.kernel[0] * shape.kernel[1]
+    positions = shape.c // shape.groups * taps
+    if shape.pointwise or positions <= IN_L1:
+        return (None,)
+    return (None, max(taps, IN_L1 // taps * taps))
 
 
 def _dense(shape: ConvShape, target: Target) -> Iterator[Choice]:
     for rows in (6, 8, 4) if target.registers >= 32 else (4, 6):
-        for primitive in _primitives(shape):
-            yield Choice("dense", primitive, rows, most_vectors(rows, target))  # type: ignore[arg-type]
+        vectors = most_vectors(rows, target)
+        for block in _blocks(shape):
+            yield Choice("dense", "direct", rows, vectors, block)
+        yield Choice("dense", "gemm", rows, vectors)
+        yield Choice("dense", "pack", rows, vectors)
 
 
 def _sparse(shape: ConvShape, pattern: Pattern, target: Target) -> Iterator[Choice]:
-    positions = shape.c // shape.groups * shape.kernel[0] * shape.kernel[1]
-    blocks = [rows for rows, fill in pattern.fills.items() if fill > 0.75 and most_vectors(rows, target) > 0]
-    for rows in blocks:
-        for primitive in _primitives(shape):
-            yield Choice("block", primitive, rows, most_vectors(rows, target))  # type: ignore[arg-type]
+    for rows, fill in pattern.fills.items():
+        vectors = most_vectors(rows, target)
+        if fill > 0.75 and vectors > 0:
+            for block in _blocks(shape):
+                yield Choice("block", "direct", rows, vectors, block)
+            yield Choice("block", "gemm", rows, vectors)
+            yield Choice("block", "pack", rows, vectors)
     if pattern.kind == "blocks" and pattern.fill > 0.97:
         return
-    for rows in (1, 2, 3, 4):
+    for rows in (1, 2, 3, 4) if target.registers < 32 else (1, 2, 3, 4, 6):
         vectors = most_vectors(rows, target)
-        if rows == 1:
-            vectors = min(vectors, 12)
-        for primitive in _primitives(shape):
-            yield Choice("panel", primitive, rows, vectors)  # type: ignore[arg-type]
-        for block in (64, 128, 256, 512):
-            if block < positions:
-                yield Choice("panel", "pack", rows, vectors, block)
+        for block in _blocks(shape):
+            yield Choice("panel", "direct", rows, vectors, block)
+        yield Choice("panel", "gemm", rows, vectors)
+        yield Choice("panel", "pack", rows, vectors)
+        if shape.c // shape.groups * shape.kernel[0] * shape.kernel[1] > IN_L1:
+            yield Choice("panel", "pack", rows, vectors, IN_L1)
