@@ -49,9 +49,7 @@ class Plan:
     delegated: str = ""
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The outputs of the network."""
-        if len(self.parts) == 1:
-            return self.parts[0].run(feeds)
+        """The outputs of the network, in its order. Inputs that nothing reads are ignored."""
         values = dict(feeds)
         for part in self.parts:
             values |= part.run({name: values[name] for name in part.inputs})
