@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from secateur.engine import runner_ir
+from secateur.engine import runner_layout as layout
 from secateur.engine.compiler import compile_kernels
 from secateur.engine.program import Address, Argument, Buffer, Step
 from secateur.engine.ranges import split_units
+from secateur.engine.runner_ir import Runner
 from secateur.engine.target import Target, cross_target
 
 NATIVE = platform.machine() == "aarch64"
@@ -58,7 +59,7 @@ def run_steps(
     memory = _Memory(steps, arrays)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "kernels.o").write_bytes(compile_kernels([*kernels.values(), runner_ir.Runner()], target))
+        (folder / "kernels.o").write_bytes(compile_kernels([*kernels.values(), Runner()], target))
         (folder / "kernels.h").write_text(_header(list(kernels)))
         (folder / "input").write_bytes(_input(steps, list(kernels), memory, threads, runs, denormals))
         driver = Path(__file__).with_name("aarch64_driver.c")
@@ -129,9 +130,10 @@ class _Memory:
 
 def _header(kernels: list[str]) -> str:
     words = {
-        name: value for name, value in vars(runner_ir).items() if name.isupper() and isinstance(value, int)
+        name: value for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)
     }  # fmt: skip
     lines = [f"#define {name} {value}" for name, value in words.items()]
+    lines.append("#define POOL_WORDS(threads) (WORKERS + (threads) * WORKER_WORDS)")
     lines += [f"void {name}(void *, int64_t, int64_t, void *);" for name in kernels]
     lines.append(f"static void (*const kernels[])(void *, int64_t, int64_t, void *) = {{{', '.join(kernels)}}};")
     return "\n".join(lines) + "\n"
@@ -141,7 +143,7 @@ def _input(
     steps: Sequence[Step], kernels: list[str], memory: _Memory, threads: int, runs: int, denormals: str
 ) -> bytes:
     stride = -(-max(step.scratch for step in steps) // 64) * 64 + 64
-    parts = [_words(threads, runs, runner_ir.MODES["aarch64"][denormals], stride, len(memory.blocks))]
+    parts = [_words(threads, runs, layout.MODES["aarch64"][denormals], stride, len(memory.blocks))]
     for block in memory.blocks:
         parts += [_words(len(block)), block]
     parts.append(_words(len(steps)))

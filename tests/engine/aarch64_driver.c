@@ -74,8 +74,8 @@ int main(int argc, char **argv) {
   job[SCRATCH_STRIDE] = stride;
   job[MODE] = mode;
 
-  pool = lines(8 * POOL_WORDS);
-  memset(pool, 0, 8 * POOL_WORDS);
+  pool = lines(8 * POOL_WORDS(threads));
+  memset(pool, 0, 8 * POOL_WORDS(threads));
   pool[MUTEX] = (int64_t)&pool[MUTEX_MEMORY];
   pool[CONDITION] = (int64_t)&pool[CONDITION_MEMORY];
   pthread_mutex_init((pthread_mutex_t *)pool[MUTEX], NULL);

@@ -8,7 +8,8 @@ from engine.small_programs import Axpy, RowSums, pipeline
 from secateur.engine.compiler import compile_kernels
 from secateur.engine.object_file import read_object
 from secateur.engine.program import Address, Buffer, Step
-from secateur.engine.runner_ir import SYMBOLS, Runner
+from secateur.engine.runner_ir import Runner
+from secateur.engine.runner_layout import SYMBOLS
 from secateur.engine.target import cross_target
 
 

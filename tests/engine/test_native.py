@@ -15,12 +15,13 @@ import pytest
 from llvmlite import ir
 
 from engine.small_programs import Axpy, pipeline
+from secateur.engine import pool
 from secateur.engine.compiler import Code, compile_kernels
 from secateur.engine.emit.builder import I64, PTR, KernelModule
 from secateur.engine.native import NativeProgram
 from secateur.engine.object_cache import ObjectCache
 from secateur.engine.program import Address, Buffer, Port, Program, Step
-from secateur.engine.runner_ir import MODES
+from secateur.engine.runner_layout import MODES
 from secateur.engine.target import host_target
 from secateur.errors import EngineError
 
@@ -164,6 +165,24 @@ def test_programs_with_equally_many_threads_share_workers_that_leave_with_the_la
     assert workers(6) == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="needs Linux and 2 processors")
+def test_workers_are_moved_but_bound_to_nothing(monkeypatch):
+    """Placement of sleeping workers, which only virtual machines need, leaves the affinity that others chose."""
+    monkeypatch.setattr(pool, "_in_linux_guest", lambda: True)
+    made = pipeline()
+    program = native(made.program, 4)
+    own = [thread.native_id for thread in threading.enumerate() if thread.name.startswith("secateur-4-")]
+    everywhere = os.sched_getaffinity(0)
+    one = {min(everywhere)}
+    os.sched_setaffinity(own[0], one)
+    for pause in (0, 0, 0, 0.003, 0.003, 0.02, 0):
+        time.sleep(pause)
+        for seed in range(3):
+            np.testing.assert_array_equal(program.run({"x": some(seed)})["y"], made.expected(some(seed)))
+        time.sleep(0.005)  # a worker that was late at the last step may still be on its way
+        assert [os.sched_getaffinity(id) for id in own] == [one, everywhere, everywhere]
+
+
 def test_a_forked_child_runs_and_the_parent_goes_on():
     made, given = pipeline(), some()
     program = native(made.program, 3)
@@ -245,8 +264,8 @@ def test_an_interrupt_leaves_the_program_usable():
     interrupts = 0
     for delay in np.linspace(0, 2e-3, 30):
         timer = threading.Timer(0.001 + delay, _interrupt)
-        timer.start()
         try:
+            timer.start()
             while True:
                 program.run({"x": given})
         except KeyboardInterrupt:

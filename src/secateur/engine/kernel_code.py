@@ -17,7 +17,7 @@ from secateur.engine.target import Target
 
 _HERE = Path(__file__).parent
 # What decides how a kernel of this package becomes code, beside its parameters.
-_SOURCES = ("emit/**/*.py", "kernels/**/*.py", "compiler.py", "runner_ir.py")
+_SOURCES = ("emit/**/*.py", "kernels/**/*.py", "compiler.py", "runner_*.py")
 _OWN = ("secateur.engine.kernels.", "secateur.engine.runner_ir")
 
 # Never unloaded: a kernel is a few KiB, many programs share it, and LLVM does not give back all memory of loading it.

@@ -14,7 +14,7 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from secateur.engine import runner_ir
+from secateur.engine import runner_layout as layout
 from secateur.engine.kernel_code import load_kernels
 from secateur.engine.memory import GUARD, LINE, plan_memory
 from secateur.engine.object_cache import ObjectCache, default_cache
@@ -22,6 +22,7 @@ from secateur.engine.pages import Pages
 from secateur.engine.pool import Runner, shared_pool
 from secateur.engine.program import Address, Argument, Port, Program, Step
 from secateur.engine.ranges import split_units
+from secateur.engine.runner_ir import Runner as RunnerKernel
 from secateur.engine.target import Target
 from secateur.engine.validate import validate
 from secateur.errors import EngineError
@@ -66,7 +67,7 @@ class NativeProgram:
     ) -> None:
         if not 1 <= threads <= MAX_THREADS:
             raise EngineError(f"{threads} threads are impossible; 1 to {MAX_THREADS} are possible.")
-        modes = runner_ir.MODES[target.machine]
+        modes = layout.MODES[target.machine]
         if denormals not in modes:
             raise EngineError(f"denormals='{denormals}' is unknown; it can be {' or '.join(modes)}.")
         validate(program)
@@ -111,13 +112,13 @@ class NativeProgram:
         readings: list[np.ndarray] = []
         with self._lock:
             ticks, started = self._runner.ticks(), perf_counter_ns()
-            self._job[runner_ir.CLOCK] = self._clock.ctypes.data
+            self._job[layout.CLOCK] = self._clock.ctypes.data
             try:
                 for _ in range(rounds):
                     self._run(inputs, {})
                     readings.append(np.diff(self._clock))
             finally:
-                self._job[runner_ir.CLOCK] = 0
+                self._job[layout.CLOCK] = 0
             while perf_counter_ns() - started < _CALIBRATION_NS:
                 pass
             seconds = (perf_counter_ns() - started) * 1e-9 / (self._runner.ticks() - ticks)
@@ -244,14 +245,14 @@ class NativeProgram:
         return records
 
     def _job_record(self, mode: int) -> np.ndarray:
-        job = np.zeros(runner_ir.JOB_WORDS, np.int64)
-        job[runner_ir.STEPS] = self._steps.ctypes.data
-        job[runner_ir.COUNT] = len(self.program.steps)
-        job[runner_ir.RANGES] = self._ranges.ctypes.data
-        job[runner_ir.THREADS] = self.threads
-        job[runner_ir.SCRATCH] = self._scratch.address + _GUARD
-        job[runner_ir.SCRATCH_STRIDE] = self._scratch_stride
-        job[runner_ir.MODE] = mode
+        job = np.zeros(layout.JOB_WORDS, np.int64)
+        job[layout.STEPS] = self._steps.ctypes.data
+        job[layout.COUNT] = len(self.program.steps)
+        job[layout.RANGES] = self._ranges.ctypes.data
+        job[layout.THREADS] = self.threads
+        job[layout.SCRATCH] = self._scratch.address + _GUARD
+        job[layout.SCRATCH_STRIDE] = self._scratch_stride
+        job[layout.MODE] = mode
         return job
 
 
@@ -265,7 +266,7 @@ def _runner(target: Target, cache: ObjectCache) -> Runner:
     """The process's runner; it is never unloaded, since threads stay inside it."""
     with _runners_lock:
         if target not in _runners:
-            own = runner_ir.Runner()
+            own = RunnerKernel()
             _runners[target] = Runner(load_kernels([own], target, cache)[own.name].code)
         return _runners[target]
 

@@ -12,8 +12,11 @@ import threading
 import time
 import weakref
 from functools import lru_cache
+from pathlib import Path
 
-from secateur.engine import runner_ir
+import numpy as np
+
+from secateur.engine import runner_layout as layout
 from secateur.engine.compiler import Code
 from secateur.engine.pages import Pages
 from secateur.errors import EngineError
@@ -26,12 +29,17 @@ IDLE_SPIN_US, IDLE_YIELDS = 2, 1500
 NAP_NS = 50_000
 
 _LIBRARY = {
-    runner_ir.LOCK: "pthread_mutex_lock",
-    runner_ir.UNLOCK: "pthread_mutex_unlock",
-    runner_ir.WAIT: "pthread_cond_wait",
-    runner_ir.BROADCAST: "pthread_cond_broadcast",
-    runner_ir.YIELD: "sched_yield",
-    runner_ir.SLEEP: "nanosleep",
+    layout.LOCK: "pthread_mutex_lock",
+    layout.UNLOCK: "pthread_mutex_unlock",
+    layout.WAIT: "pthread_cond_wait",
+    layout.BROADCAST: "pthread_cond_broadcast",
+    layout.YIELD: "sched_yield",
+    layout.SLEEP: "nanosleep",
+}
+_PLACEMENT = {
+    layout.GET_CPU: "sched_getcpu",
+    layout.GET_AFFINITY: "sched_getaffinity",
+    layout.SET_AFFINITY: "sched_setaffinity",
 }
 
 
@@ -55,25 +63,26 @@ class Pool:
     """`threads` - 1 parked workers. `run` walks a job on all threads and returns when it is done."""
 
     def __init__(self, runner: Runner, threads: int) -> None:
-        memory = Pages(8 * runner_ir.POOL_WORDS)
+        memory = Pages(8 * layout.pool_words(threads))
         words = memory.bytes.view("int64")
         libc = ctypes.CDLL(None)
-        words[runner_ir.MUTEX] = memory.address + 8 * runner_ir.MUTEX_MEMORY
-        words[runner_ir.CONDITION] = memory.address + 8 * runner_ir.CONDITION_MEMORY
-        libc.pthread_mutex_init(ctypes.c_void_p(int(words[runner_ir.MUTEX])), None)
-        libc.pthread_cond_init(ctypes.c_void_p(int(words[runner_ir.CONDITION])), None)
+        words[layout.MUTEX] = memory.address + 8 * layout.MUTEX_MEMORY
+        words[layout.CONDITION] = memory.address + 8 * layout.CONDITION_MEMORY
+        libc.pthread_mutex_init(ctypes.c_void_p(int(words[layout.MUTEX])), None)
+        libc.pthread_cond_init(ctypes.c_void_p(int(words[layout.CONDITION])), None)
         for word, name in _LIBRARY.items():
             words[word] = ctypes.cast(getattr(libc, name), ctypes.c_void_p).value
-        words[runner_ir.NAP_NANOSECONDS] = NAP_NS
+        words[layout.NAP_NANOSECONDS] = NAP_NS
+        _prepare_placement(words, libc, threads)
         self._runner = runner
         self._memory = memory
         self._words = words
         self._lock = threading.Lock()
         rounds = _rounds_per_microsecond(runner)
-        words[runner_ir.SPINS] = int(BARRIER_SPIN_US * rounds)
-        words[runner_ir.YIELDS] = BARRIER_YIELDS
-        words[runner_ir.IDLE_SPINS] = int(IDLE_SPIN_US * rounds)
-        words[runner_ir.IDLE_YIELDS] = IDLE_YIELDS
+        words[layout.SPINS] = int(BARRIER_SPIN_US * rounds)
+        words[layout.YIELDS] = BARRIER_YIELDS
+        words[layout.IDLE_SPINS] = int(IDLE_SPIN_US * rounds)
+        words[layout.IDLE_YIELDS] = IDLE_YIELDS
         # The finalizer must not run at exit: other exit handlers may still run programs.
         self._release = weakref.finalize(self, _stop, runner, memory)
         self._release.atexit = False
@@ -98,7 +107,30 @@ class Pool:
         self._release.detach()
 
 
+def _prepare_placement(words: np.ndarray, libc: ctypes.CDLL, threads: int) -> None:
+    """Let the caller of a run choose processors for workers that sleep (see runner_placement)."""
+    if not _in_linux_guest():
+        return
+    cpus = sorted(os.sched_getaffinity(0))[: layout.CPUS_MOST]
+    words[layout.CPUS : layout.CPUS + len(cpus)] = cpus
+    words[layout.CPU_COUNT] = len(cpus)
+    words[layout.POOL_THREADS] = threads
+    for word, name in _PLACEMENT.items():
+        words[word] = ctypes.cast(getattr(libc, name), ctypes.c_void_p).value
+
+
+@lru_cache(maxsize=1)
+def _in_linux_guest() -> bool:
+    """Whether this is Linux on virtual processors, as x86 processors tell."""
+    try:
+        return " hypervisor " in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+
+
 def _work(runner: Runner, memory: Pages, number: int) -> None:
+    record = layout.WORKERS + number * layout.WORKER_WORDS
+    memory.bytes.view("int64")[record + layout.WORKER_ID] = threading.get_native_id()
     runner.worker(memory.address, number)
 
 
@@ -109,7 +141,7 @@ def _stop(runner: Runner, memory: Pages) -> None:
 @lru_cache(maxsize=1)
 def _rounds_per_microsecond(runner: Runner) -> float:
     """How often a waiting loop turns; the processor's pause takes from 5 to 150 cycles."""
-    memory = Pages(8 * runner_ir.POOL_WORDS)
+    memory = Pages(8 * layout.pool_words(1))
     count, best = 200, float("inf")
     for _ in range(5):
         start = time.perf_counter_ns()
