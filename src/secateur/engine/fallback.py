@@ -1,7 +1,4 @@
-"""A part of a network in ONNX Runtime.
-
-ONNX Runtime is imported only here, when a network needs it.
-"""
+"""A part of a network in ONNX Runtime, which is imported when a network needs it."""
 
 import importlib
 from collections.abc import Mapping
