@@ -10,17 +10,16 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from secateur.graph.ir import TensorType
 
-
-def fix_ceil_mode(model: onnx.ModelProto, types: Mapping[str, TensorType]) -> bool:
-    """Rewrite the first pool with a window too many, in place; whether there was one. Shapes behind it change."""
-    for node in model.graph.node:
-        if node.op_type in ("MaxPool", "AveragePool") and node.domain in ("", "ai.onnx"):
-            x, y = types.get(node.input[0]), types.get(node.output[0])
-            if x is not None and y is not None and _rewrite(node, x.shape[2:], y.shape[2:]):
-                return True
-    return False
+def fix_ceil_mode(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto]) -> bool:
+    """Rewrite a pool with a window too many, in place; whether it was one. Its output has another shape then."""
+    if node.op_type not in ("MaxPool", "AveragePool") or node.domain not in ("", "ai.onnx"):
+        return False
+    x, y = (types.get(name) for name in (node.input[0], node.output[0]))
+    if x is None or y is None:
+        return False
+    sides, outs = (tuple(side.dim_value for side in proto.tensor_type.shape.dim[2:]) for proto in (x, y))
+    return _rewrite(node, sides, outs)
 
 
 def _rewrite(node: onnx.NodeProto, sides: tuple[int, ...], outs: tuple[int, ...]) -> bool:

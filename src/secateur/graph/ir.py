@@ -78,14 +78,15 @@ class Node:
     def captured(self) -> tuple[str, ...]:
         """Names that the bodies of a control-flow operator read from outside."""
         bodies = [value for value in self.attributes.values() if isinstance(value, onnx.GraphProto)]
-        return tuple(dict.fromkeys(name for body in bodies for name in _free_names(body)))
+        return tuple(dict.fromkeys(name for body in bodies for name in free_names(body)))
 
     def reads(self) -> tuple[str, ...]:
         """Every value that the node reads, once."""
         return tuple(dict.fromkeys(name for name in (*self.inputs, *self.captured()) if name))
 
 
-def _free_names(body: onnx.GraphProto) -> Iterator[str]:
+def free_names(body: onnx.GraphProto) -> Iterator[str]:
+    """Names that a control-flow body reads from outside, in its order, with repetitions."""
     own = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
     own |= {tensor.values.name for tensor in body.sparse_initializer}
     own |= {output for node in body.node for output in node.output}
@@ -93,7 +94,7 @@ def _free_names(body: onnx.GraphProto) -> Iterator[str]:
         yield from (name for name in node.input if name and name not in own)
         for attribute in node.attribute:
             for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-                yield from (name for name in _free_names(inner) if name not in own)
+                yield from (name for name in free_names(inner) if name not in own)
     yield from (value.name for value in body.output if value.name not in own)
 
 

@@ -3,7 +3,8 @@
 1. The model is checked as read.py says; its operators are of opset 11 or newer, older ones are converted.
 2. Local functions are unfolded.
 3. Initializers and Constant operators become constants; an output that is a constant is written by an Identity.
-4. Every value is written once. Nodes have unique names.
+4. Every value is written once. Nodes have unique names. They have the signatures that ONNX gives their
+   operators.
 5. Shapes are complete (value_types.py); values that depend on data, and values that are no tensors, have no type.
 """
 
@@ -16,12 +17,16 @@ import onnx
 from onnx import helper, inliner, numpy_helper, version_converter
 
 from secateur.errors import ModelError
+from secateur.graph.close_inputs import close_inputs
 from secateur.graph.ir import Graph, Node, TensorType
 from secateur.graph.read import check_model, one_line, read_model
 from secateur.graph.shapes import SMALL
-from secateur.graph.value_types import MAX_ELEMENTS, close_inputs, infer_types
+from secateur.graph.signature import check_signatures
+from secateur.graph.value_types import infer_types
 
 OLDEST_OPSET = 11
+# The largest tensor is 2^31 elements: what is larger is a mistake or an attack.
+MAX_ELEMENTS = 1 << 31
 
 
 def load_graph(
@@ -53,8 +58,10 @@ def _graph(model: onnx.ModelProto, batch: int | None, input_shapes: Mapping[str,
     constants = _constants(model)
     light = _light(model, constants)
     _check_single_assignment(light.graph, constants)
+    check_signatures(light.graph, _opset(model))
     close_inputs(light.graph, batch, input_shapes)
     types = infer_types(light)
+    _check_sizes(types.known)
     for tensor in light.graph.initializer:
         if tensor.name not in constants:
             constants[tensor.name] = numpy_helper.to_array(tensor)
@@ -218,6 +225,13 @@ def _check_single_assignment(graph: onnx.GraphProto, constants: Mapping[str, np.
             if name in written:
                 raise ModelError(f"operator {node.op_type} '{node.name}' writes '{name}', which exists already.")
             written.add(name)
+
+
+def _check_sizes(types: Mapping[str, TensorType]) -> None:
+    for name, type in types.items():
+        if type.size > MAX_ELEMENTS:
+            shape = "x".join(str(side) for side in type.shape)
+            raise ModelError(f"value '{name}' has {shape} elements, more than the {MAX_ELEMENTS:,} allowed.")
 
 
 def _nodes(graph: onnx.GraphProto) -> list[Node]:

@@ -91,6 +91,12 @@ def is_onnx(node: Node, *ops: str) -> bool:
     return node.domain == "" and node.op in ops
 
 
+def axes_of(axes: Iterable[int], rank: int) -> tuple[int, ...] | None:
+    """Axes counted from the front, None where one lies outside of the tensor or stands there twice."""
+    found = tuple(axis + rank if axis < 0 else axis for axis in axes)
+    return found if len(set(found)) == len(found) and all(axis in range(rank) for axis in found) else None
+
+
 def rewrite_nodes(graph: Graph, rule: Callable[[Draft, Node], Sequence[Node] | None]) -> Graph:
     """Replace every node for which `rule` gives others; the same graph where there is none.
 

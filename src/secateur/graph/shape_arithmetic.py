@@ -1,13 +1,13 @@
 """Constants out of shape arithmetic: `Shape -> Gather -> Concat -> Reshape` of a known shape is a known number.
 
-1. Shape of a value whose sides are all known is a constant.
+1. Shape and Size of a value whose sides are all known are constants.
 2. A node of integer or slice arithmetic whose inputs are all small constants is a constant.
 
 Exporters write such chains for pads, reshapes and channel shuffles; ONNX's own shape inference stops at some of them.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -17,80 +17,55 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from secateur.errors import ModelError
+from secateur.graph.read import one_line
 
 # A shape, a pad or an axis list is never longer; a hostile file could ask for any number.
 MAX_ELEMENTS = 1024
-FOLDABLE = frozenset(
-    [
-        "Add",
-        "Cast",
-        "Concat",
-        "ConstantOfShape",
-        "Div",
-        "Gather",
-        "Identity",
-        "Mul",
-        "Reshape",
-        "Slice",
-        "Squeeze",
-        "Sub",
-        "Transpose",
-        "Unsqueeze",
-    ]
-)
+FOLDABLE = frozenset([
+    "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Floor", "Gather",
+    "Greater", "Identity", "Less", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Range", "ReduceMax", "ReduceMin",
+    "ReduceProd", "ReduceSum", "Reshape", "Slice", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
+])  # fmt: skip
 
 Value = NDArray[np.generic]
 
 
-def fold_shapes(model: onnx.ModelProto, sides: Mapping[str, tuple[int, ...]]) -> bool:
-    """Replace every node that the two rules cover by an initializer, in place; whether there was one.
+def constant_of(tensor: onnx.TensorProto) -> Value | None:
+    """The numbers of a small tensor, None for a large one and for one without its data."""
+    if math.prod(tensor.dims) > MAX_ELEMENTS or tensor.data_type == onnx.TensorProto.STRING:
+        return None
+    has_data = math.prod(tensor.dims) == 0 or any(
+        (tensor.raw_data, tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data)
+    )
+    return numpy_helper.to_array(tensor) if has_data else None
 
-    sides     name of a value -> its shape, where all sides are known
+
+def value_of(
+    node: onnx.NodeProto,
+    known: Mapping[str, Value],
+    sides: tuple[int, ...] | None,
+    opsets: Sequence[onnx.OperatorSetIdProto],
+) -> Value | None:
+    """What a node computes by the two rules, None where they do not cover it.
+
+    node      its outputs are known to be small
+    known     small constants by name
+    sides     of the node's first input, where all are known
     raises    ModelError  arithmetic that cannot be carried out
     """
-    known = _small_constants(model)
-    left: list[onnx.NodeProto] = []
-    for node in model.graph.node:
-        value = _value_of(model, node, known, sides)
-        if value is None:
-            left.append(node)
-            continue
-        known[node.output[0]] = value
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), node.output[0]))
-    folded = len(left) < len(model.graph.node)
-    if folded:
-        del model.graph.node[:]
-        model.graph.node.extend(left)
-    return folded
-
-
-def _small_constants(model: onnx.ModelProto) -> dict[str, Value]:
-    found: dict[str, Value] = {}
-    for tensor in model.graph.initializer:
-        if math.prod(tensor.dims) <= MAX_ELEMENTS and (tensor.raw_data or tensor.int64_data or tensor.int32_data):
-            found[tensor.name] = numpy_helper.to_array(tensor)
-    for node in model.graph.node:
-        if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].name == "value":
-            tensor = node.attribute[0].t
-            if math.prod(tensor.dims) <= MAX_ELEMENTS:
-                found[node.output[0]] = numpy_helper.to_array(tensor)
-    return found
-
-
-def _value_of(
-    model: onnx.ModelProto, node: onnx.NodeProto, known: Mapping[str, Value], sides: Mapping[str, tuple[int, ...]]
-) -> Value | None:
-    if node.op_type == "Shape" and node.input and node.input[0] in sides:
-        shape = sides[node.input[0]]
-        bounds = {attribute.name: attribute.i for attribute in node.attribute}
-        return np.array(shape[bounds.get("start", 0) : bounds.get("end", len(shape))], np.int64)
-    if node.op_type not in FOLDABLE or len(node.output) != 1:
+    if node.domain not in ("", "ai.onnx") or len(node.output) != 1:
         return None
-    if not all(name in known for name in node.input if name):
+    if node.op_type == "Constant":
+        tensor = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
+        return constant_of(tensor) if tensor is not None else None
+    if node.op_type == "Shape" and sides is not None:
+        bounds = {attribute.name: attribute.i for attribute in node.attribute}
+        return np.array(sides[bounds.get("start", 0) : bounds.get("end", len(sides))], np.int64)
+    if node.op_type == "Size" and sides is not None:
+        return np.array(math.prod(sides), np.int64)
+    if node.op_type not in FOLDABLE or not all(name in known for name in node.input if name):
         return None
     inputs = {name: known[name] for name in node.input if name}
-    if node.op_type == "ConstantOfShape" and math.prod(int(side) for side in known[node.input[0]]) > MAX_ELEMENTS:
-        return None
     graph = helper.make_graph(
         [node],
         "one",
@@ -98,13 +73,13 @@ def _value_of(
         [helper.make_empty_tensor_value_info(node.output[0])],
     )
     try:
-        one = helper.make_model(graph, opset_imports=list(model.opset_import))
+        one = helper.make_model(graph, opset_imports=list(opsets))
         with np.errstate(all="ignore"):
             run = cast(Callable[..., list[Value]], ReferenceEvaluator(one).run)  # pyright: ignore[reportUnknownMemberType]
-            results = run(None, inputs)
-            value = np.asarray(results[0])
+            value = np.asarray(run(None, inputs)[0])
     except (ValueError, TypeError, IndexError, RuntimeError, KeyError, OverflowError, ZeroDivisionError) as error:
-        raise ModelError(f"node '{node.name}' ({node.op_type}) cannot be carried out: {error}.") from error
+        text = one_line(str(error)).rstrip(".")
+        raise ModelError(f"node '{node.name}' ({node.op_type}) cannot be carried out: {text}.") from error
     return value if value.size <= MAX_ELEMENTS else None
 
 

@@ -8,16 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx
-from onnx import shape_inference
 
 from secateur.errors import ModelError
-from secateur.graph.read import one_line
-from secateur.graph.shape_arithmetic import fold_shapes
 from secateur.graph.table import dims
+from secateur.graph.value_types import infer_types
 
 # Larger constants are never shapes or axes; leaving their bytes out keeps shape inference fast and small.
 SMALL = 4096
-MAX_ROUNDS = 100
 
 
 @dataclass(frozen=True)
@@ -48,35 +45,9 @@ def infer_shapes(model: onnx.ModelProto, input_shape: Sequence[int] | None = Non
     first = _close(inputs[0], input_shape)
     for value in inputs[1:]:
         _close(value, None)
-    _forget_open_shapes(light)
-    known = _infer(light)
-    # Every round sees one step further along a chain of reshapes that depend on each other's shapes.
-    for _ in range(MAX_ROUNDS):
-        if not fold_shapes(light, known):
-            break
-        known = _infer(light)
+    types = infer_types(light, strict=False)
+    known = {name: type.shape for name, type in types.known.items()}
     return Shapes(known, max(first[0], 1) if first else 1, first[1:])
-
-
-def run_inference(model: onnx.ModelProto, *, strict: bool = False) -> onnx.GraphProto:
-    """The graph with the types of its values filled in by ONNX.
-
-    strict    raise also for a single operator that does not fit, which is otherwise left without a type
-    raises    ModelError
-    """
-    try:
-        return shape_inference.infer_shapes(model, data_prop=True, strict_mode=strict).graph
-    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"the shapes of the model do not fit together: {one_line(reason).rstrip('.')}.") from error
-
-
-def _infer(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    graph = run_inference(model)
-    found = {value.name: sides_of(value) for value in (*graph.input, *graph.value_info, *graph.output)}
-    known = {name: sides for name, sides in found.items() if sides is not None}
-    known.update({tensor.name: tuple(tensor.dims) for tensor in graph.initializer})
-    return known
 
 
 def _close(value: onnx.ValueInfoProto, given: Sequence[int] | None) -> tuple[int, ...]:
@@ -103,26 +74,6 @@ def _close(value: onnx.ValueInfoProto, given: Sequence[int] | None) -> tuple[int
             )
         if fixed is None and wanted is not None:
             side.dim_value = int(wanted)
-    return tuple(side.dim_value for side in sides)
-
-
-def _forget_open_shapes(model: onnx.ModelProto) -> None:
-    """Drop recorded shapes that hold symbols: they were written for another batch."""
-    stale = [value for value in model.graph.value_info if sides_of(value) is None]
-    for value in stale:
-        model.graph.value_info.remove(value)
-    for value in model.graph.output:
-        if sides_of(value) is None and value.type.HasField("tensor_type"):
-            value.type.tensor_type.ClearField("shape")
-
-
-def sides_of(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
-    """Sides of a tensor, None where one is open or it is no tensor."""
-    if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
-        return None
-    sides = value.type.tensor_type.shape.dim
-    if not all(side.HasField("dim_value") and side.dim_value >= 0 for side in sides):
-        return None
     return tuple(side.dim_value for side in sides)
 
 

@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 from secateur.errors import ModelError
 from secateur.graph.expand import expand
 from secateur.graph.ir import Graph, Node, TensorType
+from secateur.graph.signature import signature_of
 
 
 def to_onnx(graph: Graph, nodes: Iterable[Node] | None = None, outputs: Sequence[str] | None = None) -> onnx.ModelProto:
@@ -103,7 +104,5 @@ def _attribute_types(node: Node, graph: Graph) -> dict[str, int]:
     if all(value != () for value in node.attributes.values() if isinstance(value, tuple)):
         return {}
     version = graph.opset if node.domain == "" else graph.domains.get(node.domain, 1)
-    if not onnx.defs.has(node.op, version, node.domain):
-        return {}
-    schema = onnx.defs.get_schema(node.op, version, node.domain)
-    return {name: int(cast(Any, attribute.type).value) for name, attribute in schema.attributes.items()}
+    signature = signature_of(node.op, version, node.domain)
+    return signature.attributes if signature else {}

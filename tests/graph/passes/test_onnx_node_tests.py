@@ -20,9 +20,8 @@ def test_operators_that_onnx_runs_the_same_before_and_after():
     compared = 0
     for case in cases:
         inputs, _ = case.data_sets[0]
-        if "attention" in case.name or not all(
-            isinstance(value, np.ndarray) and value.dtype.kind in "fiub" for value in inputs
-        ):
+        numeric = all(isinstance(value, np.ndarray) and value.dtype.kind in "fiub" for value in inputs)
+        if "attention" in case.name or not numeric:
             continue
         feeds = {value.name: array for value, array in zip(case.model.graph.input, inputs, strict=False)}
         try:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from secateur.graph.ir import Graph, Node
-from secateur.graph.rewrite import Draft, fused, rewrite_nodes
+from secateur.graph.rewrite import Draft, axes_of, fused, rewrite_nodes
 
 
 def normal_layout(graph: Graph) -> Graph:
@@ -43,15 +43,18 @@ def _transpose(draft: Draft, node: Node) -> Sequence[Node] | None:
 
 def _concat(draft: Draft, node: Node) -> Sequence[Node] | None:
     inputs = [name for name in node.inputs if draft.types[name].size]
-    axis = int(node.attributes.get("axis", 0)) % len(draft.shape(node.outputs[0]))
-    return [fused("Concat", node, inputs, axis=axis)]
+    axes = axes_of([int(node.attributes["axis"])], len(draft.shape(node.outputs[0])))
+    return [fused("Concat", node, inputs, axis=axes[0])] if axes else None
 
 
 def _split(draft: Draft, node: Node) -> Sequence[Node] | None:
     shape = draft.shape(node.inputs[0])
-    axis = int(node.attributes.get("axis", 0)) % len(shape)
-    sizes = tuple(draft.shape(name)[axis] for name in node.outputs)
-    return [fused("Split", node, node.inputs[:1], axis=axis, sizes=sizes)] if sum(sizes) == shape[axis] else None
+    axes = axes_of([int(node.attributes.get("axis", 0))], len(shape))
+    if axes is None:
+        return None
+    sizes = tuple(draft.shape(name)[axes[0]] for name in node.outputs)
+    fits = sum(sizes) == shape[axes[0]]
+    return [fused("Split", node, node.inputs[:1], axis=axes[0], sizes=sizes)] if fits else None
 
 
 def _slice(draft: Draft, node: Node) -> Sequence[Node] | None:
@@ -63,8 +66,8 @@ def _slice(draft: Draft, node: Node) -> Sequence[Node] | None:
     steps = integers(draft, node.input(4)) if node.input(4) else (1,) * len(starts)
     if axes is None or steps is None or not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
         return None
-    axes = tuple(axis + len(shape) if axis < 0 else axis for axis in axes)
-    if len(set(axes)) != len(axes) or any(axis not in range(len(shape)) for axis in axes):
+    axes = axes_of(axes, len(shape))
+    if axes is None:
         return None
     cuts = [
         _bounds(start, end, step, shape[axis]) for start, end, step, axis in zip(starts, ends, steps, axes, strict=True)
@@ -96,12 +99,13 @@ def _pad(draft: Draft, node: Node) -> Sequence[Node] | None:
     shape = draft.shape(node.inputs[0])
     given = integers(draft, node.input(1))
     axes = integers(draft, node.input(3)) if node.input(3) else tuple(range(len(shape)))
+    axes = axes_of(axes, len(shape)) if axes is not None else None
     if given is None or axes is None or len(given) != 2 * len(axes) or min(given, default=0) < 0:
         return None
     pads = [0] * 2 * len(shape)
     for index, axis in enumerate(axes):
-        pads[axis % len(shape)] = given[index]
-        pads[axis % len(shape) + len(shape)] = given[index + len(axes)]
+        pads[axis] = given[index]
+        pads[axis + len(shape)] = given[index + len(axes)]
     value: Any = 0
     if node.input(2):
         array = draft.array(node.input(2))
@@ -118,6 +122,8 @@ def _depth_to_space(draft: Draft, node: Node) -> Sequence[Node] | None:
 
 
 def _space_to_depth(draft: Draft, node: Node) -> Sequence[Node] | None:
+    if node.attributes.get("mode", "DCR") != "DCR":
+        return None
     return [fused("SpaceToDepth", node, node.inputs, blocksize=int(node.attributes["blocksize"]))]
 
 

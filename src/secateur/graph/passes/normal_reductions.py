@@ -6,7 +6,7 @@ import numpy as np
 
 from secateur.graph.ir import Graph, Node
 from secateur.graph.passes.normal_layout import integers
-from secateur.graph.rewrite import Draft, fused, is_onnx, rewrite_nodes
+from secateur.graph.rewrite import Draft, axes_of, fused, is_onnx, rewrite_nodes
 
 
 def normal_reductions(graph: Graph) -> Graph:
@@ -38,9 +38,10 @@ def _reduce(draft: Draft, node: Node) -> Sequence[Node] | None:
     x, y = node.inputs[0], node.outputs[0]
     shape = draft.shape(x)
     axes = integers(draft, node.input(1)) if node.input(1) else tuple(node.attributes.get("axes", ()))
+    axes = axes_of(axes, len(shape)) if axes is not None else None
     if axes is None or (not axes and node.attributes.get("noop_with_empty_axes", 0)):
         return None
-    axes = tuple(sorted(axis % len(shape) for axis in axes)) or tuple(range(len(shape)))
+    axes = tuple(sorted(axes)) or tuple(range(len(shape)))
     if len(shape) == 4 and axes == (2, 3):
         kind = "average" if node.op == "ReduceMean" else "max"
         pooled = (*shape[:2], 1, 1)
@@ -57,18 +58,19 @@ def _reduce(draft: Draft, node: Node) -> Sequence[Node] | None:
 def _softmax(draft: Draft, node: Node) -> Sequence[Node] | None:
     shape = draft.shape(node.inputs[0])
     modern = draft.old.opset >= 13
-    if not shape:
+    axes = axes_of([int(node.attributes.get("axis", -1 if modern else 1))], len(shape))
+    if axes is None or (not modern and any(side != 1 for side in shape[axes[0] + 1 :])):
         return None
-    axis = int(node.attributes.get("axis", -1 if modern else 1)) % len(shape)
-    if not modern and any(side != 1 for side in shape[axis + 1 :]):
-        return None
-    return [fused(node.op, node, node.inputs, axis=axis)]
+    return [fused(node.op, node, node.inputs, axis=axes[0])]
 
 
 def _layer_normalization(draft: Draft, node: Node) -> Sequence[Node] | None:
     x = node.inputs[0]
     shape = draft.shape(x)
-    axis = int(node.attributes.get("axis", -1)) % len(shape)
+    axes = axes_of([int(node.attributes.get("axis", -1))], len(shape))
+    if axes is None:
+        return None
+    axis = axes[0]
     operands: list[str] = []
     for name in node.inputs[1:3]:
         array = draft.array(name)

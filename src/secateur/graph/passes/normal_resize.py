@@ -6,7 +6,7 @@ import numpy as np
 
 from secateur.graph.ir import Graph, Node
 from secateur.graph.passes.normal_layout import integers
-from secateur.graph.rewrite import Draft, fused, is_onnx, rewrite_nodes
+from secateur.graph.rewrite import Draft, axes_of, fused, is_onnx, rewrite_nodes
 
 
 def normal_resize(graph: Graph) -> Graph:
@@ -29,7 +29,7 @@ def _rule(draft: Draft, node: Node) -> Sequence[Node] | None:
     if coordinate == "tf_crop_and_resize" or attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         return None
     x, out = draft.shape(node.inputs[0]), draft.shape(node.outputs[0])
-    axes = [int(axis) % len(x) for axis in attributes.get("axes", range(len(x)))]
+    axes = axes_of(attributes.get("axes", range(len(x))), len(x))
     by_sizes = bool(node.input(3)) and draft.types[node.input(3)].size > 0
     scales = [new / old for new, old in zip(out, x, strict=True)]
     if by_sizes:
@@ -37,7 +37,7 @@ def _rule(draft: Draft, node: Node) -> Sequence[Node] | None:
             return None
     else:
         given = draft.array(node.input(2))
-        if given is None or given.shape != (len(axes),):
+        if given is None or axes is None or given.shape != (len(axes),):
             return None
         scales = [1.0] * len(x)
         for axis, scale in zip(axes, given, strict=True):
