@@ -11,7 +11,7 @@ primitive   direct  read the input (or its phase planes, for strides) in place
 from dataclasses import dataclass
 from typing import Literal
 
-Format = Literal["dense", "block", "panel"]
+Format = Literal["dense", "block", "panel", "rows"]
 Primitive = Literal["direct", "gemm", "pack"]
 
 

@@ -86,6 +86,11 @@ CHOICES = [
     Choice("panel", "gemm", 4, 2),
     Choice("panel", "direct", 1, 5),
     Choice("block", "direct", 4, 2, resident=256),
+    Choice("dense", "direct", 4, 2, block=9),
+    Choice("rows", "direct", 4, 3),
+    Choice("rows", "direct", 3, 2, block=11),
+    Choice("rows", "pack", 2, 3, block=6),
+    Choice("rows", "gemm", 2, 3),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Convolution as a walk over nonzeros: a broadcast weight against vectors of pixels (ENGINE.md 3.4, 3.5: K1, K2, K4, K7).
+"""Convolution as a walk over nonzeros: a broadcast weight against vectors of pixels (ENGINE.md 3.5: K1, K2, K4, K7).
 
     for panel of R output channels, tile of V vectors of pixels:
         acc[r][v] = bias[r]
@@ -8,9 +8,14 @@
                 for r in pattern:  acc[r][v] += weight[j++] x[v]
         y[r][v] = activation(acc[r][v] + residual[r][v])
 
-One template serves every format. Blocks (1xN) have R = N and one pattern, all rows; dense weights too, with one list of
-positions shared by all panels; unstructured weights have the 2^R - 1 patterns of R rows, or R = 1. What `x` points to is
-the primitive: the input itself, its im2col matrix, or a tile that was packed into this thread's scratch memory.
+One template serves every format. Blocks (1xN) have R = N and one pattern, all rows; dense weights too, with one list
+of positions shared by all panels; unstructured weights have the 2^R - 1 patterns of R rows. Where hardly any position is
+shared the R rows walk in lockstep instead, each over its own positions, which needs no patterns and no branches:
+
+    repeat longest row of the panel:   for r in rows:  x[r] += delta[i++] unit;  acc[r][v] += weight[i] x[r][v]
+
+What `x` points to is the primitive: the input itself, its im2col matrix, or a tile that was packed into this thread's
+scratch memory.
 
 Sources: Park et al. 2017 (offsets instead of indices); Wilkinson, Cheshmi & Mehri Dehnavi 2023 (patterns).
 """
@@ -42,7 +47,7 @@ class ConvKernel:
 
     rows            R, output channels of a panel
     vectors         V of each tile size that occurs, largest first
-    patterns        bit r of a pattern says that row r is nonzero
+    patterns        bit r of a pattern says that row r is nonzero; () for rows in lockstep
     shared_deltas   all panels use the positions of the first (dense)
     packed          a tile's input is copied to scratch before its panels are computed
     partial         the step computes one block of positions; sums wait in the output between the steps of a layer
@@ -65,7 +70,7 @@ class ConvKernel:
     @cached_property
     def name(self) -> str:
         """For example f32_conv_4x6x5_p1_relu_residual."""
-        patterns = "-".join(f"{p:x}" for p in self.patterns)
+        patterns = "-".join(f"{p:x}" for p in self.patterns) or "lockstep"
         if len(self.patterns) == 2**self.rows - 1:
             patterns = "all"
         if self.patterns == (2**self.rows - 1,):
@@ -81,7 +86,7 @@ class ConvKernel:
     @property
     def panel_words(self) -> int:
         """i32 words of a panel's record."""
-        return len(PANEL_FIELDS) + len(self.patterns)
+        return len(PANEL_FIELDS) + max(len(self.patterns), 1)
 
     def emit(self, module: KernelModule) -> None:
         """Write the kernel."""
@@ -123,7 +128,7 @@ class _Writer:
 
     def tile(self, unit: dict[str, Value], tile: dict[str, Value], vectors: int) -> None:
         """The panels of one unit on a tile of a known size."""
-        f = self.f
+        f, kernel = self.f, self.kernel
         base = f.at(self.pointers["x"], tile["x"])
         masks = []
         if self.kernel.masked:
@@ -137,7 +142,10 @@ class _Writer:
             y = f.at(self.pointers["y"], tile["y"])
             self.prefetch_outputs(tile, start["row"], y, vectors)
             acc = self.start_sums(start["row"], y, vectors)
-            self.accumulate(record, start, base, acc)
+            if kernel.patterns:
+                self.accumulate(record, start, base, acc)
+            else:
+                self.accumulate_in_lockstep(record, start, base, acc)
             self.finish(tile, start["row"], y, acc, masks)
 
     def pack(self, unit: dict[str, Value], base: Value, vectors: int) -> None:
@@ -229,6 +237,22 @@ class _Writer:
                         acc[r][v].set(f.fma(w, value, acc[r][v].get()))
                 weight.set(f.element(weights, len(rows)))
             delta.set(end)
+
+    def accumulate_in_lockstep(self, record: Value, start: dict[str, Value], base: Value, acc: list[list[Var]]) -> None:
+        """acc += weights times inputs, one position of every row in each turn."""
+        f, rows = self.f, self.kernel.rows
+        origin = f.at(base, f.b.mul(start["x"], self.unit))
+        deltas = f.element(self.pointers["deltas"], start["delta"], I16)
+        weights = f.element(self.pointers["weights"], start["weight"])
+        x = [f.var(PTR, origin) for _ in range(rows)]
+        with f.loop(0, f.load_i64(record, len(PANEL_FIELDS), I32)) as turn:
+            first = f.b.mul(turn, f.i64(rows))
+            for r, sums in enumerate(acc):
+                step = f.load_i64(deltas, f.b.add(first, f.i64(r)), I16)
+                x[r].set(f.at(x[r].get(), f.b.mul(step, self.unit)))
+                w = f.splat(f.load_scalar(weights, f.b.add(first, f.i64(r))))
+                for v, total in enumerate(sums):
+                    total.set(f.fma(w, f.load(x[r].get(), v * f.lanes), total.get()))
 
     def flag(self, name: str) -> Value:
         """An argument that is 0 or 1."""

@@ -21,6 +21,7 @@ from secateur.engine.lowering.masks import mask_table
 from secateur.engine.lowering.relayout import im2col, phase_split, shifted, to_flat, to_planes
 from secateur.engine.lowering.tiles import plan_tiles, plan_units
 from secateur.engine.program import Argument
+from secateur.engine.weights.lockstep import encode_lockstep
 from secateur.engine.weights.streams import Streams, encode, encode_dense, padded_order
 
 Ints = NDArray[np.int64]
@@ -80,6 +81,14 @@ def emit_conv(
     shared = choice.format == "dense" and block is None
     if shared:
         streams = encode_dense(matrix, places, choice.rows, order=order, starts=starts)
+    elif choice.format == "rows":
+        streams = encode_lockstep(
+            *(matrix, places, choice.rows),
+            groups=shape.groups,
+            block=block,
+            group_places=0 if packed else source.group,
+            packed=packed,
+        )
     else:
         streams = encode(matrix, places, choice.rows, patterns, order=order, block=block, starts=starts, packed=packed)
 
@@ -248,6 +257,8 @@ def _panel_order(shape: ConvShape, rows: int) -> tuple[Ints, int]:
 
 def _patterns(choice: Choice) -> tuple[int, ...]:
     full = 2**choice.rows - 1
+    if choice.format == "rows":
+        return ()
     return tuple(range(1, full + 1)) if choice.format == "panel" else (full,)
 
 
