@@ -1,6 +1,7 @@
 """Which register tiles fit.
 
-R V + V + 1 <= registers       accumulators, inputs, one broadcast weight
+convolution      R V + V + 1 <= registers       accumulators, inputs, one broadcast weight
+matrix product   R J + J + 1 <= registers       accumulators, weights, one broadcast input
 """
 
 from secateur.engine.target import Target
@@ -8,9 +9,34 @@ from secateur.engine.target import Target
 # Longer tiles than this cost more in cache than they save in loads (ENGINE.md 2.5).
 MOST_VECTORS = 14
 
+# A row of the tile of a matrix product needs an address; x86-64 has 15 general registers.
+MOST_ROWS = 9
+MOST_SLAB = 8
+LATENCY = 4
+L2_BYTES_PER_CYCLE = 24
+
 
 def most_vectors(rows: int, target: Target) -> int:
     """The largest V for R rows; 0 when not even one vector fits."""
     if rows == 1:
         return min(target.registers - 2, MOST_VECTORS)
     return min((target.registers - 1) // (rows + 1), MOST_VECTORS)
+
+
+def product_tile(rows: int, outputs: int, threads: int, target: Target) -> tuple[int, int]:
+    """(J, R) with the least predicted cycles: vectors of outputs and rows of a tile of a dense matrix product."""
+
+    def cycles(slab: int, together: int) -> float:
+        slabs, tiles = -(-outputs // (slab * target.lanes)), -(-rows // together)
+        height = rows / tiles
+        arithmetic, loads = slab * height / 2, (slab + height) / 2
+        step = max(arithmetic, loads, LATENCY, slab * target.lanes * 4 / L2_BYTES_PER_CYCLE)
+        return -(-slabs * tiles // threads) * step
+
+    fitting = [
+        (slab, together)
+        for slab in range(1, MOST_SLAB + 1)
+        for together in range(1, min(rows, MOST_ROWS) + 1)
+        if slab * together + slab + 1 <= target.registers
+    ]
+    return min(fitting, key=lambda tile: (cycles(*tile), -tile[0]))

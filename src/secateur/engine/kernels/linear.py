@@ -1,89 +1,130 @@
-"""Matrix times vector: outputs in lanes, because there are no pixels to fill them (ENGINE.md 3.5 K9).
+"""Matrix products with the outputs in lanes (ENGINE.md 3.5 K9).
 
-    dense   y[n .. n+J L) = activation(bias + sum_k x[k] W[k][n .. n+J L))         L lanes, J vectors per slab
-    sparse  y[n .. n+L)   = activation(bias + sum_i value[i][lane] x[index[i][lane]])
+    dense   y[m][n .. n+J L) = activation(bias + sum_k x[m][k] W[k][n .. n+J L))       L lanes, J vectors per slab
+    sparse  y[m][n .. n+L)   = activation(bias + sum_i value[i][lane] x[m][index[i][lane / B]])
 
-The sparse format keeps for each slab of L outputs the nonzeros of each output in one lane, filled up with zeros to the
-longest output of the slab (ELLPACK in slices).
+Several rows of x are computed together, so that the weights are read once for all of them. The sparse format keeps for
+each slab of L outputs the nonzero blocks of B neighbouring outputs in their lanes, filled up with zeros to the longest
+block row of the slab (ELLPACK in slices); B = 1 is unstructured.
 """
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from llvmlite import ir
 
 from secateur.engine.emit.activations import activate, symbol
-from secateur.engine.emit.builder import F32, I16, I32, I64, PTR, KernelBody, KernelModule, Value, Var
+from secateur.engine.emit.builder import F32, I16, I32, PTR, KernelBody, KernelModule, Value, Var
 from secateur.graph.ir import Activation
 
-FIELDS = ("x", "y", "residual", "bias", "weights", "indices", "starts", "inputs", "outputs", "rows")
+FIELDS = (
+    *("x", "y", "residual", "bias", "slope", "weights", "indices", "starts", "inputs", "outputs"),
+    *("tiles", "large", "part", "parts"),
+)
 
 
 @dataclass(frozen=True)
 class LinearKernel:
-    """y (rows, outputs) = activation(x (rows, inputs) W^T + bias + residual); a unit is a slab of outputs.
+    """y (rows, outputs) = activation(x (rows, inputs) W^T + bias + residual); a unit is a slab and a part of the rows.
 
     slab      J, vectors of outputs per slab; 1 when sparse
-    sparse    weights are values and u16 indices; `starts` holds the first entry of each slab
+    rows      rows of each tile size that occurs, largest first; `large` tiles have the first size
+    block     B, outputs that share an index; 0 when dense
     """
 
     slab: int
-    sparse: bool
+    rows: tuple[int, ...]
+    block: int
     activation: Activation | None = None
     residual: bool = False
     fields: tuple[str, ...] = field(default=FIELDS, init=False, repr=False)
 
-    @cached_property
+    @property
     def name(self) -> str:
-        """For example f32_linear_dense_4_relu."""
-        form = "sparse" if self.sparse else "dense"
+        """For example f32_linear_dense_4x1_relu."""
+        form = f"sparse{self.block}" if self.block else "dense"
         kind = f"_{symbol(self.activation)}" if self.activation else ""
-        return f"f32_linear_{form}_{self.slab}{kind}" + ("_residual" if self.residual else "")
+        sizes = "x".join(map(str, (self.slab, *self.rows)))
+        return f"f32_linear_{form}_{sizes}{kind}" + ("_residual" if self.residual else "")
 
     def emit(self, module: KernelModule) -> None:
         """Write the kernel."""
         with module.kernel(self.name, self.fields) as f:
-            x, y, bias = f.pointer("x"), f.pointer("y"), f.pointer("bias")
-            inputs, outputs = f.integer("inputs"), f.integer("outputs")
-            with f.loop(f.begin, f.end) as slab, f.loop(0, f.integer("rows")) as row:
-                first = f.b.mul(slab, f.i64(self.slab * f.lanes))
-                acc = [f.var(f.vector, f.load(bias, f.b.add(first, f.i64(j * f.lanes)))) for j in range(self.slab)]
-                source = f.element(x, f.b.mul(row, inputs))
-                (self._sparse_sums if self.sparse else self._dense_sums)(f, slab, source, inputs, acc)
-                target = f.b.add(f.b.mul(row, outputs), first)
-                for j, value in enumerate(acc):
-                    left = f.b.sub(outputs, f.b.add(first, f.i64(j * f.lanes)))
-                    self._store(f, value.get(), y, f.b.add(target, f.i64(j * f.lanes)), f.first_lanes(left))
+            b, parts, part, large = f.b, f.integer("parts"), f.integer("part"), f.integer("large")
+            with f.loop(f.begin, f.end) as unit:
+                slab, begin = b.sdiv(unit, parts), b.mul(b.srem(unit, parts), part)
+                end = f.smaller(f.integer("tiles"), b.add(begin, part))
+                with f.loop(begin, f.smaller(end, large)) as tile:
+                    self._tile(f, slab, b.mul(tile, f.i64(self.rows[0])), self.rows[0])
+                for size in self.rows[1:]:
+                    before = b.mul(large, f.i64(self.rows[0] - size))
+                    with f.loop(f.larger(begin, large), end) as tile:
+                        self._tile(f, slab, b.add(b.mul(tile, f.i64(size)), before), size)
 
-    def _dense_sums(self, f: KernelBody, slab: Value, x: Value, inputs: Value, acc: list[Var]) -> None:
+    def _tile(self, f: KernelBody, slab: Value, row: Value, rows: int) -> None:
+        inputs, outputs = f.integer("inputs"), f.integer("outputs")
+        first = f.b.mul(slab, f.i64(self.slab * f.lanes))
+        bias = [f.load(f.pointer("bias"), f.b.add(first, f.i64(j * f.lanes))) for j in range(self.slab)]
+        acc = [[f.var(f.vector, bias[j]) for j in range(self.slab)] for _ in range(rows)]
+        numbers = [f.b.add(row, f.i64(r)) for r in range(rows)]
+        sources = [f.element(f.pointer("x"), f.b.mul(number, inputs)) for number in numbers]
+        (self._sparse_sums if self.block else self._dense_sums)(f, slab, sources, inputs, acc)
+        for number, sums in zip(numbers, acc, strict=True):
+            target = f.b.add(f.b.mul(number, outputs), first)
+            for j, value in enumerate(sums):
+                output = f.b.add(first, f.i64(j * f.lanes))
+                at, mask = f.b.add(target, f.i64(j * f.lanes)), f.first_lanes(f.b.sub(outputs, output))
+                self._store(f, value.get(), output, at, mask)
+
+    def _dense_sums(
+        self, f: KernelBody, slab: Value, sources: list[Value], inputs: Value, acc: list[list[Var]]
+    ) -> None:
         stride = self.slab * f.lanes
         weights = f.element(f.pointer("weights"), f.b.mul(slab, f.b.mul(inputs, f.i64(stride))))
         with f.loop(0, inputs) as k:
-            value = f.splat(f.load_scalar(x, k))
             at = f.b.mul(k, f.i64(stride))
-            for j, total in enumerate(acc):
-                total.set(
-                    f.fma(value, f.load(weights, f.b.add(at, f.i64(j * f.lanes)), align=4 * f.lanes), total.get())
-                )
+            vectors = [f.load(weights, f.b.add(at, f.i64(j * f.lanes)), align=4 * f.lanes) for j in range(self.slab)]
+            for source, sums in zip(sources, acc, strict=True):
+                value = f.splat(f.load_scalar(source, k))
+                for total, vector in zip(sums, vectors, strict=True):
+                    total.set(f.fma(value, vector, total.get()))
 
-    def _sparse_sums(self, f: KernelBody, slab: Value, x: Value, inputs: Value, acc: list[Var]) -> None:
+    def _sparse_sums(
+        self, f: KernelBody, slab: Value, sources: list[Value], inputs: Value, acc: list[list[Var]]
+    ) -> None:
         starts, weights, indices = f.pointer("starts"), f.pointer("weights"), f.pointer("indices")
-        lanes = f.lanes
-        index_type = ir.VectorType(I16, lanes)
-        wide, pointers = ir.VectorType(I64, lanes), ir.VectorType(PTR, lanes)
-        gather = f.module.intrinsic(
-            f"llvm.masked.gather.v{lanes}f32.v{lanes}p0", f.vector, [pointers, I32, f.module.mask, f.vector]
-        )
-        everywhere = ir.Constant(f.module.mask, [1] * lanes)
+        count = f.lanes // self.block
         with f.loop(f.load_i64(starts, slab), f.load_i64(starts, f.b.add(slab, f.i64(1)))) as entry:
-            at = f.b.mul(entry, f.i64(lanes))
-            index = f.b.load(f.element(indices, at, I16), typ=index_type, align=2)
-            places = f.b.gep(x, [f.b.zext(index, wide)], source_etype=F32)
-            places.type = pointers  # llvmlite gives the type of the scalar form
-            values = f.b.call(gather, [places, ir.Constant(I32, 4), everywhere, f.splat(0.0)])
-            acc[0].set(f.fma(f.load(weights, at, align=4 * lanes), values, acc[0].get()))
+            values = f.load(weights, f.b.mul(entry, f.i64(f.lanes)), align=4 * f.lanes)
+            places = self._places(f, indices, f.b.mul(entry, f.i64(count)), count)
+            for source, (total,) in zip(sources, acc, strict=True):
+                total.set(f.fma(values, self._gathered(f, source, places, count), total.get()))
 
-    def _store(self, f: KernelBody, value: Value, y: Value, at: Value, mask: Value) -> None:
+    def _places(self, f: KernelBody, indices: Value, at: Value, count: int) -> Value:
+        """The inputs that an entry's blocks read: one number, or a vector."""
+        if count == 1:
+            return f.load_i64(indices, at, I16)
+        index = f.b.load(f.element(indices, at, I16), typ=ir.VectorType(I16, count), align=2)
+        return f.b.zext(index, ir.VectorType(I32, count))
+
+    def _gathered(self, f: KernelBody, x: Value, places: Value, count: int) -> Value:
+        """x[places], each element in the lanes of its block."""
+        if count == 1:
+            return f.splat(f.load_scalar(x, places))
+        pointers, few = ir.VectorType(PTR, count), ir.VectorType(F32, count)
+        mask = ir.VectorType(ir.IntType(1), count)
+        gather = f.module.intrinsic(f"llvm.masked.gather.v{count}f32.v{count}p0", few, [pointers, I32, mask, few])
+        addresses = f.b.gep(x, [places], source_etype=F32)
+        addresses.type = pointers  # llvmlite gives the type of the scalar form
+        everywhere, nothing = ir.Constant(mask, [1] * count), f.splat(0.0, count)
+        found = f.b.call(gather, [addresses, ir.Constant(I32, 4), everywhere, nothing])
+        if self.block == 1:
+            return found
+        return f.shuffle(found, ir.Constant(few, ir.Undefined), [lane // self.block for lane in range(f.lanes)])
+
+    def _store(self, f: KernelBody, value: Value, output: Value, at: Value, mask: Value) -> None:
         if self.residual:
             value = f.b.fadd(value, f.load_masked(mask, f.pointer("residual"), at))
-        f.store_masked(mask, activate(f, value, self.activation), y, at)
+        slope = None
+        if self.activation and self.activation.kind == "prelu":
+            slope = f.load(f.pointer("slope"), output)
+        f.store_masked(mask, activate(f, value, self.activation, slope), f.pointer("y"), at)

@@ -27,9 +27,9 @@ def conv(node: Node, context: Context) -> None:
     activation = node.attributes.get("activation")
     if slope is not None and slope.size == 1:
         slope = np.full(shape.o, slope[0], np.float32)
-    if shape.pointwise and (shape.h, shape.w) == (1, 1) and shape.groups == 1 and slope is None:
+    if _is_product(shape):
         matrix = weight.reshape(shape.o, -1)
-        emit_linear(context, node, shape.n, matrix, bias, residual, activation, weight.shape)
+        emit_linear(context, node, shape.n, matrix, bias, Epilogue(residual, activation, slope), weight.shape)
         return
     pattern = detect(weight, shape.groups)
     x = context.tensor(node.inputs[0])
@@ -63,6 +63,12 @@ def conv(node: Node, context: Context) -> None:
             candidates=decision.candidates if decision else (),
         )
     )
+
+
+def _is_product(shape: ConvShape) -> bool:
+    """The kernel covers the whole map, so that one pixel remains: a product of matrices."""
+    whole = shape.kernel == (shape.h, shape.w) and shape.dilations == (1, 1) and shape.pads == (0, 0, 0, 0)
+    return whole and shape.groups == 1
 
 
 def operator(shape: ConvShape) -> str:

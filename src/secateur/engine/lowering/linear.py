@@ -1,22 +1,45 @@
-"""Linear nodes (Gemm, MatMul with constant weights) and 1x1 convolutions of 1x1 maps."""
+"""Linear nodes (Gemm, MatMul with constant weights) and convolutions of maps that become one pixel.
+
+Three ways: dense slabs of outputs; slabs with the nonzeros of each output in its lane, whose inputs are gathered; and,
+for many rows, the convolution kernel with rows as pixels (lowering.linear_pixels).
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from secateur.engine.choice import Choice
 from secateur.engine.emit.activations import supported
 from secateur.engine.facts import LayerFacts
 from secateur.engine.kernels.linear import LinearKernel
 from secateur.engine.layout import Flat
 from secateur.engine.lowering.context import Context, Tensor, lowers
-from secateur.engine.lowering.relayout import to_flat, to_planes
-from secateur.engine.weights.pattern import detect
+from secateur.engine.lowering.epilogue import Epilogue
+from secateur.engine.lowering.linear_pixels import LEAST_ROWS, choose_pixels, emit_pixels
+from secateur.engine.lowering.relayout import UNITS_PER_THREAD, to_flat, to_planes
+from secateur.engine.lowering.tiles import split
+from secateur.engine.registers import product_tile
+from secateur.engine.weights.pattern import Pattern, detect
 from secateur.engine.weights.slabs import dense_slabs, sparse_slabs
-from secateur.graph.ir import Activation, Graph, Node
+from secateur.graph.ir import Graph, Node
 
 # A sparse entry costs 6 bytes and a gathered load, a dense one 4 bytes; below this density the gather wins.
 SPARSE_BELOW = 0.35
-SLAB = 4
 MOST_INPUTS = 1 << 16
+# Rows whose sums a gathering tile holds.
+GATHERED_ROWS = 4
+
+
+@dataclass(frozen=True)
+class Computed:
+    """How a product was emitted: for the facts."""
+
+    kernel: str
+    weight_bytes: int
+    choice: Choice | None = None
+    reason: str = ""
+    candidates: tuple[tuple[Choice, float], ...] = ()
 
 
 def _refuses(node: Node, graph: Graph) -> str | None:
@@ -37,7 +60,7 @@ def linear(node: Node, context: Context) -> None:
     bias = graph.constants[node.input(2)].reshape(-1) if node.input(2) else None
     residual = context.tensor(node.input(3)) if node.input(3) else None
     rows = graph.type(node.inputs[0]).size // weight.shape[1]
-    emit_linear(context, node, rows, weight, bias, residual, node.attributes.get("activation"), weight.shape)
+    emit_linear(context, node, rows, weight, bias, Epilogue(residual, node.attributes.get("activation")), weight.shape)
 
 
 def emit_linear(
@@ -46,51 +69,29 @@ def emit_linear(
     rows: int,
     weight: NDArray[np.float32],
     bias: NDArray[np.float32] | None,
-    residual: Tensor | None,
-    activation: Activation | None,
+    epilogue: Epilogue,
     shape: tuple[int, ...],
 ) -> None:
-    """One step: (rows, inputs) times (outputs, inputs) transposed.
+    """Steps and facts of (rows, inputs) times (outputs, inputs) transposed.
 
     shape    of the weights in the file
     """
     outputs, inputs = weight.shape
     pattern = detect(weight)
-    sparse = pattern.density < SPARSE_BELOW and inputs <= MOST_INPUTS
-    lanes = context.target.lanes
-    slab = 1 if sparse else SLAB
-    slabs = sparse_slabs(weight, lanes) if sparse else dense_slabs(weight, slab * lanes)
-    count = len(slabs.costs)
-    padded = np.zeros(count * slab * lanes, np.float32)
-    if bias is not None:
-        padded[:outputs] = bias
     x, y = to_flat(context, context.tensor(node.inputs[0])), context.place(node.outputs[0])
-    residual = to_flat(context, residual) if residual else None
+    residual = to_flat(context, epilogue.residual) if epilogue.residual else None
+    epilogue = Epilogue(residual, epilogue.activation, epilogue.slope)
     out = y if isinstance(y.layout, Flat) else context.temporary(Flat(y.shape))
-    kernel = LinearKernel(slab, sparse, activation, residual is not None)
-    context.emit(
-        node.name,
-        kernel,
-        {
-            "x": x.address,
-            "y": out.address,
-            "residual": residual.address if residual else 0,
-            "bias": padded,
-            "weights": slabs.weights,
-            "indices": slabs.indices,
-            "starts": slabs.starts,
-            "inputs": inputs,
-            "outputs": outputs,
-            "rows": rows,
-        },
-        count,
-        reads=(x, *((residual,) if residual else ())),
-        writes=(out,),
-        costs=slabs.costs,
-    )
+    decision = choose_pixels(context, node.name, rows, weight, pattern) if rows >= LEAST_ROWS else None
+    if decision and decision.choice.format != "dense":
+        stored, kernel = emit_pixels(context, node.name, rows, weight, bias, x, out, decision.choice, epilogue)
+        done = Computed(kernel, stored, decision.choice, "", decision.candidates)
+    else:
+        done = _emit_slabs(context, node.name, rows, weight, bias, x, out, pattern, epilogue)
+        if decision:
+            done = Computed(done.kernel, done.weight_bytes, None, decision.reason, decision.candidates)
     if out is not y:
         to_planes(context, out, target=y)
-    reason = "" if sparse or pattern.kind == "dense" else f"density {pattern.density:.2f} is above {SPARSE_BELOW}"
     context.layers.append(
         LayerFacts(
             layer=node.name,
@@ -99,11 +100,80 @@ def emit_linear(
             output=context.graph.shape(node.outputs[0]),
             density=pattern.density,
             pattern=str(pattern),
-            kernel=kernel.name,
-            choice=None,
+            kernel=done.kernel,
+            choice=done.choice,
             macs=rows * outputs * inputs,
             work=round(rows * outputs * inputs * pattern.density),
-            weight_bytes=slabs.nbytes,
-            reason=reason,
+            weight_bytes=done.weight_bytes,
+            reason=done.reason,
+            candidates=done.candidates,
         )
     )
+
+
+def _emit_slabs(
+    context: Context,
+    layer: str,
+    rows: int,
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    x: Tensor,
+    y: Tensor,
+    pattern: Pattern,
+    epilogue: Epilogue,
+) -> Computed:
+    """One step with the outputs in lanes."""
+    outputs, inputs = weight.shape
+    target = context.target
+    block = gathered_block(rows, inputs, pattern, target.lanes)
+    slab, most = (1, GATHERED_ROWS) if block else product_tile(rows, outputs, context.threads, target)
+    slabs = sparse_slabs(weight, target.lanes, block) if block else dense_slabs(weight, slab * target.lanes)
+    sizes = split(rows, most)
+    wanted = -(-UNITS_PER_THREAD * context.threads // len(slabs.costs))
+    part = -(-len(sizes) // min(wanted, len(sizes)))
+    parts = -(-len(sizes) // part)
+    width = len(slabs.costs) * slab * target.lanes
+    kernel = LinearKernel(
+        slab, tuple(sorted(set(sizes), reverse=True)), block, epilogue.activation, epilogue.residual is not None
+    )
+    context.emit(
+        layer,
+        kernel,
+        {
+            "x": x.address,
+            "y": y.address,
+            "residual": epilogue.residual.address if epilogue.residual else 0,
+            "bias": _padded(bias, width),
+            "slope": 0 if epilogue.slope is None else _padded(epilogue.slope, width),
+            "weights": slabs.weights,
+            "indices": slabs.indices,
+            "starts": slabs.starts,
+            "inputs": inputs,
+            "outputs": outputs,
+            "tiles": len(sizes),
+            "large": sizes.count(sizes[0]),
+            "part": part,
+            "parts": parts,
+        },
+        len(slabs.costs) * parts,
+        reads=(x, *((epilogue.residual,) if epilogue.residual else ())),
+        writes=(y,),
+        costs=np.repeat(slabs.costs, parts),
+    )
+    reason = "" if block or pattern.kind == "dense" else f"density {pattern.density:.2f} is above {SPARSE_BELOW}"
+    return Computed(kernel.name, slabs.nbytes, reason=reason)
+
+
+def gathered_block(rows: int, inputs: int, pattern: Pattern, lanes: int) -> int:
+    """Outputs that share an index in the sparse format; 0 where the dense one is faster."""
+    if inputs > MOST_INPUTS or pattern.density >= SPARSE_BELOW:
+        return 0
+    blocks = [n for n in (2, 4, 8, 16) if n <= lanes and pattern.fills.get(n, 0) > 0.9]
+    return max(blocks, default=1)
+
+
+def _padded(values: NDArray[np.float32] | None, size: int) -> NDArray[np.float32]:
+    padded = np.zeros(size, np.float32)
+    if values is not None:
+        padded[: len(values)] = values
+    return padded

@@ -1,4 +1,4 @@
-"""Weights of a matrix-vector product: slabs of outputs, dense or with the nonzeros of each output in a lane."""
+"""Weights of matrix products with outputs in lanes: dense slabs, or slabs of the nonzero blocks of outputs."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class Slabs:
     """What engine.kernels.linear reads.
 
     weights  dense: (slabs, inputs, width); sparse: (entries, lanes)
-    indices  sparse: (entries, lanes) u16 input of each weight
+    indices  sparse: (entries, lanes / block) u16 input of each block
     starts   sparse: (slabs + 1,) first entry of each slab
     costs    (slabs,) weights read
     """
@@ -40,18 +40,24 @@ def dense_slabs(weight: Floats, width: int) -> Slabs:
     return Slabs(packed, np.zeros(0, np.uint16), np.zeros(0, np.int64), costs)
 
 
-def sparse_slabs(weight: Floats, lanes: int) -> Slabs:
-    """Slabs of `lanes` outputs of a matrix (outputs, inputs up to 65536)."""
-    outputs, _ = weight.shape
-    slabs = -(-outputs // lanes)
-    row, column = np.nonzero(weight)
-    counts = np.bincount(row, minlength=slabs * lanes)
-    lengths = counts.reshape(slabs, lanes).max(axis=1)
+def sparse_slabs(weight: Floats, lanes: int, block: int = 1) -> Slabs:
+    """Slabs of `lanes` outputs of a matrix (outputs, inputs up to 65536).
+
+    block    neighbouring outputs that share an index; divides `lanes`
+    """
+    outputs, inputs = weight.shape
+    slabs, per_slab = -(-outputs // lanes), lanes // block
+    padded = np.zeros((slabs * per_slab, block, inputs), np.float32)
+    padded.reshape(-1, inputs)[:outputs] = weight
+    row, column = np.nonzero((padded != 0).any(axis=1))
+    counts = np.bincount(row, minlength=slabs * per_slab)
+    lengths = counts.reshape(slabs, per_slab).max(axis=1)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     rank = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    entry = starts[row // lanes] + rank
-    values = np.zeros((int(starts[-1]), lanes), np.float32)
-    indices = np.zeros((int(starts[-1]), lanes), np.uint16)
-    values[entry, row % lanes] = weight[row, column]
-    indices[entry, row % lanes] = column
-    return Slabs(values, indices, starts.astype(np.int64), lengths * float(lanes) + 1)
+    entry = starts[row // per_slab] + rank
+    values = np.zeros((int(starts[-1]), per_slab, block), np.float32)
+    indices = np.zeros((int(starts[-1]), per_slab), np.uint16)
+    values[entry, row % per_slab] = padded[row, :, column]
+    indices[entry, row % per_slab] = column
+    costs = lengths * float(lanes) + 1
+    return Slabs(values.reshape(-1, lanes), indices, starts.astype(np.int64), costs)
