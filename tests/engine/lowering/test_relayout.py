@@ -61,6 +61,16 @@ def test_no_copy_where_the_layout_is_the_same() -> None:
     assert not context.steps
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("shape", [(2, 1, 1, 2), (2, 1, 8, 8), (1, 2, 4, 4), (2, 2, 4, 4), (1, 1, 5, 3)])
+def test_only_dense_planes_are_views(isa: str, shape) -> None:
+    context, memory = empty_context(isa), Memory()
+    tensor, values = source(memory, planes(shape))
+    dense = to_flat(context, tensor)
+    run(context.steps, memory, isa)
+    np.testing.assert_array_equal(memory.get(dense), values)
+
+
 def gathered(x: np.ndarray, taps, strides, h: int, w: int, fill: float = 0) -> np.ndarray:
     """(n, c taps, h, w) by the definition."""
     n, c, height, width = x.shape

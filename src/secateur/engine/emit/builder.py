@@ -256,6 +256,17 @@ class KernelBody:
         )
         self.b.call(store, [value, self.element(pointer, index), ir.Constant(I32, 4), mask])
 
+    def gather(self, array: Value, indices: Value) -> Value:
+        """The elements of an array at the indices, a vector of integers that are not negative."""
+        b, lanes = self.b, self.lanes
+        pointers = ir.VectorType(PTR, lanes)
+        arguments = [pointers, I32, self.module.mask, self.vector]
+        gather = self.module.intrinsic(f"llvm.masked.gather.v{lanes}f32.v{lanes}p0", self.vector, arguments)
+        places = b.gep(array, [b.zext(indices, ir.VectorType(I64, lanes))], source_etype=F32)
+        places.type = pointers  # llvmlite gives the type of the scalar form
+        everywhere = ir.Constant(self.module.mask, [1] * lanes)
+        return b.call(gather, [places, ir.Constant(I32, 4), everywhere, self.splat(0.0)])
+
     # Arithmetic on floats and vectors of floats
 
     def call(self, name: str, *values: Value) -> Value:

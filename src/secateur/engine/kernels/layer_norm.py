@@ -2,7 +2,11 @@
 
     y = (x - mean) / sqrt(variance + epsilon) scale + bias          variance = mean of (x - mean)^2
 
-The variance is taken from differences, in a second walk: no digits cancel however large the mean.
+The mean is taken in two walks, the second of differences from the first result m, and the variance with it:
+
+    mean = m + s,   s = mean of (x - m),   variance = mean of (x - m)^2 - s^2
+
+so that no digits are lost however large the mean is (Chan, Golub & LeVeque 1983, the corrected two-pass algorithm).
 """
 
 from dataclasses import dataclass
@@ -43,20 +47,24 @@ class LayerNorm:
     def _row(self, f: KernelBody, source: Value, target: Value) -> None:
         b = f.b
         scale, bias, length, count = f.pointer("scale"), f.pointer("bias"), f.integer("length"), f.number("count")
-        mean = f.splat(b.fdiv(row_sum(f, source, length), count))
-        squares = f.var(f.vector, f.splat(0.0))
+        about = f.splat(b.fdiv(row_sum(f, source, length), count))
+        sums, squares = f.var(f.vector, f.splat(0.0)), f.var(f.vector, f.splat(0.0))
 
         def add(block: Block) -> None:
-            distance = block.inside(b.fsub(block.load(source), mean))
+            distance = block.inside(b.fsub(block.load(source), about))
+            sums.set(b.fadd(sums.get(), distance))
             squares.set(f.fma(distance, distance, squares.get()))
 
         sweep(f, 0, length, add)
-        variance = b.fdiv(Reduction("sum").fold(f, squares.get()), count)
-        deviation = f.call("sqrt", b.fadd(variance, f.number("epsilon")))
-        inverse = f.splat(b.fdiv(f.f32(1.0), deviation))
+        total = Reduction("sum")
+        rest = b.fdiv(total.fold(f, sums.get()), count)
+        variance = f.fma(b.fneg(rest), rest, b.fdiv(total.fold(f, squares.get()), count))
+        deviation = f.call("sqrt", b.fadd(f.max(f.f32(0.0), variance), f.number("epsilon")))
+        inverse, shift = f.splat(b.fdiv(f.f32(1.0), deviation)), f.splat(rest)
 
         def normalize(block: Block) -> None:
-            value = b.fmul(b.fmul(b.fsub(block.load(source), mean), inverse), block.load(scale))
+            distance = b.fsub(b.fsub(block.load(source), about), shift)
+            value = b.fmul(b.fmul(distance, inverse), block.load(scale))
             block.store(b.fadd(value, block.load(bias)) if self.biased else value, target)
 
         sweep(f, 0, length, normalize)

@@ -62,13 +62,13 @@ class SoftmaxRows:
 
         sweep(f, 0, length, powers)
         whole = f.splat(_TOTAL.fold(f, sums.get()))
-        log = logarithm(f, whole) if self.log else whole
+        last = logarithm(f, whole) if self.log else b.fdiv(f.splat(1.0), whole)
 
         def results(block: Block) -> None:
             if self.log:
-                block.store(b.fsub(b.fsub(block.load(source), m), log), target)
+                block.store(b.fsub(b.fsub(block.load(source), m), last), target)
             else:
-                block.store(b.fdiv(block.load(target), whole), target)
+                block.store(b.fmul(block.load(target), last), target)
 
         sweep(f, 0, length, results)
 
@@ -116,11 +116,11 @@ class SoftmaxColumns:
             sums.set(b.fadd(sums.get(), power))
             if not self.log:
                 block.store(power, f.element(target, b.mul(k, target_step)))
-        whole = logarithm(f, sums.get()) if self.log else sums.get()
+        last = logarithm(f, sums.get()) if self.log else b.fdiv(f.splat(1.0), sums.get())
         with f.loop(0, count) as k:
             to = f.element(target, b.mul(k, target_step))
             if self.log:
                 value = block.load(f.element(source, b.mul(k, source_step)))
-                block.store(b.fsub(b.fsub(value, m.get()), whole), to)
+                block.store(b.fsub(b.fsub(value, m.get()), last), to)
             else:
-                block.store(b.fdiv(block.load(to), whole), to)
+                block.store(b.fmul(block.load(to), last), to)

@@ -1,14 +1,29 @@
 """Every file of lowerings, imported so that it registers its operators."""
 
 from secateur.engine.lowering import (
+    cast,
     conv_transpose,
     convolution,
     elementwise,
     linear,
     matmul,
     normalization,
+    pad,
     pooling,
+    resize,
     shape_ops,
 )
 
-__all__ = ["conv_transpose", "convolution", "elementwise", "linear", "matmul", "normalization", "pooling", "shape_ops"]
+__all__ = [
+    "cast",
+    "conv_transpose",
+    "convolution",
+    "elementwise",
+    "linear",
+    "matmul",
+    "normalization",
+    "pad",
+    "pooling",
+    "resize",
+    "shape_ops",
+]

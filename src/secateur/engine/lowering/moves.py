@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from secateur.engine.kernels.elementwise import Elementwise
 from secateur.engine.kernels.strided_copy import StridedCopy
 from secateur.engine.kernels.transpose import Transpose
+from secateur.engine.layout import Flat
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.lowering.walk import joined, parts_of, rows_of, starts_of, strides_of
 
@@ -50,7 +51,8 @@ def move(context: Context, source: View, target: View, sizes: Sequence[int], ite
     axes, steps = joined(axes, steps)
     if not axes or (steps[0, -1] == 1 and steps[1, -1] in (0, 1)):
         walk = rows_of(axes, steps)
-        _rows(context, source.tensor, target.tensor, walk.starts + offsets, walk.kinds[1], walk.length)
+        step = 1 if walk.kinds[1] == "full" else 0
+        move_rows(context, source.tensor, target.tensor, walk.starts + offsets, step, walk.length)
     else:
         _reordered(context, source.tensor, target.tensor, offsets, axes, steps)
 
@@ -59,17 +61,27 @@ def fill(context: Context, target: View, sizes: Sequence[int], value: float) -> 
     """Write one number to all elements of a view."""
     steps = np.array([target.steps, [0] * len(sizes)], np.int64).reshape(2, -1)
     walk = rows_of(sizes, steps)
-    number = Tensor(target.tensor.layout, constant=np.full(1, value, np.float32))
+    number = Tensor(Flat((1,)), constant=np.full(1, value, np.float32))
     starts = np.stack([walk.starts[0] + target.offset, np.zeros_like(walk.starts[0])])
-    _rows(context, number, target.tensor, starts, "row", walk.length)
+    move_rows(context, number, target.tensor, starts, 0, walk.length)
 
 
-def _rows(context: Context, source: Tensor, target: Tensor, starts: Ints, kind: str, length: int) -> None:
+def move_rows(context: Context, source: Tensor, target: Tensor, starts: Ints, step: int, length: int) -> None:
+    """Copy rows of `length` elements.
+
+    starts    (2, rows) first elements in the target, in the source
+    step      elements of the source from one to the next; the target's are neighbours
+    """
     rows = starts.shape[1]
+    if step not in (0, 1):
+        arguments = {"x": source.address, "y": target.address, "sources": starts[1], "targets": starts[0]}
+        arguments |= {"count": 1, "length": length, "source_step": 0, "target_step": 0, "element_step": step}
+        context.emit(context.layer, StridedCopy(), arguments, rows, reads=(source,), writes=(target,))
+        return
     part, parts = parts_of(context, rows, length)
     context.emit(
         context.layer,
-        Elementwise("Identity", (kind,)),
+        Elementwise("Identity", ("full" if step else "row",)),
         {
             "y": target.address,
             "targets": starts[0],

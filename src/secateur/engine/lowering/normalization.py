@@ -114,7 +114,8 @@ def _rows(x: Tensor, y: Tensor, starts: Ints) -> dict[str, Argument]:
 def _contiguous(tensor: Tensor, axis: int) -> bool:
     """Whether the axes from `axis` on are one row."""
     steps = np.array([strides_of(tensor)[axis:]], np.int64)
-    return joined(tensor.shape[axis:], steps)[1].shape[1] <= 1
+    left = joined(tensor.shape[axis:], steps)[1]
+    return left.shape[1] == 0 or (left.shape[1] == 1 and bool(left[0, 0] == 1))
 
 
 def _reduced(shape: Sequence[int], axes: Sequence[int]) -> list[tuple[int, int]]:

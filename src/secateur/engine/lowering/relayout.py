@@ -230,8 +230,9 @@ def _geometry(layout: Planes) -> tuple[int, ...]:
 
 
 def _is_dense(layout: Planes) -> bool:
-    one_image = layout.n == 1 or layout.image_stride == layout.c * layout.plane_stride
-    one_plane = layout.c == 1 or layout.plane_stride == layout.h * layout.w
+    size = layout.h * layout.w
+    one_plane = layout.c == 1 or layout.plane_stride == size
+    one_image = layout.n == 1 or layout.image_stride == layout.c * size
     return layout.pad == 0 and one_plane and one_image
 
 

@@ -17,7 +17,7 @@ from secateur.engine.lowering.walk import joined, strides_of
 from secateur.graph.ir import Graph, Node
 
 # Lowerings of these operators give their results a place of their own choice.
-_PLACES_ITSELF = ("Identity", "Reshape", "Slice", "Split", "Cast")
+_PLACES_ITSELF = ("Identity", "Reshape", "Slice", "Split")
 
 
 def concat_views(graph: Graph, context: Context) -> dict[str, tuple[str, int]]:

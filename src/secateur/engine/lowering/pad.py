@@ -1,0 +1,82 @@
+"""Pad: elements around a tensor, a constant or taken from inside."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.engine.layout import Planes
+from secateur.engine.lowering.context import Context, Tensor, lowers
+from secateur.engine.lowering.moves import View, fill, move, move_rows
+from secateur.engine.lowering.refusals import normal_float32
+from secateur.engine.lowering.relayout import shifted
+from secateur.engine.lowering.walk import strides_of
+from secateur.graph.ir import Graph, Node
+
+INSIDE = ("reflect", "edge", "wrap")
+
+
+def _refuses(node: Node, graph: Graph) -> str | None:
+    reason = normal_float32(node, graph)
+    if reason is not None or node.attributes["mode"] == "constant":
+        return reason
+    shape, pads = graph.shape(node.inputs[0]), node.attributes["pads"]
+    if node.attributes["mode"] not in INSIDE or not shape:
+        return f"its mode is {node.attributes['mode']}"
+    largest = [max(pads[axis], pads[axis + len(shape)]) for axis in range(len(shape))]
+    if node.attributes["mode"] != "edge" and any(pad >= size for pad, size in zip(largest, shape, strict=True)):
+        return "it pads by more than the tensor has"
+    return None
+
+
+@lowers("Pad", refuses=_refuses)
+def pad(node: Node, context: Context) -> None:
+    """A constant around, or the mirror image, the edge, or the other side."""
+    x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
+    pads: tuple[int, ...] = node.attributes["pads"]
+    rank = len(x.shape)
+    if node.attributes["mode"] != "constant":
+        _from_inside(context, x, y, pads, node.attributes["mode"])
+        return
+    value = float(node.attributes["value"])
+    if isinstance(y.layout, Planes) and not any(pads[axis] for axis in (0, 1, 4, 5)):
+        shifted(context, x, [(-pads[2], -pads[3])], (1, 1), y.layout, y, value)
+        return
+    steps = tuple(strides_of(y))
+    fill(context, View(y, steps), y.shape, value)
+    offset = sum(before * step for before, step in zip(pads[:rank], steps, strict=True))
+    move(context, View(x, tuple(strides_of(x))), View(y, steps, offset), x.shape)
+
+
+def _from_inside(context: Context, x: Tensor, y: Tensor, pads: tuple[int, ...], mode: str) -> None:
+    """Every element of the result is one of the operand's; rows are copied in runs of equal steps."""
+    rank = len(x.shape)
+    pairs = [(pads[axis], pads[axis + rank]) for axis in range(rank)]
+    indices = [_spread(size, pair, mode) for size, pair in zip(x.shape, pairs, strict=True)]
+    targets, sources = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    for index, source_step, target_step in zip(indices[:-1], strides_of(x), strides_of(y), strict=False):
+        sources = (sources[:, None] + index * source_step).reshape(-1)
+        targets = (targets[:, None] + np.arange(len(index)) * target_step).reshape(-1)
+    for begin, end, step in _runs([int(index) for index in indices[-1]]):
+        starts = np.stack([targets + begin, sources + indices[-1][begin]])
+        move_rows(context, x, y, starts, step, end - begin)
+
+
+def _spread(size: int, pads: tuple[int, int], mode: str) -> NDArray[np.int64]:
+    """Index of the operand for every index of the result along an axis."""
+    inside = np.arange(size)
+    if mode == "reflect":
+        return np.pad(inside, pads, mode="reflect")
+    return np.pad(inside, pads, mode="edge") if mode == "edge" else np.pad(inside, pads, mode="wrap")
+
+
+def _runs(indices: list[int]) -> list[tuple[int, int, int]]:
+    """Stretches (first, one behind the last, step) in which neighbours differ by the same step."""
+    runs: list[tuple[int, int, int]] = []
+    begin = 0
+    while begin < len(indices):
+        end = begin + 1
+        step = indices[end] - indices[begin] if end < len(indices) else 1
+        while end < len(indices) and indices[end] - indices[end - 1] == step:
+            end += 1
+        runs.append((begin, end, step))
+        begin = end
+    return runs
