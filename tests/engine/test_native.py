@@ -282,7 +282,7 @@ def _interrupt() -> None:
 
 
 def test_ten_thousand_runs_hold_no_memory():
-    program, given = native(pipeline(100, 480).program, 2), np.zeros((100, 480), np.float32)
+    program, given = native(pipeline().program, 2), some()
     for _ in range(500):
         program.run({"x": given})
     before = _resident()
@@ -333,15 +333,18 @@ def test_equal_constants_are_kept_once():
     assert native(program).memory.constants < 1.1 * weights.nbytes
 
 
-def test_profile_times_every_step():
-    program = native(pipeline(400, 480).program, 2)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_profile_times_every_step(threads):
+    program = native(pipeline(400, 480).program, threads)
     given = np.zeros((400, 480), np.float32)
     started = time.perf_counter()
-    seconds = program.profile({"x": given}, rounds=10)
+    seconds = program.profile({"x": given}, rounds=11)
     took = time.perf_counter() - started
     assert len(seconds) == 4 and min(seconds) > 0
-    assert sum(seconds) < took / 5
-    assert max(seconds) == seconds[3], "summing through memory is by far the slowest step"
+    # A median is at most what 6 of 11 rounds took.
+    assert sum(seconds) < took / 6
+    if threads == 1:
+        assert max(seconds) == seconds[3], "summing one by one through memory is by far the slowest step"
 
 
 @pytest.mark.parametrize("threads", [1, 3])
