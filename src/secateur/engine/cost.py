@@ -33,6 +33,10 @@ IN_L1 = 288
 CYCLES_PER_COPIED_VECTOR = 4.5
 CYCLES_PER_STORED_LINE = 3.0
 CYCLES_PER_STORED_LINE_FAR = 12.0
+# Where all tiles are computed for a few rows at a time, stores run along the planes.
+CYCLES_PER_STORED_LINE_ALONG = 8.0
+FEW_WEIGHTS = 4096
+FEW_POSITIONS = 96
 # Written once and read once per tile, stores included.
 CYCLES_PER_LINE_THROUGH_L2 = 8.0
 CYCLES_PER_LINE_THROUGH_L3 = 30.0
@@ -70,6 +74,8 @@ def work_of(choice: Choice, pattern: Pattern, positions: int) -> Work:
         fill = pattern.fills.get(rows)
         kept = d / fill if fill else 1 - (1 - d) ** rows
         return Work((*none, positions * min(kept, 1.0)), 1)
+    if choice.format == "rows":
+        return Work((positions * rows * d, *none), 1)
     counts = tuple(positions * comb(rows, k) * d**k * (1 - d) ** (rows - k) for k in range(1, rows + 1))
     return Work(counts, 2**rows - 1)
 
@@ -101,24 +107,29 @@ def predict(choice: Choice, shape: ConvShape, pattern: Pattern, target: Target) 
         tile_bytes = tile_bytes / taps * shape.kernel[0] * (v + 1) / v
     missing = max(0.0, 1 - 0.9 * target.l1 / tile_bytes)
     lines = missing * v * lanes * 4 / line
-    prefetched = choice.format != "panel" and choice.primitive != "pack" and choice.rows >= 4
+    prefetched = choice.format in ("dense", "block") and choice.primitive != "pack" and choice.rows >= 4
     stored = 2.0 * work.positions + 4.0 * work.weights
     bandwidth = BYTES_PER_CYCLE_FROM_L2 if stored * panels <= 0.6 * target.l2 else BYTES_PER_CYCLE_FROM_L3
 
     cycles = 0.0
     for index, count in enumerate(work.counts):
         k = index + 1
-        loads = loads_per_vector * v + k + 1 + (v if prefetched else 0)
-        busy = max(k * v / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, LATENCY, (2 + 4 * k) / bandwidth)
+        loads = loads_per_vector * v + k + (2 if choice.format == "rows" else 1) + (v if prefetched else 0)
+        latency = LATENCY / (choice.rows if choice.format == "rows" else 1)
+        busy = max(k * v / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, latency, (2 + 4 * k) / bandwidth)
         # Prefetched lines arrive beside the work, others in front of it.
         waiting = lines * (CYCLES_PER_LINE_FROM_L2 if aligned else CYCLES_PER_SPLIT_LINE_FROM_L2)
         cycles += count * (max(busy, waiting) + 0.25 * waiting if prefetched else busy + 0.8 * waiting)
-    exits = sum(min(1.0, 2.0 * count / _loops(choice.rows, k)) * _loops(choice.rows, k) for k, count in work.per_block(blocks))
+    exits = sum(
+        min(1.0, 2.0 * count / _loops(choice.rows, k)) * _loops(choice.rows, k) for k, count in work.per_block(blocks)
+    )
     if choice.format != "panel":
         exits = 1.0
     # Outputs travel through the cache once, and twice more for every further block of positions.
     output = shape.n * shape.o * shape.out_h * shape.out_w * 4
     per_vector = CYCLES_PER_STORED_LINE if output <= target.l2 else CYCLES_PER_STORED_LINE_FAR
+    if choice.resident and output > target.l2:
+        per_vector = CYCLES_PER_STORED_LINE_ALONG
     overhead = blocks * LOOP_EXIT * (1 + exits) + choice.rows * v * (per_vector + (blocks - 1) * per_vector)
     total = tiles * panels * (cycles + overhead)
     if choice.primitive == "pack":
@@ -170,10 +181,17 @@ def _sparse(shape: ConvShape, pattern: Pattern, target: Target) -> Iterator[Choi
         if fill > 0.75 and vectors > 0:
             for block in _blocks(shape):
                 yield Choice("block", "direct", rows, vectors, block)
+            if shape.pointwise and shape.c // shape.groups <= FEW_POSITIONS:
+                yield Choice("block", "direct", rows, vectors, None, FEW_WEIGHTS)
             yield Choice("block", "gemm", rows, vectors)
             yield Choice("block", "pack", rows, vectors)
     if pattern.kind == "blocks" and pattern.fill > 0.97:
         return
+    for rows in (4,) if target.registers >= 32 else (2, 4):
+        for block in _blocks(shape):
+            yield Choice("rows", "direct", rows, most_vectors(rows, target), block)
+        yield Choice("rows", "gemm", rows, most_vectors(rows, target))
+        yield Choice("rows", "pack", rows, most_vectors(rows, target))
     for rows in (1, 2, 3, 4) if target.registers < 32 else (1, 2, 3, 4, 6):
         vectors = most_vectors(rows, target)
         for block in _blocks(shape):
