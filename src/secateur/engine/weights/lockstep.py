@@ -58,7 +58,7 @@ def encode_lockstep(
 
 
 def _panels(weight: Floats, places: Ints, rows: int) -> tuple[Ints, Ints, Floats, Ints]:
-    """Turns of each panel; distances and weights (turns, R) of all panels one after the other; the order of the rows."""
+    """Turns of each panel; distances and weights (turns, R), panel after panel; the order of the rows."""
     row, column = np.nonzero(weight)
     place = places[column]
     first = np.ones(len(row), bool)

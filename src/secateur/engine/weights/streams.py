@@ -2,7 +2,7 @@
 
     panel g = rows order[g R .. g R + R), block b of positions
     pattern of position k in a panel = the set of its nonzero rows, enlarged to the smallest pattern that the kernel has
-    stream: positions of one panel grouped by pattern, ascending inside a group, each with a weight per row of its pattern
+    stream: positions of one panel by pattern, ascending inside a pattern, each with a weight per row of its pattern
 
 A position is stored as the distance to the position before it, in units of `unit` bytes, in 16 bits; the first of a
 group counts from the panel's own start. A distance that does not fit passes over intermediate positions with weight 0.
