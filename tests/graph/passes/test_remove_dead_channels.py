@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from graph_tools import assert_same, graph_of, node, normal, numbers, ops
 from secateur.graph.passes.fuse_activation import fuse_activation
 from secateur.graph.passes.fuse_residual import fuse_residual
-from secateur.graph.passes.remove_dead_channels import remove_dead_channels
+from secateur.graph.passes.remove_dead_channels import remove_dead_channels, whole_blocks
 
 X = {"x": (2, 3, 8, 8)}
 ROWS, COLUMNS = [1, 4], [0, 4]
@@ -204,3 +204,15 @@ def test_any_zeros(seed: int):
     constants |= {"w5": thin(7, 5), **{name: value.astype(np.float32) for name, value in bias.items()}}
     graph = fuse_activation(normal(graph_of(nodes, {"x": (1, 3, 10, 10)}, constants)))
     assert_same(graph, remove_dead_channels(graph))
+
+
+def test_rule_6_blocks_stay_whole() -> None:
+    """A dead channel inside a living block of four stays; a dead block goes."""
+    rng = np.random.default_rng(0)
+    kept = np.repeat(rng.random((4, 64)) < 0.3, 4, axis=0)
+    weight = rng.standard_normal((16, 64)) * kept
+    dead = np.zeros(16, bool)
+    dead[[1, 8, 9, 10, 11]] = True
+    assert np.flatnonzero(whole_blocks(dead, weight)).tolist() == [8, 9, 10, 11]
+    unstructured = rng.standard_normal((16, 64)) * (rng.random((16, 64)) < 0.3)
+    assert np.flatnonzero(whole_blocks(dead, unstructured)).tolist() == [1, 8, 9, 10, 11]

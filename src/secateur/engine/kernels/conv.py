@@ -279,8 +279,11 @@ class _Writer:
                     with then:
                         self.store_final(sums, tile, place, target, masks, row, r)
                     with otherwise:
+                        # Padding stays zero between blocks too: behind a tensor's last plane it is the padding above
+                        # the next tensor in memory, which another thread may be reading.
                         for v, value in enumerate(sums):
-                            f.store(value.get(), target, v * f.lanes, align=self.width)
+                            kept = f.b.select(masks[v], value.get(), f.splat(0.0)) if masks else value.get()
+                            f.store(kept, target, v * f.lanes, align=self.width)
 
     def store_final(
         self,

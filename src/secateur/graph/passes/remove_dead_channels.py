@@ -19,6 +19,11 @@ from secateur.graph.rewrite import Draft, is_fused
 
 Indices = NDArray[np.int64]
 
+BLOCKS = range(2, 33)
+# Share of a block's weights that may be zero by chance before it is no block any more.
+FILL = 0.95
+DENSE = 0.995
+
 
 def remove_dead_channels(graph: Graph) -> Graph:
     """Remove the channels of Conv and Linear that nobody needs or that are known.
@@ -30,6 +35,8 @@ def remove_dead_channels(graph: Graph) -> Graph:
        padding joins it, zero.
     4. What is known goes into the biases of the readers; a reader without bias gains one.
     5. One channel stays. Nothing becomes infinite or NaN, else all stay.
+    6. Where the producer's zeros form 1xN blocks of channels, whole blocks go: the rest stays a network of blocks, which
+       is worth more than a few channels.
     """
     readers = Readers(graph)
     for index in range(len(graph.nodes)):
@@ -52,10 +59,29 @@ def _without_dead(readers: Readers, node: Node) -> Graph:
     paths = follow(readers, node)
     if paths is None:
         return readers.graph
-    dead = paths.dead.copy()
+    dead = whole_blocks(paths.dead, readers.graph.constants[node.inputs[1]])
     if dead.all():
         dead[0] = False
     return _removed(readers.graph, node, np.flatnonzero(dead), paths) if dead.any() else readers.graph
+
+
+def whole_blocks(dead: NDArray[np.bool_], weight: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """The dead channels that go (rule 6)."""
+    n = block_length(weight) if dead.any() and not dead.all() else 1
+    return np.repeat(dead.reshape(-1, n).all(axis=1), n)
+
+
+def block_length(weight: NDArray[np.generic]) -> int:
+    """The largest N whose aligned blocks of N output channels the zeros of a weight respect; 1 where there is none."""
+    kept = (weight != 0).reshape(len(weight), -1)
+    count = int(np.count_nonzero(kept))
+    if count >= DENSE * kept.shape[1] * int(np.count_nonzero(kept.any(axis=1))):
+        return 1  # whole channels at most are missing
+    for n in sorted((n for n in BLOCKS if len(weight) % n == 0), reverse=True):
+        blocks = kept.reshape(-1, n, kept.shape[1]).any(axis=1)
+        if count >= FILL * n * int(np.count_nonzero(blocks)):
+            return n
+    return 1
 
 
 def _removed(graph: Graph, node: Node, dead: Indices, paths: Paths) -> Graph:
