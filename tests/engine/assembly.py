@@ -14,9 +14,11 @@ _LABEL = re.compile(r"^([.\w$]+):")
 # FMA of vectors and, apart, of single floats (which a kernel should have only in its scalar rests).
 _FMA = re.compile(r"vfn?m(add|sub)\d*p[sd]$|vdpbf16ps|vpdp\w+")
 _SCALAR_FMA = re.compile(r"vfn?m(add|sub)\d*s[sd]$")
-# rbp counts: kernels are compiled without frame pointer, but an over-aligned frame is addressed through it.
-_STACK_X86 = re.compile(r"\(%r(sp|bp)\b")
-_STACK_AARCH64 = re.compile(r"\[(sp|x29)\b")
+# rbp and x29 count in functions that make them frame pointers (as over-aligned frames do); elsewhere they are registers
+# like others.
+_FRAME = re.compile(r"movq?\s+%rsp, %rbp$|(mov|add)\s+x29, sp\b")
+_STACK = re.compile(r"\(%rsp\b|\[sp\b")
+_STACK_OR_FRAME = re.compile(r"\(%r(sp|bp)\b|\[(sp|x29)\b")
 _STORE_X86 = re.compile(r"%[xyz]mm\d+,\s*[-\w.]*\([^)]*\)(\s*\{%k\d\})?$")
 _BRANCH_X86 = re.compile(r"^j\w+$|^loop\w*$")
 _BRANCH_AARCH64 = re.compile(r"^(b(\.\w+)?|cbn?z|tbn?z)$")
@@ -67,7 +69,7 @@ def functions(text: str) -> dict[str, list[str]]:
 def innermost_loops(text: str, function: str | None = None) -> list[Loop]:
     """Innermost loops of all functions, or of one: natural loops with no other loop inside, in order of appearance."""
     return [
-        _describe(name, body)
+        _describe(name, body, _stack(lines))
         for name, lines in functions(text).items()
         if function in (None, name)
         for body in _innermost(lines)
@@ -76,7 +78,13 @@ def innermost_loops(text: str, function: str | None = None) -> list[Loop]:
 
 def stack_references(text: str, function: str) -> int:
     """Instructions of a whole function that touch the stack; saving registers at its ends counts too."""
-    return sum(_on_stack(line) for line in functions(text)[function])
+    lines = functions(text)[function]
+    return sum(_on_stack(line, _stack(lines)) for line in lines)
+
+
+def _stack(lines: list[str]) -> re.Pattern[str]:
+    """What memory operands on the stack of a function look like."""
+    return _STACK_OR_FRAME if any(_FRAME.match(line) for line in lines) else _STACK
 
 
 def _innermost(lines: list[str]) -> Iterator[list[str]]:
@@ -149,7 +157,7 @@ def _branch_target(line: str) -> str | None:
     return None
 
 
-def _describe(function: str, lines: list[str]) -> Loop:
+def _describe(function: str, lines: list[str], stack: re.Pattern[str]) -> Loop:
     return Loop(
         function,
         tuple(lines),
@@ -157,7 +165,7 @@ def _describe(function: str, lines: list[str]) -> Loop:
         scalar_fmas=sum(_is_scalar_fma(line) for line in lines),
         loads=sum(_vector_loads(line) for line in lines),
         stores=sum(_vector_stores(line) for line in lines),
-        stack=sum(_on_stack(line) for line in lines),
+        stack=sum(_on_stack(line, stack) for line in lines),
         calls=sum(line.split()[0] in ("call", "callq", "bl", "blr") for line in lines),
     )
 
@@ -197,6 +205,6 @@ def _vector_stores(line: str) -> int:
     return int(bool(re.match(r"st\d", operation)))
 
 
-def _on_stack(line: str) -> bool:
+def _on_stack(line: str, stack: re.Pattern[str]) -> bool:
     saves = _parts(line)[0] in ("push", "pushq", "pop", "popq")
-    return saves or bool(_STACK_X86.search(line) or _STACK_AARCH64.search(line))
+    return saves or bool(stack.search(line))
