@@ -49,6 +49,15 @@ def test_softmax_of_special_rows_as_onnx_runtime(isa: str, operator: str) -> Non
 
 
 @pytest.mark.parametrize("isa", ISAS)
+def test_masked_terms_are_zero_and_never_denormal(isa: str) -> None:
+    x = np.linspace(-120, 0, 240, dtype=np.float32)[None]
+    for axis, values in ((1, x), (0, np.ascontiguousarray(x.T))):
+        (y,) = lowered("Softmax", [values], [values.shape], {"axis": axis}, isa)
+        assert not ((y != 0) & (np.abs(y) < np.finfo(np.float32).tiny)).any()
+        np.testing.assert_allclose(y, special.softmax(values.astype(np.float64), axis), rtol=2e-6, atol=2e-35)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @given(shape=shapes, data=st.data(), pad=st.integers(0, 2), offset=st.sampled_from([0.0, 1000.0]))
 @settings(max_examples=60, deadline=None)
 def test_layer_normalization(isa: str, shape, data, pad: int, offset: float) -> None:

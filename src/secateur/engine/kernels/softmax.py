@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import inf
 
 from secateur.engine.emit.builder import KernelBody, KernelModule, Value
-from secateur.engine.emit.exponential import exponential
+from secateur.engine.emit.exponential import share
 from secateur.engine.emit.logarithm import logarithm
 from secateur.engine.emit.reductions import Reduction
 from secateur.engine.emit.sweep import Block, sweep
@@ -55,7 +55,7 @@ class SoftmaxRows:
         m = f.splat(_LARGEST.fold(f, top.get()))
 
         def powers(block: Block) -> None:
-            power = exponential(f, b.fsub(block.load(source), m))
+            power = share(f, b.fsub(block.load(source), m))
             sums.set(b.fadd(sums.get(), block.inside(power)))
             if not self.log:
                 block.store(power, target)
@@ -112,7 +112,7 @@ class SoftmaxColumns:
         with f.loop(0, count) as k:
             m.set(_LARGEST.combine(f, m.get(), block.load(f.element(source, b.mul(k, source_step)))))
         with f.loop(0, count) as k:
-            power = exponential(f, b.fsub(block.load(f.element(source, b.mul(k, source_step))), m.get()))
+            power = share(f, b.fsub(block.load(f.element(source, b.mul(k, source_step))), m.get()))
             sums.set(b.fadd(sums.get(), power))
             if not self.log:
                 block.store(power, f.element(target, b.mul(k, target_step)))

@@ -8,8 +8,8 @@ from secateur.engine.lowering.refusals import normal_float32
 from secateur.engine.lowering.walk import starts_of, strides_in, strides_of
 from secateur.graph.ir import Graph, Node
 
-# Sums, vectors of b and one broadcast element fill the registers.
-_TILES = {32: (6, 4), 16: (4, 3)}
+# Register tiles by number of registers: sums, vectors of b and one broadcast element.
+_TILES = {32: ((6, 4), (8, 3), (12, 2)), 16: ((4, 3), (6, 2))}
 
 
 def _refuses(node: Node, graph: Graph) -> str | None:
@@ -28,18 +28,38 @@ def matmul(node: Node, context: Context) -> None:
     steps = [[*strides_in(operand, (*outer, *operand.shape[-2:]))] for operand in (a, b)]
     batches = np.array([step[:-2] for step in (*steps, strides_of(y))], np.int64).reshape(3, -1)
     starts = starts_of(outer, batches)
-    rows, vectors = _TILES[context.target.registers]
+    rows, vectors = _tile(context, height, width)
     blocks = -(-height // rows)
     context.emit(
         node.name,
         MatMul(rows, vectors),
         {
-            "a": a.address, "b": b.address, "y": y.address, "blocks": blocks,
-            "a_starts": starts[0], "b_starts": starts[1], "y_starts": starts[2],
-            "height": height, "depth": a.shape[-1], "width": width,
-            "a_step": strides_of(a)[-2], "b_step": strides_of(b)[-2], "y_step": strides_of(y)[-2],
+            "a": a.address,
+            "b": b.address,
+            "y": y.address,
+            "blocks": blocks,
+            "a_starts": starts[0],
+            "b_starts": starts[1],
+            "y_starts": starts[2],
+            "height": height,
+            "depth": a.shape[-1],
+            "width": width,
+            "a_step": strides_of(a)[-2],
+            "b_step": strides_of(b)[-2],
+            "y_step": strides_of(y)[-2],
         },
         starts.shape[1] * blocks,
         reads=(a, b),
         writes=(y,),
     )
+
+
+def _tile(context: Context, height: int, width: int) -> tuple[int, int]:
+    """The tile that computes the fewest elements outside the product."""
+    lanes = context.target.lanes
+
+    def computed(tile: tuple[int, int]) -> int:
+        rows, columns = tile[0], tile[1] * lanes
+        return -(-height // rows) * rows * -(-width // columns) * columns
+
+    return min(_TILES[context.target.registers], key=computed)

@@ -60,8 +60,11 @@ def layer_normalization(node: Node, context: Context) -> None:
         LayerNorm(bias is not None),
         {
             **_rows(x, out, starts),
-            "scale": scale.address, "bias": bias.address if bias else 0, "length": length,
-            "count": float(length), "epsilon": float(node.attributes["epsilon"]),
+            "scale": scale.address,
+            "bias": bias.address if bias else 0,
+            "length": length,
+            "count": float(length),
+            "epsilon": float(node.attributes["epsilon"]),
         },
         starts.shape[1],
         reads=(x,),

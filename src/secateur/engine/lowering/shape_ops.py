@@ -17,7 +17,7 @@ from secateur.engine.lowering.walk import joined, strides_of
 from secateur.graph.ir import Graph, Node
 
 # Lowerings of these operators give their results a place of their own choice.
-_PLACES_ITSELF = ("Identity", "Reshape", "Slice", "Split")
+_PLACES_ITSELF = ("Gather", "Identity", "Reshape", "Slice", "Split")
 
 
 def concat_views(graph: Graph, context: Context) -> dict[str, tuple[str, int]]:
@@ -95,7 +95,7 @@ def split(node: Node, context: Context) -> None:
     steps = strides_of(x)
     offset = 0
     for name, size in zip(node.outputs, _integers(node, "sizes"), strict=True):
-        _take(context, name, View(x, tuple(steps), offset))
+        take(context, name, View(x, tuple(steps), offset))
         offset += size * steps[axis]
 
 
@@ -108,7 +108,7 @@ def slice_(node: Node, context: Context) -> None:
     for axis, start, step in zip(axes, starts, jumps, strict=True):
         offset += start * steps[axis]
         steps[axis] *= step
-    _take(context, node.outputs[0], View(x, tuple(steps), offset))
+    take(context, node.outputs[0], View(x, tuple(steps), offset))
 
 
 def _refuses_same(node: Node, graph: Graph) -> str | None:
@@ -141,7 +141,7 @@ def transpose(node: Node, context: Context) -> None:
     x, perm = context.tensor(node.inputs[0]), _integers(node, "perm")
     steps = strides_of(x)
     turned = tuple(steps[axis] for axis in perm)
-    _take(context, node.outputs[0], View(x, turned))
+    take(context, node.outputs[0], View(x, turned))
 
 
 @lowers("ChannelShuffle", refuses=refuses_bytes)
@@ -230,7 +230,7 @@ def _lies_at(tensor: Tensor, target: View) -> bool:
     )
 
 
-def _take(context: Context, name: str, source: View) -> None:
+def take(context: Context, name: str, source: View) -> None:
     """Give a value its place: a view of another tensor where that has the value's layout, else a copy."""
     kind = context.graph.type(name)
     wanted = context.layout(kind.shape, kind.dtype)

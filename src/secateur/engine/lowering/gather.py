@@ -1,0 +1,42 @@
+"""Gather with constant indices: slices and rows of a tensor."""
+
+import numpy as np
+
+from secateur.engine.lowering.context import Context, lowers
+from secateur.engine.lowering.moves import View, move_rows
+from secateur.engine.lowering.refusals import elements
+from secateur.engine.lowering.shape_ops import take
+from secateur.engine.lowering.walk import rows_of, starts_of, strides_of
+from secateur.graph.ir import Graph, Node
+
+
+def _refuses(node: Node, graph: Graph) -> str | None:
+    if node.inputs[1] not in graph.constants:
+        return "its indices are computed while the network runs"
+    kinds = [graph.type(name) for name in (node.inputs[0], node.outputs[0])]
+    if any(kind.numpy.itemsize != 4 for kind in kinds):
+        return f"it moves {kinds[0].dtype}"
+    return elements(node, graph)
+
+
+@lowers("Gather", refuses=_refuses)
+def gather(node: Node, context: Context) -> None:
+    """Elements along an axis at constant indices: a view for one index, where a slice would be one."""
+    graph = context.graph
+    x, name = context.tensor(node.inputs[0]), node.outputs[0]
+    axis = int(node.attributes.get("axis", 0)) % len(x.shape)
+    given = graph.constants[node.inputs[1]]
+    indices = np.where(given < 0, given + x.shape[axis], given).reshape(-1).astype(np.int64)
+    steps = strides_of(x)
+    if given.ndim == 0:
+        take(context, name, View(x, (*steps[:axis], *steps[axis + 1 :]), int(indices[0]) * steps[axis]))
+        return
+    y = context.place(name)
+    target = strides_of(y)
+    behind = axis + given.ndim
+    before = starts_of(x.shape[:axis], np.array([target[:axis], steps[:axis]], np.int64).reshape(2, -1))
+    chosen = starts_of(given.shape, np.array([target[axis:behind]], np.int64).reshape(1, -1))
+    inner = rows_of(x.shape[axis + 1 :], np.array([target[behind:], steps[axis + 1 :]], np.int64).reshape(2, -1))
+    places = np.stack([chosen[0], indices * steps[axis]])
+    starts = before[:, :, None, None] + places[:, None, :, None] + inner.starts[:, None, None, :]
+    move_rows(context, x, y, np.ascontiguousarray(starts.reshape(2, -1)), 1, inner.length)
