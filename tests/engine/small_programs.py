@@ -7,6 +7,9 @@ import numpy as np
 
 from secateur.engine.emit.builder import KernelModule
 from secateur.engine.program import Address, Buffer, Port, Program, Step
+from secateur.engine.target import host_target
+
+HOST_LANES = host_target().lanes
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,18 @@ class RowSums:
 
 
 @dataclass(frozen=True)
-class Program1:
+class Example:
     """A program, and what it computes."""
 
     program: Program
     expected: Callable[[np.ndarray], np.ndarray]
 
 
-def pipeline(rows: int = 40, width: int = 48, weights_seed: int = 0) -> Program1:
-    """sums of rows of 3 (2 x + a) + b, with two buffers between that are alive together and two that are not."""
+def pipeline(rows: int = 40, width: int = 48, weights_seed: int = 0, lanes: int = HOST_LANES) -> Example:
+    """Sums of the rows of 3 (2 x + a) + b, for vectors of `lanes` floats.
+
+    Of the buffers between, `second` is alive with `first` and with `third`, which are never alive together.
+    """
     random = np.random.default_rng(weights_seed)
     a, b = (random.standard_normal((rows, width)).astype(np.float32) for _ in "ab")
     size = rows * width
@@ -67,7 +73,7 @@ def pipeline(rows: int = 40, width: int = 48, weights_seed: int = 0) -> Program1
         other = Address(addend) if isinstance(addend, Buffer) else addend
         reads = (source, addend) if isinstance(addend, Buffer) else (source,)
         arguments = {"factor": factor, "x": Address(source), "y": other, "out": Address(out)}
-        return Step(layer, Axpy(), arguments, size // 16, reads, (out,))
+        return Step(layer, Axpy(), arguments, size // lanes, reads, (out,))
 
     steps = (
         axpy("double", 2.0, x, a, first),
@@ -95,4 +101,4 @@ def pipeline(rows: int = 40, width: int = 48, weights_seed: int = 0) -> Program1
             total = total + outer[:, column]
         return total
 
-    return Program1(Program(steps, *ports), expected)
+    return Example(Program(steps, *ports), expected)

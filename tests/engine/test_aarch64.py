@@ -22,14 +22,9 @@ def add(count: int, units: int, x_size: int = 64) -> Step:
 @needs_emulator
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_program_on_several_threads(threads):
-    made = pipeline()
+    made = pipeline(lanes=4)
     given = np.random.default_rng(5).standard_normal((40, 48)).astype(np.float32)
-    steps = [
-        Step(s.layer, s.kernel, s.arguments, s.units * 4 if isinstance(s.kernel, Axpy) else s.units,
-             s.reads, s.writes, s.costs, s.scratch)
-        for s in made.program.steps
-    ]  # fmt: skip
-    result = run_steps(steps, {"x": given}, threads=threads, runs=30)
+    result = run_steps(made.program.steps, {"x": given}, threads=threads, runs=30)
     np.testing.assert_array_equal(result["y"], made.expected(given))
 
 
