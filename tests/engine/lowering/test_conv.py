@@ -1,9 +1,9 @@
 """Convolutions of every primitive and format against float64, between guards of NaN."""
 
-from engine import harness
 import numpy as np
 import pytest
 
+from engine import harness
 from secateur.engine.choice import Choice
 from secateur.engine.layout import Flat, Planes
 from secateur.engine.lowering.context import Tensor
@@ -193,3 +193,21 @@ def test_layouts_of_the_cases_differ() -> None:
     context = harness.empty_context(harness.ISAS[0])
     kinds = {type(context.layout((s.n, s.o, s.out_h, s.out_w))) for s in SHAPES.values()}
     assert kinds == {Flat, Planes}
+
+
+def test_padding_stays_zero_between_blocks_of_positions() -> None:
+    """Behind the last plane begins the padding of another tensor, which another thread may be reading meanwhile."""
+    shape = SHAPES["same"]
+    rng = np.random.default_rng(0)
+    context = harness.empty_context(harness.ISAS[0], pads={(shape.h, shape.w): 1})
+    memory = harness.Memory()
+    x = context.temporary(context.layout((shape.n, shape.c, shape.h, shape.w)), "x")
+    y = context.temporary(context.layout((shape.n, shape.o, shape.out_h, shape.out_w)), "y")
+    memory.put(x, rng.standard_normal(x.shape).astype(np.float32))
+    weight, bias = sparse_weight(rng, shape, 0.5), rng.standard_normal(shape.o).astype(np.float32)
+    choice = Choice("block", "direct", 4, 2, block=9)
+    emit_conv(context, "layer", shape, weight, bias, x, y, choice, Epilogue())
+    assert len(context.steps) == 6
+    for step in context.steps:
+        harness.run([step], memory, harness.ISAS[0])
+        memory.get(y)  # looks at everything around the maps

@@ -9,8 +9,8 @@
         y[r][v] = activation(acc[r][v] + residual[r][v])
 
 One template serves every format. Blocks (1xN) have R = N and one pattern, all rows; dense weights too, with one list
-of positions shared by all panels; unstructured weights have the 2^R - 1 patterns of R rows. Where hardly any position is
-shared the R rows walk in lockstep instead, each over its own positions, which needs no patterns and no branches:
+of positions shared by all panels; unstructured weights have the 2^R - 1 patterns of R rows. Where hardly any position
+is shared the R rows walk in lockstep instead, each over its own positions, without patterns or branches:
 
     repeat longest row of the panel:   for r in rows:  x[r] += delta[i++] unit;  acc[r][v] += weight[i] x[r][v]
 
@@ -21,7 +21,6 @@ Sources: Park et al. 2017 (offsets instead of indices); Wilkinson, Cheshmi & Meh
 """
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from secateur.engine.emit.activations import activate, symbol
 from secateur.engine.emit.builder import I16, I32, I64, PTR, KernelBody, KernelModule, Value, Var
@@ -67,7 +66,7 @@ class ConvKernel:
     prefetch: bool = False
     fields: tuple[str, ...] = field(default=FIELDS, init=False, repr=False)
 
-    @cached_property
+    @property
     def name(self) -> str:
         """For example f32_conv_4x6x5_p1_relu_residual."""
         patterns = "-".join(f"{p:x}" for p in self.patterns) or "lockstep"

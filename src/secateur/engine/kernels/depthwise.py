@@ -2,13 +2,12 @@
 
     out[y, x] = activation(bias + sum over taps w[tap] in[plane(tap), y + dy(tap), x + dx(tap)] + residual[y, x])
 
-Several rows of outputs are computed together and share the input vectors that their taps have in common: a 3x3 kernel on
-r rows needs 3 (r + 2) loads for 9 r multiply-adds. A strided convolution reads the phase planes of its input, where its
-taps are neighbours too.
+Several rows of outputs are computed together and share the input vectors that their taps have in common: a 3x3 kernel
+on r rows needs 3 (r + 2) loads for 9 r multiply-adds. A strided convolution reads the phase planes of its input, where
+its taps are neighbours too.
 """
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from secateur.engine.emit.activations import activate, symbol
 from secateur.engine.emit.builder import KernelBody, KernelModule, Value
@@ -35,7 +34,7 @@ class DepthwiseKernel:
     residual: bool = False
     fields: tuple[str, ...] = field(default=FIELDS, init=False, repr=False)
 
-    @cached_property
+    @property
     def name(self) -> str:
         """Names every tap, because taps are part of the code."""
         taps = "_".join("".join(str(i).replace("-", "m") for i in tap) for tap in self.taps)

@@ -90,8 +90,9 @@ def plan_units(
     for index, (begin, end) in enumerate(pairwise(bounds)):
         pack = packs[index] if packs is not None else (0, 0)
         total = np.concatenate([[0.0], np.cumsum(panel_costs[begin:end])])
-        steps = np.linspace(0, total[-1], min(per_range, max(end - begin, 1)) + 1)
-        edges = np.unique(np.concatenate([[0], np.searchsorted(total, steps[1:-1]), [end - begin]]))
+        steps: NDArray[np.float64] = np.linspace(0, float(total[-1]), min(per_range, max(end - begin, 1)) + 1)
+        inner: list[int] = np.searchsorted(total, steps[1:-1]).tolist()
+        edges = sorted({0, *inner, int(end - begin)})
         cuts += [(int(begin + a), int(begin + b), int(pack[0]), int(pack[1])) for a, b in pairwise(edges)]
     cut_table = np.array(cuts, np.int64).reshape(-1, 4)
     cut_costs = np.array([panel_costs[begin:end].sum() for begin, end, _, _ in cuts])
@@ -100,4 +101,4 @@ def plan_units(
     else:
         tile, cut = (a.reshape(-1) for a in np.meshgrid(range(tile_count), range(len(cuts)), indexing="ij"))
     units = np.concatenate([tile[:, None], cut_table[cut]], axis=1).astype(np.int32)
-    return units, cut_costs[cut] * tiles.sizes[tile] + 1.0
+    return units, (cut_costs[cut] * tiles.sizes[tile] + 1.0).astype(np.float64)

@@ -35,15 +35,15 @@ def encode_lockstep(
     packed        the tile in scratch memory begins with the block's first position; else with the first of all
     """
     columns, per_group = weight.shape[1], len(weight) // groups
-    block = block or max(columns, 1)
+    length = block or max(columns, 1)
     parts: list[tuple[NDArray[np.int32], NDArray[np.int64], Floats, Ints]] = []
     delta_end = row_end = 0
-    for begin in range(0, max(columns, 1), block):
+    for begin in range(0, max(columns, 1), length):
         for group in range(groups):
             own = slice(group * per_group, (group + 1) * per_group)
-            part = weight[own, begin : begin + block]
+            part = weight[own, begin : begin + length]
             origin = int(places[begin]) if columns else 0
-            lengths, deltas, values, order = _panels(part, places[begin : begin + block] - origin, rows)
+            lengths, deltas, values, order = _panels(part, places[begin : begin + length] - origin, rows)
             panels = np.zeros((len(lengths), len(PANEL_FIELDS) + 1), np.int32)
             panels[:, 0] = group * group_places + (0 if packed else origin)
             panels[:, 1] = panels[:, 2] = delta_end + np.concatenate([[0], np.cumsum(lengths * rows)])[:-1]

@@ -87,8 +87,8 @@ def encode(
     """
     order = padded_order(np.arange(len(weight), dtype=np.int64) if order is None else order, rows)
     groups, columns = len(order) // rows, weight.shape[1]
-    block = block or max(columns, 1)
-    blocks = max(-(-columns // block), 1)
+    length = block or max(columns, 1)
+    blocks = max(-(-columns // length), 1)
     padded = weight[np.maximum(order, 0)]
     padded[order < 0] = 0
     panel_rows = padded.reshape(groups, rows, columns)
@@ -100,7 +100,7 @@ def encode(
     kind = enlarge(patterns, rows)[codes[group, position]]
 
     kinds = len(patterns)
-    segment = ((position // block) * groups + group) * kinds + kind
+    segment = ((position // length) * groups + group) * kinds + kind
     if kinds > 1 or blocks > 1:
         sorted_ = np.argsort(segment, kind="stable")
         group, position, kind, segment = group[sorted_], position[sorted_], kind[sorted_], segment[sorted_]
@@ -108,10 +108,10 @@ def encode(
     place = places[position]
     first = np.ones(len(place), bool)
     first[1:] = segment[1:] != segment[:-1]
-    origin = places[np.arange(blocks) * block] if blocks > 1 else np.zeros(1, np.int64)
+    origin = places[np.arange(blocks) * length] if blocks > 1 else np.zeros(1, np.int64)
     deltas = np.empty(len(place), np.int64)
     deltas[1:] = place[1:] - place[:-1]
-    deltas[first] = place[first] - origin[position[first] // block]
+    deltas[first] = place[first] - origin[position[first] // length]
 
     sizes = np.array([p.bit_count() for p in patterns], np.int64)
     repeats = np.maximum(-(-deltas // MAX_DELTA), 1)
@@ -138,7 +138,8 @@ def encode(
     panels[:, len(PANEL_FIELDS) :] = counts
     deltas = padded_deltas(stream)
     panels[:, 4] = places_ahead(deltas, panels[:, 1], counts[:, 0])
-    return Streams(panels, deltas, values, order, counts @ sizes + 2.0 * rows, int(counts.sum()))
+    costs = (counts @ sizes).astype(np.float64) + 2.0 * rows
+    return Streams(panels, deltas, values, order, costs, int(counts.sum()))
 
 
 def encode_dense(
@@ -159,7 +160,7 @@ def encode_dense(
     panels[:, 3] = np.arange(groups) * rows
     panels[:, len(PANEL_FIELDS)] = columns
     stream = padded_deltas(deltas)
-    panels[:, 4] = places_ahead(stream, panels[:, 1], panels[:, len(PANEL_FIELDS)])
+    panels[:, 4] = places_ahead(stream, panels[:, 1], np.full(groups, columns))
     costs = np.full(groups, float(rows * columns + 2 * rows))
     return Streams(panels, stream, values, order, costs, groups * columns)
 

@@ -35,8 +35,8 @@ def remove_dead_channels(graph: Graph) -> Graph:
        padding joins it, zero.
     4. What is known goes into the biases of the readers; a reader without bias gains one.
     5. One channel stays. Nothing becomes infinite or NaN, else all stay.
-    6. Where the producer's zeros form 1xN blocks of channels, whole blocks go: the rest stays a network of blocks, which
-       is worth more than a few channels.
+    6. Where the producer's zeros form 1xN blocks of channels, whole blocks go: the rest stays a network of blocks,
+       which is worth more than a few channels.
     """
     readers = Readers(graph)
     for index in range(len(graph.nodes)):

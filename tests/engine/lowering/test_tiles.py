@@ -1,0 +1,53 @@
+"""Tiles and units cover every output exactly once."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secateur.engine.layout import planes
+from secateur.engine.lowering.tiles import plan_tiles, plan_units, split
+
+
+@given(st.integers(1, 300), st.integers(1, 14))
+def test_tiles_are_nearly_equal(vectors: int, most: int) -> None:
+    sizes = split(vectors, most)
+    assert sum(sizes) == vectors
+    assert max(sizes) <= most
+    assert max(sizes) - min(sizes) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 3), st.just(4), st.integers(1, 30), st.integers(2, 60)),
+    st.integers(0, 3),
+    st.integers(1, 6),
+    st.sampled_from([4, 8, 16]),
+)
+def test_tiles_cover_every_row_of_every_image(shape, pad: int, most: int, lanes: int) -> None:
+    layout = planes(shape, pad)
+    tiles = plan_tiles(layout, most, lanes, image=1000, shift=-5)
+    covered = np.zeros((layout.n, layout.plane_stride), int)
+    for (x, y, _, mask, size), vectors in zip(tiles.table, tiles.sizes, strict=True):
+        assert tiles.vectors[size] == vectors
+        image, offset = divmod(y // 4, layout.image_stride)
+        assert offset == mask * lanes
+        assert x // 4 == image * 1000 + offset - 5
+        covered[image, offset : offset + vectors * lanes] += 1
+    body = (layout.h - 1) * layout.pitch + layout.w
+    assert (covered[:, :body] == 1).all()
+    assert (covered <= 1).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 4), st.integers(1, 9))
+def test_units_cover_every_pair_once(panels: int, groups: int, threads: int, chunks: int) -> None:
+    tiles = plan_tiles(planes((2, 4, 13, 9), 1), 3, 16, image=0, shift=0)
+    bounds = np.arange(groups + 1) * panels
+    costs = np.random.default_rng(panels).random(panels * groups)
+    units, unit_costs = plan_units(tiles, costs, threads, bounds=bounds, chunks=chunks)
+    seen = np.zeros((len(tiles.sizes), panels * groups), int)
+    for tile, begin, end, _, _ in units:
+        assert begin // panels == (end - 1) // panels, "a unit joins two groups"
+        seen[tile, begin:end] += 1
+    assert (seen == 1).all()
+    assert (unit_costs > 0).all()
