@@ -16,13 +16,13 @@ from secateur.engine.lowering.context import Context, Decision
 from secateur.engine.lowering.conv import emit_conv
 from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.lowering.epilogue import Epilogue
-from secateur.engine.native import NativeProgram
 from secateur.engine.lowering.relayout import import_input
+from secateur.engine.native import NativeProgram
 from secateur.engine.program import Buffer, Port, Program
 from secateur.engine.target import Target
 from secateur.engine.tuning_cache import TuningCache
 from secateur.engine.weights.pattern import Pattern
-from secateur.graph.ir import Activation, Graph
+from secateur.graph.ir import Activation, Graph, TensorType
 
 MOST = 6
 TURNS = 3
@@ -85,7 +85,7 @@ def layer_program(target: Target, threads: int, shape: ConvShape, weight: np.nda
 
     pads = {(shape.h, shape.w): shape.border if shape.strides == (1, 1) else 0}
     pads[shape.out_h, shape.out_w] = max(shape.out_border, pads.get((shape.out_h, shape.out_w), 0))
-    graph = Graph((), (), (), {}, {}, 0)
+    graph = Graph((), (), (), {"x": TensorType((shape.n, shape.c, shape.h, shape.w), "float32")}, {}, 0)
     context = Context(graph, target, threads, pads, no_choice)
     size = (shape.n, shape.c, shape.h, shape.w)
     port = Port("x", size, "float32", Buffer("x", shape.n * shape.c * shape.h * shape.w, external="x"))

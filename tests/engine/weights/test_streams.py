@@ -112,3 +112,9 @@ def test_the_smallest_pattern_is_taken() -> None:
     assert table.tolist() == [-1, 0, 1, 3, 2, 3, 3, 3]
     with pytest.raises(ValueError, match="no pattern"):
         enlarge((1,), 2)
+
+
+def test_dense_in_blocks_keeps_zeros() -> None:
+    weight, places, _ = planted(1, 8, 20, 0.3, 5)
+    streams = encode(weight, places, 4, (15,), block=7, dense=True)
+    assert streams.positions == 2 * 20

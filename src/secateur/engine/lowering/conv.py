@@ -90,7 +90,14 @@ def emit_conv(
             packed=packed,
         )
     else:
-        streams = encode(matrix, places, choice.rows, patterns, order=order, block=block, starts=starts, packed=packed)
+        streams = encode(
+            *(matrix, places, choice.rows, patterns),
+            order=order,
+            block=block,
+            starts=starts,
+            packed=packed,
+            dense=choice.format == "dense",
+        )
 
     target = out.planes
     tiles = plan_tiles(

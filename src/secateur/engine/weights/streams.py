@@ -73,6 +73,7 @@ def encode(
     block: int | None = None,
     starts: Ints | None = None,
     packed: bool = False,
+    dense: bool = False,
 ) -> Streams:
     """Streams of a matrix.
 
@@ -84,6 +85,7 @@ def encode(
     block     positions per block; all when not given. Panels are ordered block by block
     starts    (panels of one block,) place that a panel's positions count from (groups of a grouped convolution)
     packed    the tile in scratch memory begins with the block's first position; else with the first of all
+    dense     keep zeros too, as if they were weights
     """
     order = padded_order(np.arange(len(weight), dtype=np.int64) if order is None else order, rows)
     groups, columns = len(order) // rows, weight.shape[1]
@@ -95,7 +97,7 @@ def encode(
 
     codes = np.zeros((groups, columns), np.uint8 if rows <= 8 else np.uint32)
     for r in range(rows):
-        codes |= (panel_rows[:, r] != 0).astype(codes.dtype) << r
+        codes |= ((panel_rows[:, r] != 0) | dense).astype(codes.dtype) << r
     group, position = np.nonzero(codes)
     kind = enlarge(patterns, rows)[codes[group, position]]
 
