@@ -71,20 +71,33 @@ def lowered(
     graph = Graph((node,), variable, tuple(results), types, fixed, 20)
     reason = lowerings[operator].refuses(node, graph)
     assert reason is None, reason
-    pads = {kind.shape[2:]: pad for kind in types.values() if len(kind.shape) == 4}
+    given = {name: array for name, array in zip(names, inputs, strict=True) if name in variable}
+    in_planes = _run(graph, given, isa, pad, split, frozenset())
+    if any(len(kind.shape) == 4 for kind in types.values()):
+        dense = _run(graph, given, isa, pad, split, frozenset(types))
+        for one, other in zip(in_planes, dense, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5, err_msg="planes and dense differ")
+    return in_planes
+
+
+def _run(
+    graph: Graph, given: Mapping[str, np.ndarray], isa: str, pad: int, split: int, flat: frozenset[str]
+) -> list[np.ndarray]:
+    pads = {kind.shape[2:]: pad for kind in graph.types.values() if len(kind.shape) == 4}
     context, memory = empty_context(isa, graph, pads), Memory()
-    for name in variable:
-        array = inputs[names.index(name)]
+    context.flat = flat
+    for name, array in given.items():
         context.places[name] = filled(context, memory, name, array)
-    context.layer = "node"
-    lowerings[operator].lower(node, context)
+    (node,) = graph.nodes
+    context.layer = node.name
+    lowerings[node.op].lower(node, context)
     run(context.steps, memory, isa, split)
-    return [value(memory, context.tensor(name), types[name].dtype) for name in results]
+    return [value(memory, context.tensor(name), graph.type(name).dtype) for name in graph.outputs]
 
 
 def filled(context: Context, memory: Memory, name: str, array: np.ndarray) -> Tensor:
     """An input in memory; between guards of NaN, which a dense input has directly behind its last element."""
-    layout = context.layout(array.shape, str(array.dtype))
+    layout = context.layout_of(name)
     tensor = context.temporary(layout, name, array.itemsize)
     if not isinstance(layout, Planes):
         buffer = Buffer(name, layout.size, item=array.itemsize)

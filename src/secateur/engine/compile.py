@@ -6,10 +6,11 @@ inputs are brought from the caller's arrays into their layout, outputs the other
 
 import numpy as np
 
-import secateur.engine.lowering.families  # noqa: F401  (registers every lowering)
 from secateur.engine.facts import LayerFacts
 from secateur.engine.kernels.convert import TYPES
-from secateur.engine.lowering.context import Chooser, Context, lowerings
+from secateur.engine.lowering.context import Chooser, Context
+from secateur.engine.lowering.families import lowerings
+from secateur.engine.lowering.flat_values import flat_values
 from secateur.engine.lowering.relayout import export_output, import_input
 from secateur.engine.lowering.shape_ops import concat_views
 from secateur.engine.pitches import map_pads
@@ -20,7 +21,7 @@ from secateur.graph.ir import Graph, Node
 
 def lower(graph: Graph, target: Target, threads: int, choose: Chooser) -> tuple[Program, tuple[LayerFacts, ...]]:
     """The program of a graph whose nodes all have lowerings, and facts about its layers."""
-    context = Context(graph, target, threads, map_pads(graph), choose)
+    context = Context(graph, target, threads, map_pads(graph), choose, flat=flat_values(graph))
     context.views.update(concat_views(graph, context))
     inputs = [_input(context, name) for name in graph.inputs]
     for node in graph.nodes:

@@ -9,6 +9,7 @@ from secateur.engine.layout import Flat
 from secateur.engine.lowering.context import Tensor
 from secateur.engine.lowering.relayout import convert, export_output, import_input
 from secateur.engine.program import Buffer, Port
+from secateur.graph.ir import Graph, TensorType
 
 RANDOM = np.random.default_rng(3)
 
@@ -21,7 +22,9 @@ def port(name: str, shape: tuple[int, ...], dtype: str = "float32") -> Port:
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("shape", [(2, 3, 9, 11), (1, 5), (2, 3, 1, 1), (4,), (1, 1, 1, 40)])
 def test_maps_go_through_planes_everything_else_stays(isa: str, shape: tuple[int, ...]) -> None:
-    context, memory = empty_context(isa, pads={(9, 11): 2}), Memory()
+    types = {name: TensorType(shape, "float32") for name in "xy"}
+    graph = Graph((), ("x",), ("y",), types, {}, 20)
+    context, memory = empty_context(isa, graph, {(9, 11): 2}), Memory()
     given, asked = port("x", shape), port("y", shape)
     import_input(context, given)
     context.places["y"] = context.places["x"]

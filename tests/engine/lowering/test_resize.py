@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from engine.harness import ISAS, assembly
 from engine.peers import lowered, onnx_runtime
 from secateur.engine.kernels.resize import Resize
-from secateur.engine.lowering.resize import COORDINATES, NEAREST
+from secateur.engine.lowering.resize import COORDINATES, NEAREST, axis_taps
 
 RANDOM = np.random.default_rng(23)
 
@@ -76,6 +76,19 @@ def test_whole_factors(isa: str, factor: int, mode: str, side: int) -> None:
     options = {"mode": mode, "coordinate_transformation_mode": coordinate, "nearest_mode": "floor"}
     for pad in (0, 1):
         check(x, (side * factor,) * 2, "sizes", isa, pad, **options)
+
+
+@pytest.mark.parametrize("nearest", ["round_prefer_floor", "round_prefer_ceil"])
+def test_positions_next_to_ties(nearest: str) -> None:
+    """ONNX Runtime takes positions within a millionth of a half for ties."""
+    x = np.arange(16, dtype=np.float32).reshape(1, 1, 1, 16)
+    for off in (-1e-5, -3e-6, -7e-7, -1e-7, 0, 1e-7, 7e-7, 3e-6, 1e-5):
+        scale = float(np.float32(5 / (2.5 + off)))
+        inputs = [x, np.zeros(0, np.float32), np.array([1, 1, 1, scale], np.float32)]
+        options = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": nearest}
+        (peer,) = onnx_runtime("Resize", inputs, options, opset=18)
+        how = {"mode": "nearest", "coordinate": "asymmetric", "nearest_mode": nearest}
+        np.testing.assert_array_equal(axis_taps(how, 16, peer.size, scale)[0][0], peer.reshape(-1))
 
 
 @pytest.mark.parametrize("isa", ISAS)

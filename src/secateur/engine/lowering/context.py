@@ -6,8 +6,9 @@ outputs with `context.place`, and emits steps. It is registered under the operat
     @lowers("Softmax")
     def softmax(node: Node, context: Context) -> None: ...
 
-Float32 values of rank 4 whose maps are larger than 1x1 lie in planes, everything else is flat. All values of one map
-size have the same pitch, so that element-wise operators, 1x1 convolutions and residual sums need no conversion.
+Float32 values of rank 4 whose maps are larger than 1x1 lie in planes where operators on maps read or write them,
+everything else is flat. All values of one map size have the same pitch, so that element-wise operators, 1x1
+convolutions and residual sums need no conversion.
 """
 
 from collections.abc import Callable, Mapping
@@ -111,6 +112,7 @@ class Context:
     choose   how a convolution is to be computed: (layer, shape, weight, pattern of its zeros) -> decision
     layers   facts about convolutions and matrix products, for the report
     views    value -> its place inside another value's buffer, decided before lowering (concatenation without copies)
+    flat     values of rank 4 that lie densely all the same (lowering.flat_values)
     layer    name of the node that is being lowered: conversions between layouts that it needs count as part of it
     """
 
@@ -123,15 +125,21 @@ class Context:
     places: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     views: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     layers: list[LayerFacts] = field(default_factory=list[LayerFacts])
+    flat: frozenset[str] = frozenset()
     layer: str = ""
     _count: int = 0
 
     def layout(self, shape: tuple[int, ...], dtype: str = "float32") -> Layout:
-        """The layout that values of this shape have everywhere in the program."""
+        """The layout that maps of this shape have everywhere in the program, and other values of it without a name."""
         if dtype == "float32" and len(shape) == 4 and shape[2] * shape[3] > 1 and 0 not in shape:
             n, c, h, w = shape
             return planes((n, c, h, w), self.pads.get((h, w), 0))
         return Flat(shape)
+
+    def layout_of(self, name: str) -> Layout:
+        """The layout that a value has."""
+        kind = self.graph.type(name)
+        return Flat(kind.shape) if name in self.flat else self.layout(kind.shape, kind.dtype)
 
     def tensor(self, name: str) -> Tensor:
         """Where the value of a name lies; constants come as flat arrays of their own type."""
@@ -151,7 +159,7 @@ class Context:
             made = Tensor(layout, outer.buffer, outer.offset + channel * layout.plane_stride)
         else:
             kind = self.graph.type(name)
-            made = self.temporary(self.layout(kind.shape, kind.dtype), name, np.dtype(kind.dtype).itemsize)
+            made = self.temporary(self.layout_of(name), name, np.dtype(kind.dtype).itemsize)
         self.places[name] = made
         return made
 

@@ -1,4 +1,4 @@
-"""Every file of lowerings, imported so that it registers its operators."""
+"""Every file of lowerings, imported so that it registers its operators, and the full registry."""
 
 from secateur.engine.lowering import (
     cast,
@@ -14,6 +14,7 @@ from secateur.engine.lowering import (
     resize,
     shape_ops,
 )
+from secateur.engine.lowering.context import lowerings
 
 __all__ = [
     "cast",
@@ -22,6 +23,7 @@ __all__ = [
     "elementwise",
     "gather",
     "linear",
+    "lowerings",
     "matmul",
     "normalization",
     "pad",

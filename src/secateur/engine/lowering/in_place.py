@@ -14,7 +14,7 @@ def place_over(context: Context, node: Node, operands: tuple[str, ...]) -> Tenso
     output = node.outputs[0]
     kind = context.graph.type(output)
     if output not in context.views and output not in context.places:
-        wanted = context.layout(kind.shape, kind.dtype)
+        wanted = context.layout_of(output)
         for name in operands:
             tensor = context.tensor(name)
             same = tensor.layout == wanted and context.graph.type(name).dtype == kind.dtype

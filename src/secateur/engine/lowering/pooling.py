@@ -71,10 +71,10 @@ def pool(node: Node, context: Context) -> None:
 def global_pool(node: Node, context: Context) -> None:
     """Maximum or average of whole maps."""
     x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
-    layout = x.layout if isinstance(x.layout, Planes) else planes((1, 1, 1, 1))
+    h, w = x.shape[2:]
+    layout = x.layout if isinstance(x.layout, Planes) else planes((1, 1, h, w))
     average = node.attributes["kind"] == "average"
     sources, row = plane_offsets(x)
-    h, w = x.shape[2:]
     context.emit(
         node.name,
         GlobalPool("sum" if average else "max"),

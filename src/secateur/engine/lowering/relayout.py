@@ -192,7 +192,7 @@ def plane_offsets(tensor: Tensor) -> tuple[Ints, int]:
 def import_input(context: Context, port: Port) -> None:
     """Give an input of the program its place: the caller's own array, or a copy in planes."""
     given = Tensor(Flat(port.shape), port.buffer)
-    layout = context.layout(port.shape, port.dtype)
+    layout = context.layout_of(port.name)
     context.layer = port.name
     context.places[port.name] = to_planes(context, given, layout) if isinstance(layout, Planes) else given
 

@@ -32,8 +32,7 @@ def concat_views(graph: Graph, context: Context) -> dict[str, tuple[str, int]]:
     for node in reversed(graph.nodes):
         if node.op != "Concat" or node.domain != "secateur" or node.attributes["axis"] != 1:
             continue
-        kind = graph.type(node.outputs[0])
-        if not isinstance(context.layout(kind.shape, kind.dtype), Planes):
+        if not isinstance(context.layout_of(node.outputs[0]), Planes):
             continue
         whole = node.outputs[0]
         if whole not in views and (outer := _neighbours(graph, node, views)) is not None:
@@ -120,7 +119,7 @@ def reshape(node: Node, context: Context) -> None:
     """The same elements in the same order: a view wherever both lie densely."""
     name = node.outputs[0]
     kind = context.graph.type(name)
-    x, wanted = context.tensor(node.inputs[0]), context.layout(kind.shape, kind.dtype)
+    x, wanted = context.tensor(node.inputs[0]), context.layout_of(name)
     if x.constant is not None:
         context.places[name] = Tensor(Flat(kind.shape), constant=x.constant.reshape(kind.shape))
         return
@@ -233,7 +232,7 @@ def _lies_at(tensor: Tensor, target: View) -> bool:
 def take(context: Context, name: str, source: View) -> None:
     """Give a value its place: a view of another tensor where that has the value's layout, else a copy."""
     kind = context.graph.type(name)
-    wanted = context.layout(kind.shape, kind.dtype)
+    wanted = context.layout_of(name)
     x = source.tensor
     if x.buffer is not None and name not in context.views:
         layout = _view_layout(x, source, wanted)

@@ -1,0 +1,43 @@
+"""Which values of rank 4 are no maps: those of transformers, with the channels last.
+
+Planes are for convolutions and their kin. A value that none of these reads or writes, nor any value that it is added
+to, concatenated with or the like, is dense: then matrix products and normalizations take it as it is.
+"""
+
+from secateur.graph.ir import Graph, Node
+
+# Operators that work on planes.
+_MAPS = frozenset(
+    {
+        *("Conv", "ConvTranspose", "Pool", "GlobalPool", "Resize", "ScaleShift"),
+        *("ChannelShuffle", "DepthToSpace", "SpaceToDepth"),
+    }
+)
+# Operators whose operands and results lie alike.
+_ALIKE = frozenset(
+    {
+        *("Activate", "Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Identity"),
+        *("Concat", "Split", "Slice", "Pad", "Softmax", "LogSoftmax", "ReduceMean"),
+    }
+)
+
+
+def flat_values(graph: Graph) -> frozenset[str]:
+    """Names of the float32 values of rank 4 that lie densely."""
+    group = {name: name for name, kind in graph.types.items() if len(kind.shape) == 4 and kind.dtype == "float32"}
+
+    def root(name: str) -> str:
+        while group[name] != name:
+            group[name] = group[group[name]]
+            name = group[name]
+        return name
+
+    def of(node: Node) -> list[str]:
+        return [name for name in (*node.inputs, *node.outputs) if name in group and name not in graph.constants]
+
+    for node in graph.nodes:
+        names = of(node) if node.op in _ALIKE else []
+        for name in names[1:]:
+            group[root(name)] = root(names[0])
+    maps = {root(name) for node in graph.nodes if node.op in _MAPS for name in of(node)}
+    return frozenset(name for name in group if root(name) not in maps)
