@@ -118,3 +118,11 @@ def test_dense_in_blocks_keeps_zeros() -> None:
     weight, places, _ = planted(1, 8, 20, 0.3, 5)
     streams = encode(weight, places, 4, (15,), block=7, dense=True)
     assert streams.positions == 2 * 20
+
+
+def test_blocks_of_32_rows_need_no_table_of_all_sets() -> None:
+    weight = np.zeros((32, 6), np.float32)
+    weight[:, [1, 4]] = 1
+    streams = encode(weight, np.arange(6, dtype=np.int64), 32, (2**32 - 1,))
+    assert streams.positions == 2
+    assert len(streams.weights) == 64

@@ -99,7 +99,10 @@ def encode(
     for r in range(rows):
         codes |= ((panel_rows[:, r] != 0) | dense).astype(codes.dtype) << r
     group, position = np.nonzero(codes)
-    kind = enlarge(patterns, rows)[codes[group, position]]
+    if patterns == (2**rows - 1,):  # long blocks have too many sets of rows for a table
+        kind = np.zeros(len(group), np.int64)
+    else:
+        kind = enlarge(patterns, rows)[codes[group, position]]
 
     kinds = len(patterns)
     segment = ((position // length) * groups + group) * kinds + kind
