@@ -1,7 +1,9 @@
 """Which register tiles fit.
 
-convolution      R V + V + 1 <= registers       accumulators, inputs, one broadcast weight
+convolution      R V + V + W <= registers       accumulators, inputs, broadcast weights
 matrix product   R J + J + 1 <= registers       accumulators, weights, one broadcast input
+
+W is 1 where a weight is broadcast as it is used. AArch64 loads weights in pairs and ahead of their use.
 """
 
 from secateur.engine.target import Target
@@ -20,7 +22,8 @@ def most_vectors(rows: int, target: Target) -> int:
     """The largest V for R rows; 0 when not even one vector fits."""
     if rows == 1:
         return min(target.registers - 2, MOST_VECTORS)
-    return min((target.registers - 1) // (rows + 1), MOST_VECTORS)
+    weights = 1 if target.isa != "neon" else 4 if rows < 8 else 6
+    return min((target.registers - weights) // (rows + 1), MOST_VECTORS)
 
 
 def product_tile(rows: int, outputs: int, threads: int, target: Target) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from secateur.engine.choice import Choice
 from secateur.engine.choose import ByPrediction
 from secateur.engine.facts import LayerFacts
 from secateur.engine.lowering import linear as lowering
+from secateur.engine.lowering import linear_pixels
 from secateur.engine.lowering.context import Decision, lowerings
 from secateur.engine.registers import product_tile
 from secateur.engine.session import compile_onnx
@@ -98,7 +99,8 @@ def test_gathered_blocks(rows: int, block: int, isa: str, monkeypatch: pytest.Mo
     ],
     ids=str,
 )  # fmt: skip
-def test_rows_as_pixels(choice: Choice, isa: str) -> None:
+def test_rows_as_pixels(choice: Choice, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear_pixels, "dense_cycles", lambda *about: float("inf"))
     for sides in ((6,), (17,), (2, 3, 7), (197,)):
         weight = sparse(np.random.default_rng(1), 21, 30, 0.3, 1)
         facts = check(isa, sides, 21, weight, choice=choice, residual=len(sides) > 1, activation="relu", seed=2)

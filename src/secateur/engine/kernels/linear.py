@@ -13,8 +13,13 @@ from dataclasses import dataclass, field
 from llvmlite import ir
 
 from secateur.engine.emit.activations import activate, symbol
-from secateur.engine.emit.builder import F32, I16, I32, PTR, KernelBody, KernelModule, Value, Var
+from secateur.engine.emit.builder import F32, I16, I32, KernelBody, KernelModule, Value, Var
 from secateur.graph.ir import Activation
+
+# Floats between a prefetch of weights and their use.
+AHEAD = 1024
+# Inputs per turn of the loop: one would spend a tenth of the instructions on the loop itself.
+UNROLLED = 2
 
 FIELDS = (
     *("x", "y", "residual", "bias", "slope", "weights", "indices", "starts", "inputs", "outputs"),
@@ -29,6 +34,7 @@ class LinearKernel:
     slab      J, vectors of outputs per slab; 1 when sparse
     rows      rows of each tile size that occurs, largest first; `large` tiles have the first size
     block     B, outputs that share an index; 0 when dense
+    prefetch  ask for weights ahead of their use: few rows wait for them more than they compute
     """
 
     slab: int
@@ -36,6 +42,7 @@ class LinearKernel:
     block: int
     activation: Activation | None = None
     residual: bool = False
+    prefetch: bool = False
     fields: tuple[str, ...] = field(default=FIELDS, init=False, repr=False)
 
     @property
@@ -44,7 +51,11 @@ class LinearKernel:
         form = f"sparse{self.block}" if self.block else "dense"
         kind = f"_{symbol(self.activation)}" if self.activation else ""
         sizes = "x".join(map(str, (self.slab, *self.rows)))
-        return f"f32_linear_{form}_{sizes}{kind}" + ("_residual" if self.residual else "")
+        return (
+            f"f32_linear_{form}_{sizes}{kind}"
+            + ("_residual" if self.residual else "")
+            + ("_prefetch" if self.prefetch else "")
+        )
 
     def emit(self, module: KernelModule) -> None:
         """Write the kernel."""
@@ -80,13 +91,24 @@ class LinearKernel:
     ) -> None:
         stride = self.slab * f.lanes
         weights = f.element(f.pointer("weights"), f.b.mul(slab, f.b.mul(inputs, f.i64(stride))))
-        with f.loop(0, inputs) as k:
-            at = f.b.mul(k, f.i64(stride))
-            vectors = [f.load(weights, f.b.add(at, f.i64(j * f.lanes)), align=4 * f.lanes) for j in range(self.slab)]
-            for source, sums in zip(sources, acc, strict=True):
-                value = f.splat(f.load_scalar(source, k))
-                for total, vector in zip(sums, vectors, strict=True):
-                    total.set(f.fma(value, vector, total.get()))
+        even = f.b.and_(inputs, f.i64(-UNROLLED))
+        with f.loop(0, even, UNROLLED) as k:
+            for i in range(UNROLLED):
+                self._input(f, weights, sources, f.b.add(k, f.i64(i)), acc)
+        with f.loop(even, inputs) as k:
+            self._input(f, weights, sources, k, acc)
+
+    def _input(self, f: KernelBody, weights: Value, sources: list[Value], k: Value, acc: list[list[Var]]) -> None:
+        """Input k of all rows times its weights."""
+        at = f.b.mul(k, f.i64(self.slab * f.lanes))
+        if self.prefetch:
+            for j in range(self.slab):
+                f.prefetch(f.element(weights, f.b.add(at, f.i64(j * f.lanes + AHEAD))))
+        vectors = [f.load(weights, f.b.add(at, f.i64(j * f.lanes)), align=4 * f.lanes) for j in range(self.slab)]
+        for source, sums in zip(sources, acc, strict=True):
+            value = f.splat(f.load_scalar(source, k))
+            for total, vector in zip(sums, vectors, strict=True):
+                total.set(f.fma(value, vector, total.get()))
 
     def _sparse_sums(
         self, f: KernelBody, slab: Value, sources: list[Value], inputs: Value, acc: list[list[Var]]
@@ -95,28 +117,22 @@ class LinearKernel:
         count = f.lanes // self.block
         with f.loop(f.load_i64(starts, slab), f.load_i64(starts, f.b.add(slab, f.i64(1)))) as entry:
             values = f.load(weights, f.b.mul(entry, f.i64(f.lanes)), align=4 * f.lanes)
-            places = self._places(f, indices, f.b.mul(entry, f.i64(count)), count)
+            at = f.b.mul(entry, f.i64(count))
+            places = [f.load_i64(indices, f.b.add(at, f.i64(i)), I16) for i in range(count)]
             for source, (total,) in zip(sources, acc, strict=True):
-                total.set(f.fma(values, self._gathered(f, source, places, count), total.get()))
+                total.set(f.fma(values, self._expanded(f, source, places), total.get()))
 
-    def _places(self, f: KernelBody, indices: Value, at: Value, count: int) -> Value:
-        """The inputs that an entry's blocks read: one number, or a vector."""
-        if count == 1:
-            return f.load_i64(indices, at, I16)
-        index = f.b.load(f.element(indices, at, I16), typ=ir.VectorType(I16, count), align=2)
-        return f.b.zext(index, ir.VectorType(I32, count))
+    def _expanded(self, f: KernelBody, x: Value, places: list[Value]) -> Value:
+        """x at each place, in all lanes of its block.
 
-    def _gathered(self, f: KernelBody, x: Value, places: Value, count: int) -> Value:
-        """x[places], each element in the lanes of its block."""
-        if count == 1:
-            return f.splat(f.load_scalar(x, places))
-        pointers, few = ir.VectorType(PTR, count), ir.VectorType(F32, count)
-        mask = ir.VectorType(ir.IntType(1), count)
-        gather = f.module.intrinsic(f"llvm.masked.gather.v{count}f32.v{count}p0", few, [pointers, I32, mask, few])
-        addresses = f.b.gep(x, [places], source_etype=F32)
-        addresses.type = pointers  # llvmlite gives the type of the scalar form
-        everywhere, nothing = ir.Constant(mask, [1] * count), f.splat(0.0, count)
-        found = f.b.call(gather, [addresses, ir.Constant(I32, 4), everywhere, nothing])
+        Element by element: a gather takes as long as 26 cycles where its microcode guards against data sampling.
+        """
+        if len(places) == 1:
+            return f.splat(f.load_scalar(x, places[0]))
+        few = ir.VectorType(F32, len(places))
+        found = ir.Constant(few, ir.Undefined)
+        for lane, place in enumerate(places):
+            found = f.b.insert_element(found, f.load_scalar(x, place), ir.Constant(I32, lane))
         if self.block == 1:
             return found
         return f.shuffle(found, ir.Constant(few, ir.Undefined), [lane // self.block for lane in range(f.lanes)])
