@@ -16,6 +16,10 @@ def _refuses(node: Node, graph: Graph) -> str | None:
     kinds = [graph.type(name) for name in (node.inputs[0], node.outputs[0])]
     if any(kind.numpy.itemsize != 4 for kind in kinds):
         return f"it moves {kinds[0].dtype}"
+    indices, shape = graph.constants[node.inputs[1]], graph.shape(node.inputs[0])
+    side = shape[int(node.attributes.get("axis", 0))] if shape else 0
+    if indices.size and not -side <= indices.min() <= indices.max() < side:
+        return "its indices lie outside of what it reads from"
     return elements(node, graph)
 
 
