@@ -29,10 +29,10 @@ TIE = 1e-6
 
 def _refuses(node: Node, graph: Graph) -> str | None:
     reason = normal_float32(node, graph)
-    attributes = node.attributes
-    shape, sizes = graph.shape(node.inputs[0]), attributes["sizes"]
     if reason is not None:
         return reason
+    attributes = node.attributes
+    shape, sizes = graph.shape(node.inputs[0]), attributes["sizes"]
     if len(shape) not in (3, 4) or tuple(sizes[:2]) != shape[:2] or tuple(attributes["scales"][:2]) != (1.0, 1.0):
         return "it resizes other axes than height and width"
     if attributes["mode"] not in TAPS or attributes["coordinate"] not in COORDINATES or attributes["antialias"]:
