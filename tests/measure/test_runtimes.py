@@ -81,13 +81,18 @@ def test_wrong_images_are_one_sentence(name: str, make_network: Callable[..., Pa
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_onnxruntime_starts_exactly_the_threads_asked_for(threads: int, make_network: Callable[..., Path]) -> None:
-    def count() -> int:
-        return len(list(Path("/proc/self/task").iterdir()))
-
-    before = count()
-    run = runtimes["onnxruntime"]().load(Subject("tiny", onnx=make_network()), threads, 1)
-    assert count() - before == threads - 1, "the caller is one of the threads"
-    del run
+    # In a process of its own: threads of earlier tests may end between two counts.
+    code = f"""
+from pathlib import Path
+from secateur.measure import Subject, runtimes
+count = lambda: len(list(Path("/proc/self/task").iterdir()))
+run = runtimes["onnxruntime"]().load(Subject("tiny", onnx=Path({str(make_network())!r})), 1, 1)
+alone = count()
+other = runtimes["onnxruntime"]().load(Subject("tiny", onnx=Path({str(make_network())!r})), {threads}, 1)
+print(count() - alone)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == threads - 1, "the caller is one of the threads"
 
 
 def test_what_a_runtime_says_about_zeros() -> None:
