@@ -46,11 +46,19 @@ class Subject:
     batch: int = 50
 
     @property
+    def stored(self) -> int:
+        """Pixels a side of the images on disk."""
+        return 32 if self.images == CIFAR else 227
+
+    @property
+    def edge(self) -> int:
+        """Pixels left out above and left of the middle, as it was where the published top-1 comes from."""
+        return (self.stored - self.side) // 2
+
+    @property
     def preprocessing(self) -> zoo.Preprocessing:
-        """ImageNet images are stored with 227 pixels a side; the middle of them is cut out."""
-        stored = 32 if self.images == CIFAR else 227
-        size = (3, self.side, self.side)
-        return zoo.Preprocessing(size, self.mean, self.std, "bilinear", self.side / stored, self.channels)
+        """Of whole images."""
+        return zoo.Preprocessing((3, self.stored, self.stored), self.mean, self.std, "bilinear", 1.0, self.channels)
 
 
 def _bytes(*means: float) -> tuple[float, ...]:
@@ -104,8 +112,9 @@ class Agreement:
 
 def batches(data: zoo.ImageData, subject: Subject, limit: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Prepared test images and labels."""
+    middle = slice(subject.edge, subject.edge + subject.side)
     for images, labels in zoo.loader(data, "test", subject.preprocessing, batch_size=subject.batch, limit=limit):
-        yield np.ascontiguousarray(images.numpy()), labels.numpy()
+        yield np.ascontiguousarray(images[:, :, middle, middle].numpy()), labels.numpy()
 
 
 def compare(ours: Run, theirs: Run, pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> Agreement:

@@ -27,8 +27,7 @@ def few_images(data: Path, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
         folder = data / "imagenet_val1300"
         lines = [line.split() for line in (folder / "labels.txt").read_text().splitlines()[:IMAGES]]
         labels = np.array([int(label) for _, label in lines])
-        edge = (227 - subject.side) // 2
-        box = (edge, edge, edge + subject.side, edge + subject.side)
+        box = (subject.edge, subject.edge, subject.edge + subject.side, subject.edge + subject.side)
         tiles = np.stack([np.asarray(Image.open(folder / file).convert("RGB").crop(box)) for file, _ in lines])
     if subject.channels == "bgr":
         tiles = tiles[..., ::-1]

@@ -1,6 +1,6 @@
 """Blocks of elements whose rows become columns.
 
-    y[targets[row] + j target_step + i] = x[sources[row] + i source_step + j]       i < rows, j < columns
+    y[targets[u] + j target_step + i] = x[sources[u] + i source_step + j]       i < rows, j < widths[u] <= lanes
 
 A block of lanes x lanes elements is loaded row by row, turned by shuffles in registers, and stored row by row. Blocks
 at the edges load and store through masks; rows outside are loaded again from the last one inside.
@@ -10,10 +10,14 @@ from dataclasses import dataclass
 
 from secateur.engine.emit.builder import KernelBody, KernelModule, Value
 
+# Elements from a store to the line that is fetched meanwhile: rows of a block are written too far apart for the
+# processor to foresee the next ones.
+AHEAD = 64
+
 
 @dataclass(frozen=True)
 class Transpose:
-    """Units are strips of `lanes` columns of one row of the tables."""
+    """Units are strips of at most `lanes` columns."""
 
     @property
     def name(self) -> str:
@@ -22,22 +26,20 @@ class Transpose:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Tables are i64 per row, `strips` = columns / lanes, rounded up."""
-        return ("x", "y", "sources", "targets", "rows", "columns", "source_step", "target_step", "strips")
+        """Tables are i64 per unit."""
+        return ("x", "y", "sources", "targets", "widths", "rows", "source_step", "target_step")
 
     def emit(self, module: KernelModule) -> None:
         """Write the function."""
         with module.kernel(self.name, self.fields) as f:
             b, lanes = f.b, f.lanes
-            x, y, sources, targets = (f.pointer(name) for name in self.fields[:4])
-            rows, columns, source_step, target_step, strips = (f.integer(name) for name in self.fields[4:])
+            x, y, sources, targets, widths = (f.pointer(name) for name in self.fields[:5])
+            rows, source_step, target_step = (f.integer(name) for name in self.fields[5:])
             with f.loop(f.begin, f.end) as unit:
-                row = b.sdiv(unit, strips)
-                j = b.mul(b.srem(unit, strips), f.i64(lanes))
-                wide = f.smaller(f.i64(lanes), b.sub(columns, j))
+                wide = f.load_i64(widths, unit)
                 inside = f.first_lanes(wide)
-                source = f.element(x, b.add(f.load_i64(sources, row), j))
-                target = f.element(y, b.add(f.load_i64(targets, row), b.mul(j, target_step)))
+                source = f.element(x, f.load_i64(sources, unit))
+                target = f.element(y, f.load_i64(targets, unit))
                 with f.loop(0, rows, lanes) as i:
                     high = f.smaller(f.i64(lanes), b.sub(rows, i))
                     block = [
@@ -48,7 +50,9 @@ class Transpose:
                     stored = f.first_lanes(high)
                     for k, vector in enumerate(_turned(f, block)):
                         with f.if_(b.icmp_signed("<", f.i64(k), wide)):
-                            f.store_masked(stored, vector, target, b.add(b.mul(target_step, f.i64(k)), i))
+                            to = f.element(target, b.add(b.mul(target_step, f.i64(k)), i))
+                            f.prefetch(f.element(to, AHEAD))
+                            f.store_masked(stored, vector, to)
 
 
 def _turned(f: KernelBody, block: list[Value]) -> list[Value]:

@@ -16,6 +16,7 @@ from secateur.engine.kernels.transpose import Transpose
 from secateur.engine.layout import Flat
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.lowering.walk import joined, parts_of, rows_of, starts_of, strides_of
+from secateur.engine.program import Argument
 
 Ints = NDArray[np.int64]
 
@@ -103,32 +104,53 @@ def _reordered(context: Context, source: Tensor, target: Tensor, offsets: Ints, 
     if steps[0, -1] != 1:
         sizes, steps = [*sizes, 1], np.concatenate([steps, np.ones((2, 1), np.int64)], 1)
     last = len(sizes) - 1
-    lanes = context.target.lanes
-    # The second axis of a block: the one along which the source's elements are neighbours, else the next one.
+    # The second axis of a block: the one along which the source's elements are neighbours.
     across = next((axis for axis in range(last) if steps[1, axis] == 1), None)
-    turned = across is not None and min(sizes[across], sizes[last]) * 2 >= lanes
-    second = across if turned else last - 1
-    outer = [axis for axis in range(last) if axis != second]
+    if across is not None and min(sizes[across], sizes[last]) * 2 >= context.target.lanes:
+        _turned(context, source, target, offsets, sizes, steps, across)
+        return
+    outer = list(range(max(last - 1, 0)))
     starts = starts_of([sizes[axis] for axis in outer], steps[:, outer]) + offsets
-    rows = starts.shape[1]
-    arguments = {"x": source.address, "y": target.address, "sources": starts[1], "targets": starts[0]}
-    if turned and second is not None:
-        kernel, units = Transpose(), rows * -(-sizes[second] // lanes)
-        arguments |= {
-            "rows": sizes[last],
-            "columns": sizes[second],
-            "strips": -(-sizes[second] // lanes),
-            "source_step": int(steps[1, last]),
-            "target_step": int(steps[0, second]),
-        }
+    count, moves = (sizes[last - 1], steps[:, last - 1]) if last else (1, np.zeros(2, np.int64))
+    arguments: dict[str, Argument] = {
+        "x": source.address,
+        "y": target.address,
+        "sources": starts[1],
+        "targets": starts[0],
+        "count": count,
+        "length": sizes[last],
+        "element_step": int(steps[1, last]),
+        "source_step": int(moves[1]),
+        "target_step": int(moves[0]),
+    }
+    context.emit(context.layer, StridedCopy(), arguments, starts.shape[1], reads=(source,), writes=(target,))
+
+
+def _turned(
+    context: Context, source: Tensor, target: Tensor, offsets: Ints, sizes: list[int], steps: Ints, across: int
+) -> None:
+    """Blocks over the last axis and the axis `across`, in strips of one vector along the latter."""
+    last, lanes = len(sizes) - 1, context.target.lanes
+    outer = [axis for axis in range(last) if axis != across]
+    rows = starts_of([sizes[axis] for axis in outer], steps[:, outer]) + offsets
+    first = np.arange(0, sizes[across], lanes)
+    strips = first * steps[:, across, None]
+    widths = np.minimum(lanes, sizes[across] - first)
+    # A strip that is written far apart is finished before the next one begins: its lines stay in the cache.
+    far = bool(outer) and steps[0, across] > steps[0, outer].min()
+    if far:
+        starts, widths = strips[:, :, None] + rows[:, None, :], np.repeat(widths, rows.shape[1])
     else:
-        kernel, units = StridedCopy(), rows
-        count, moves = (sizes[last - 1], steps[:, last - 1]) if last else (1, np.zeros(2, np.int64))
-        arguments |= {
-            "count": count,
-            "length": sizes[last],
-            "element_step": int(steps[1, last]),
-            "source_step": int(moves[1]),
-            "target_step": int(moves[0]),
-        }
-    context.emit(context.layer, kernel, arguments, units, reads=(source,), writes=(target,))
+        starts, widths = rows[:, :, None] + strips[:, None, :], np.tile(widths, rows.shape[1])
+    starts = np.ascontiguousarray(starts.reshape(2, -1))
+    arguments: dict[str, Argument] = {
+        "x": source.address,
+        "y": target.address,
+        "sources": starts[1],
+        "targets": starts[0],
+        "widths": widths,
+        "rows": sizes[last],
+        "source_step": int(steps[1, last]),
+        "target_step": int(steps[0, across]),
+    }
+    context.emit(context.layer, Transpose(), arguments, starts.shape[1], reads=(source,), writes=(target,))
