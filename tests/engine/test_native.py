@@ -15,7 +15,6 @@ import pytest
 from llvmlite import ir
 
 from engine.small_programs import Axpy, pipeline
-from secateur.engine import pool
 from secateur.engine.compiler import Code, compile_kernels
 from secateur.engine.emit.builder import I64, PTR, KernelModule
 from secateur.engine.native import NativeProgram
@@ -150,35 +149,41 @@ def workers(threads: int) -> int:
 
 
 def test_programs_with_equally_many_threads_share_workers_that_leave_with_the_last():
-    programs = [native(pipeline().program, 6) for _ in range(4)]
-    for program in programs:
-        program.run({"x": some()})
-    assert workers(6) == 5
-    del program, programs[1:]
-    assert workers(6) == 5
-    programs.clear()
-    end = time.monotonic() + 10
-    while workers(6) and time.monotonic() < end:
-        time.sleep(0.01)
-    assert workers(6) == 0
+    _in_own_process("""
+        programs = [native(pipeline().program, 6) for _ in range(4)]
+        for program in programs:
+            program.run({"x": some()})
+        assert workers(6) == 5
+        del program, programs[1:]
+        assert workers(6) == 5
+        programs.clear()
+        end = time.monotonic() + 10
+        while workers(6) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert workers(6) == 0
+    """)
 
 
 @pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="needs Linux and 2 processors")
-def test_workers_are_moved_but_bound_to_nothing(monkeypatch):
+def test_workers_are_moved_but_bound_to_nothing():
     """Placement of sleeping workers, which only virtual machines need, leaves the affinity that others chose."""
-    monkeypatch.setattr(pool, "_in_linux_guest", lambda: True)
-    made = pipeline()
-    program = native(made.program, 4)
-    own = [thread.native_id for thread in threading.enumerate() if thread.name.startswith("secateur-4-")]
-    everywhere = os.sched_getaffinity(0)
-    one = {min(everywhere)}
-    os.sched_setaffinity(own[0], one)
-    for pause in (0, 0, 0, 0.003, 0.003, 0.02, 0):
-        time.sleep(pause)
-        for seed in range(3):
-            np.testing.assert_array_equal(program.run({"x": some(seed)})["y"], made.expected(some(seed)))
-        time.sleep(0.005)  # a worker that was late at the last step may still be on its way
-        assert [os.sched_getaffinity(id) for id in own] == [one, everywhere, everywhere]
+    _in_own_process("""
+        from secateur.engine import pool
+
+        pool._in_linux_guest = lambda: True
+        made = pipeline()
+        program = native(made.program, 4)
+        own = [thread.native_id for thread in threading.enumerate() if thread.name.startswith("secateur-4-")]
+        everywhere = os.sched_getaffinity(0)
+        one = {min(everywhere)}
+        os.sched_setaffinity(own[0], one)
+        for pause in (0, 0, 0, 0.003, 0.003, 0.02, 0):
+            time.sleep(pause)
+            for seed in range(3):
+                np.testing.assert_array_equal(program.run({"x": some(seed)})["y"], made.expected(some(seed)))
+            time.sleep(0.005)  # a worker that was late at the last step may still be on its way
+            assert [os.sched_getaffinity(id) for id in own] == [one, everywhere, everywhere]
+    """)
 
 
 def test_a_forked_child_runs_and_the_parent_goes_on():
@@ -247,10 +252,7 @@ def test_the_interpreter_ends_with_parked_workers(ending):
         print("ran", flush=True)
         {ending}
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False,
-        cwd=Path(__file__).parent.parent,
-    )  # fmt: skip
+    done = _started(textwrap.dedent(code))
     assert done.stdout == "ran\n"
     expected = {"sys.exit(3)": 3, "raise ValueError('as expected')": 1}.get(ending, -2 if "SIGINT" in ending else 0)
     assert done.returncode == expected, done.stderr
@@ -280,31 +282,54 @@ def _interrupt() -> None:
 
 
 def test_ten_thousand_runs_hold_no_memory():
-    program, given = native(pipeline().program, 2), some()
-    for _ in range(500):
-        program.run({"x": given})
-    before = _resident()
-    for _ in range(10_000):
-        program.run({"x": given})
-    assert _resident() - before < 1 << 20
+    gained = _memory_gained("""
+        program, given = native(pipeline().program, 2), some()
+        for _ in range(500):
+            program.run({"x": given})
+        before = resident()
+        for _ in range(10_000):
+            program.run({"x": given})
+    """)
+    assert gained < 1 << 20
 
 
 def test_programs_give_their_memory_back():
-    made, given = pipeline(400, 480), np.zeros((400, 480), np.float32)
+    gained = _memory_gained("""
+        made, given = pipeline(400, 480), np.zeros((400, 480), np.float32)
 
-    def build() -> None:
-        for threads in (1, 2):
-            native(made.program, threads).run({"x": given})
+        def build():
+            for threads in (1, 2):
+                native(made.program, threads).run({"x": given})
 
-    for _ in range(10):
-        build()
-    before = _resident()
-    for _ in range(30):
-        build()
-    assert _resident() - before < 4 << 20, "60 programs of 3.8 MiB each"
+        for _ in range(10):
+            build()
+        before = resident()
+        for _ in range(30):
+            build()
+    """)
+    assert gained < 4 << 20, "60 programs of 3.8 MiB each"
 
 
-def _resident() -> int:
+def _memory_gained(code: str) -> int:
+    """Resident bytes since `before`, in a process of its own: what earlier tests left moves the figure."""
+    return int(_in_own_process(f"{textwrap.dedent(code)}\nprint(resident() - before)"))
+
+
+def _in_own_process(code: str) -> str:
+    """What the code prints; it fails where the code fails."""
+    done = _started(f"from engine.test_native import *\n{textwrap.dedent(code)}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _started(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False,
+        cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+
+
+def resident() -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) << 10
