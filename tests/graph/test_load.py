@@ -281,3 +281,55 @@ def test_damaged_bytes_never_crash(tmp_path_factory: pytest.TempPathFactory, dat
         simplify(load_graph(path))
     except ModelError as error:
         assert "\n" not in str(error)
+
+
+def _large(element: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    """A network with a constant of more than 16 KiB."""
+    values = np.random.default_rng(0).integers(0, 2, (100, 400))
+    model = model_of([node("Cast", "c", "d", to=TensorProto.FLOAT), node("Add", "x d", "y")], {"x": (400,)}, opset=21)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(3, np.float32), "unused"))
+    tensor = helper.make_tensor("c", element, values.shape, values, raw=False)
+    array = numpy_helper.to_array(tensor)
+    if element != TensorProto.INT4:
+        tensor = numpy_helper.from_array(array, "c")
+    else:
+        tensor.raw_data = bytes(tensor.int32_data)
+        tensor.ClearField("int32_data")
+    model.graph.initializer.append(tensor)
+    return model
+
+
+@pytest.mark.parametrize("name", ["FLOAT", "FLOAT16", "BOOL", "INT64", "DOUBLE", "BFLOAT16", "FLOAT8E4M3FN", "INT4"])
+@pytest.mark.parametrize("external", [False, True])
+def test_rule_3_large_constants_come_from_the_file_itself(tmp_path: Path, name: str, external: bool):
+    model = _large(TensorProto.DataType.Value(name))
+    wanted = numpy_helper.to_array(model.graph.initializer[1])
+    path = tmp_path / "net.onnx"
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    onnx.save(copied, path, save_as_external_data=external, location="data.bin", size_threshold=0)
+    for source in (path, model):
+        got = load_graph(source).constants["c"]
+        assert got.dtype == wanted.dtype
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_rule_3_a_large_constant_that_lies_about_its_shape(tmp_path: Path):
+    model = _large()
+    model.graph.initializer[1].dims[0] = 99
+    onnx.save(model, tmp_path / "net.onnx")
+    for source in (model, tmp_path / "net.onnx"):
+        refuses(source, r"'c' of shape \[99, 400\] needs 158,400 bytes and has 160,000")
+
+
+def test_rules_1_and_2_with_large_constants(tmp_path: Path):
+    old = model_of([node("Add", "x w", "y")], {"x": (100, 100)}, {"w": numbers(100, 100)}, opset=8)
+    onnx.save(old, tmp_path / "old.onnx")
+    assert_same(old, load_graph(tmp_path / "old.onnx"))
+    nodes = [helper.make_node("Twice", ["x"], ["h"], domain="own"), node("Add", "h w", "y")]
+    model = model_of(nodes, {"x": (100, 100)}, {"w": numbers(100, 100)})
+    body = [helper.make_node("Add", ["a", "a"], ["b"])]
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    model.functions.append(helper.make_function("own", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
+    onnx.save(model, tmp_path / "functions.onnx")
+    assert_same(model, load_graph(tmp_path / "functions.onnx"))

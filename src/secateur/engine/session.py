@@ -32,7 +32,8 @@ from secateur.errors import EngineError, ModelError
 from secateur.graph.ir import Graph
 from secateur.graph.load import load_graph
 from secateur.graph.passes import simplify
-from secateur.graph.read import read_model
+from secateur.graph.read import read_stored, stored
+from secateur.graph.stored import StoredModel
 
 MOST_PLANS = 4
 Feeds = Mapping[str, np.ndarray] | np.ndarray
@@ -59,14 +60,15 @@ class Session:
         self._plans: OrderedDict[Shapes, Plan] = OrderedDict()
         self._model = model
         self._stamp = _stamp(model)
-        proto = self._proto()
+        given = self._stored()
         self.inputs: tuple[Argument, ...]
         self.outputs: tuple[Argument, ...]
-        self.inputs, self.outputs = signature(proto)
-        self.metadata = metadata(proto)
+        self.inputs, self.outputs = signature(given.proto)
+        self.metadata = metadata(given.proto)
         self._shapes = closed(self.inputs, batch)
         if self._shapes is not None:
-            graph = _graph(proto, self._shapes)
+            graph = _graph(given, self._shapes)
+            del given
             self.outputs = tuple(argument.completed(graph) for argument in self.outputs)
             self._plans[self._shapes] = make_plan(graph, self.target, options)
         _sessions.add(self)
@@ -103,7 +105,7 @@ class Session:
                 options = Options(
                     self.options.threads, self.options.primitive, "dense", self.options.tune, self.options.denormals
                 )
-                dense = make_plan(_graph(self._proto(), shapes), self.target, options)
+                dense = make_plan(_graph(self._stored(), shapes), self.target, options)
             return make_profile(plan, dense, self.target, self.options.threads, given, rounds)
 
     def kernels(self) -> dict[str, Kernel]:
@@ -166,7 +168,7 @@ class Session:
 
     def _plan_for(self, shapes: Shapes) -> Plan:
         if shapes not in self._plans:
-            graph = _graph(self._proto(), shapes)
+            graph = _graph(self._stored(), shapes)
             self._plans[shapes] = make_plan(graph, self.target, self.options)
             self._shapes = self._shapes or shapes
             while len(self._plans) > MOST_PLANS:
@@ -184,15 +186,15 @@ class Session:
             raise EngineError(f"The model has the inputs {names}: give a mapping from their names to arrays.")
         return {self.inputs[0].name: feeds}
 
-    def _proto(self) -> onnx.ModelProto:
+    def _stored(self) -> StoredModel:
         """The model again: weights are not kept twice, so another batch size reads the file once more."""
         if self._model is None:
             raise EngineError("The session is closed.")
         if isinstance(self._model, onnx.ModelProto):
-            return self._model
+            return stored(self._model)
         if _stamp(self._model) != self._stamp:
             raise EngineError(f"{self._model} has changed since it was compiled; compile it again.")
-        return read_model(self._model)
+        return read_stored(self._model)
 
 
 def compile_onnx(
@@ -236,8 +238,8 @@ def _parsed(data: bytes) -> onnx.ModelProto:
     return model
 
 
-def _graph(proto: onnx.ModelProto, shapes: Shapes) -> Graph:
-    return simplify(load_graph(proto, batch=None, input_shapes=dict(shapes)))
+def _graph(model: StoredModel, shapes: Shapes) -> Graph:
+    return simplify(load_graph(model, batch=None, input_shapes=dict(shapes)))
 
 
 def _check(batch: int, options: Options) -> None:

@@ -19,9 +19,10 @@ from onnx import helper, inliner, numpy_helper, version_converter
 from secateur.errors import ModelError
 from secateur.graph.close_inputs import close_inputs
 from secateur.graph.ir import Graph, Node, TensorType
-from secateur.graph.read import check_model, one_line, read_model
+from secateur.graph.read import one_line, read_stored, stored
 from secateur.graph.shapes import SMALL
 from secateur.graph.signature import check_signatures
+from secateur.graph.stored import Bytes, StoredModel, array_of
 from secateur.graph.value_types import infer_types
 
 OLDEST_OPSET = 11
@@ -30,12 +31,14 @@ MAX_ELEMENTS = 1 << 31
 
 
 def load_graph(
-    model: Path | str | onnx.ModelProto,
+    model: Path | str | onnx.ModelProto | StoredModel,
     *,
     batch: int | None = 1,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Graph:
     """The graph of an ONNX file or of a model in memory, with all shapes complete.
+
+    Large constants are views of a StoredModel's data.
 
     batch           size of the batch where the file leaves it open; a batch that the file fixes stays
     input_shapes    input -> shape, for inputs whose other sides are open
@@ -44,18 +47,22 @@ def load_graph(
     if batch is not None and batch < 1:
         raise ModelError(f"a batch of {batch} has no images; it is at least 1.")
     if isinstance(model, onnx.ModelProto):
-        check_model(model)
+        return _graph(stored(model), batch, input_shapes or {})
+    if isinstance(model, StoredModel):
         return _graph(model, batch, input_shapes or {})
-    proto = read_model(model)
     try:
-        return _graph(proto, batch, input_shapes or {})
+        return _graph(read_stored(model), batch, input_shapes or {})
     except ModelError as error:
         raise ModelError(f"{model}: {error}") from error
 
 
-def _graph(model: onnx.ModelProto, batch: int | None, input_shapes: Mapping[str, tuple[int, ...]]) -> Graph:
-    model = _unfolded(_supported(model))
-    constants = _constants(model)
+def _graph(given: StoredModel, batch: int | None, input_shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+    if given.proto.functions or _opset(given.proto) < OLDEST_OPSET:
+        model = _unfolded(_supported(given.whole()))
+        constants = _constants(model, {})
+    else:
+        model = _supported(given.proto)
+        constants = _constants(model, given.data)
     light = _light(model, constants)
     _check_single_assignment(light.graph, constants)
     check_signatures(light.graph, _opset(model))
@@ -127,11 +134,11 @@ def _unfolded(model: onnx.ModelProto) -> onnx.ModelProto:
         raise ModelError(f"the model's local functions cannot be unfolded: {reason.rstrip('.')}.") from error
 
 
-def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+def _constants(model: onnx.ModelProto, data: Mapping[int, Bytes]) -> dict[str, np.ndarray]:
     """Rule 3. The arrays are views of the tensors' bytes where ONNX stores them as bytes."""
     constants: dict[str, np.ndarray] = {}
-    for tensor in model.graph.initializer:
-        _add(constants, tensor.name, _array(tensor))
+    for index, tensor in enumerate(model.graph.initializer):
+        _add(constants, tensor.name, array_of(tensor, data[index]) if index in data else _array(tensor))
     for sparse in model.graph.sparse_initializer:
         _add(constants, sparse.values.name, _dense(sparse))
     for node in model.graph.node:

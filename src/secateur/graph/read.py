@@ -2,8 +2,7 @@
 
 1. The file is no larger than allowed, is protobuf, and holds a graph with operators.
 2. External data lies in the model's own folder, links followed, and inside its file; all of it together is no
-larger
-   than allowed.
+   larger than allowed.
 3. Every tensor has as many bytes as its shape says.
 4. Every value an operator reads exists before it: a file that was cut off does not pass for a smaller model.
 5. Names are text.
@@ -13,7 +12,8 @@ What breaks a rule is a ModelError that says which and where.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from io import FileIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
@@ -21,17 +21,31 @@ from google.protobuf.message import DecodeError, Message
 from onnx import helper
 
 from secateur.errors import ModelError
+from secateur.graph.stored import Bytes, StoredModel, is_plain, large_data, put_back
+from secateur.graph.wire import Place, read_array, without_large_tensors
 
 MAX_BYTES = 8 << 30
 MAX_NODES = 1_000_000
 
-_TENSOR_VALUES = frozenset(
-    field.name for field in onnx.TensorProto.DESCRIPTOR.fields if field.name.endswith("_data")
-) - {"external_data"}
+_TENSOR_TEXT = tuple(
+    field
+    for field in onnx.TensorProto.DESCRIPTOR.fields
+    if field.name == "external_data"
+    or (field.cpp_type in (field.CPPTYPE_STRING, field.CPPTYPE_MESSAGE) and not field.name.endswith("_data"))
+)
 
 
 def read_model(path: Path | str, *, max_bytes: int = MAX_BYTES) -> onnx.ModelProto:
     """The model in an ONNX file, external data loaded, checked by the rules above.
+
+    max_bytes    of the file and its external data together
+    raises       ModelError
+    """
+    return read_stored(path, max_bytes=max_bytes).whole()
+
+
+def read_stored(path: Path | str, *, max_bytes: int = MAX_BYTES) -> StoredModel:
+    """The same with the data of large initializers beside the model, which saves copying them.
 
     max_bytes    of the file and its external data together
     raises       ModelError
@@ -43,19 +57,33 @@ def read_model(path: Path | str, *, max_bytes: int = MAX_BYTES) -> onnx.ModelPro
     if size > max_bytes:
         raise ModelError(f"{file}: has {size:,} bytes, more than the {max_bytes:,} that are allowed.")
     model = onnx.ModelProto()
+    data: dict[int, Bytes] = {}
     try:
-        model.ParseFromString(file.read_bytes())
-    except (DecodeError, RuntimeError, ValueError) as error:
+        with FileIO(str(file)) as opened:
+            light, places = without_large_tensors(opened, size)
+            model.ParseFromString(light)
+            del light
+            for index, place in places.items():
+                _keep(model.graph.initializer[index], read_array(opened, place), index, data)
+    except (DecodeError, RuntimeError, ValueError, EOFError) as error:
         raise ModelError(f"{file}: is not an ONNX model, or is damaged or cut off.") from error
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror or error}.") from error
     try:
         _check_text(model)
-        _load_external_data(model, file.parent, max_bytes - size)
-        check_model(model)
+        _load_external_data(model, file.parent, max_bytes - size, data)
+        _check(model, data)
     except ModelError as error:
         raise ModelError(f"{file}: {one_line(str(error))}") from error
-    return model
+    return StoredModel(model, data)
+
+
+def stored(model: onnx.ModelProto) -> StoredModel:
+    """A model in memory, checked by the rules above, which it must obey without external data. raises ModelError."""
+    _check_text(model)
+    data = large_data(model)
+    _check(model, data)
+    return StoredModel(model, data)
 
 
 def one_line(text: str) -> str:
@@ -65,15 +93,20 @@ def one_line(text: str) -> str:
 
 def check_model(model: onnx.ModelProto) -> None:
     """Check a model in memory by rules 1 and 3 to 6. raises ModelError."""
+    _check_text(model)
+    _check(model, {})
+
+
+def _check(model: onnx.ModelProto, data: Mapping[int, Bytes]) -> None:
+    """Rules 1, 3, 4 and 6."""
     if model.ir_version < 1 or not model.opset_import:
         raise ModelError("this is not an ONNX model: it names no format version or no operator set.")
     if not model.graph.node:
         raise ModelError("the model has no operators.")
-    _check_text(model)
-    for tensor in _tensors(model):
+    for index, tensor in enumerate(_tensors(model)):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise ModelError(f"the data of tensor '{tensor.name}' is in another file and was not loaded.")
-        _check_size(tensor)
+        _check_size(tensor, data.get(index))
     _check_order(model.graph, frozenset())
     _check_unfolding(model)
 
@@ -82,26 +115,33 @@ def _check_text(message: Message) -> None:
     """Rule 5: protobuf hands out bytes, or fails late, where a name is not UTF-8."""
     try:
         # The values of a tensor can be large and hold no names; listing its fields would copy them.
-        skipped = _TENSOR_VALUES if isinstance(message, onnx.TensorProto) else frozenset[str]()
-        for field in message.DESCRIPTOR.fields:
-            if field.name in skipped or field.cpp_type not in (field.CPPTYPE_STRING, field.CPPTYPE_MESSAGE):
-                continue
-            value = getattr(message, field.name)
-            single = isinstance(value, Message | str | bytes)
-            if isinstance(value, Message) and not message.HasField(field.name):
-                continue
-            for entry in (value,) if single else value:
-                if isinstance(entry, Message):
+        tensor = isinstance(message, onnx.TensorProto)
+        present = ((field, getattr(message, field.name)) for field in _TENSOR_TEXT) if tensor else message.ListFields()
+        for field, value in present:
+            if field.cpp_type == field.CPPTYPE_MESSAGE:
+                for entry in (value,) if isinstance(value, Message) else value:
                     _check_text(entry)
-                elif field.type == field.TYPE_STRING and not isinstance(entry, str):
-                    raise ModelError("a name in the model is not text; the file is damaged.")
+            elif field.type == field.TYPE_STRING:
+                for entry in (value,) if isinstance(value, str | bytes) else value:
+                    if not isinstance(entry, str):
+                        raise ModelError("a name in the model is not text; the file is damaged.")
     except UnicodeDecodeError as error:
         raise ModelError("a name in the model is not text; the file is damaged.") from error
 
 
-def _load_external_data(model: onnx.ModelProto, folder: Path, budget: int) -> None:
+def _keep(tensor: onnx.TensorProto, array: Bytes, index: int, data: dict[int, Bytes]) -> None:
+    """Keep the bytes of an initializer beside the model, or in it where they are no plain numbers."""
+    if is_plain(tensor):
+        array.flags.writeable = False
+        data[index] = array
+    else:
+        put_back(tensor, array)
+
+
+def _load_external_data(model: onnx.ModelProto, folder: Path, budget: int, data: dict[int, Bytes]) -> None:
+    """Rule 2."""
     root = folder.resolve()
-    for tensor in _tensors(model):
+    for index, tensor in enumerate(_tensors(model)):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -120,9 +160,18 @@ def _load_external_data(model: onnx.ModelProto, folder: Path, budget: int) -> No
         budget -= length
         if budget < 0:
             raise ModelError("the external data is larger than allowed.")
-        with source.open("rb") as data:
-            data.seek(offset)
-            tensor.raw_data = data.read(length)
+        try:
+            with FileIO(str(source)) as opened:
+                array = read_array(opened, Place(offset, length))
+        except EOFError as error:
+            raise ModelError(f"tensor '{tensor.name}': its data file '{source.name}' is being changed.") from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise ModelError(f"tensor '{tensor.name}': its data file cannot be read: {reason}.") from error
+        if index < len(model.graph.initializer):
+            _keep(tensor, array, index, data)
+        else:
+            put_back(tensor, array)
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
 
@@ -153,15 +202,15 @@ def _bytes_of(tensor: onnx.TensorProto) -> int | None:
     return math.prod(tensor.dims) * dtype.itemsize
 
 
-def _check_size(tensor: onnx.TensorProto) -> None:
+def _check_size(tensor: onnx.TensorProto, data: Bytes | None) -> None:
     expected = _bytes_of(tensor)
     if expected is None:
         return
-    if tensor.HasField("raw_data"):
-        if len(tensor.raw_data) != expected:
+    if data is not None or tensor.HasField("raw_data"):
+        size = len(tensor.raw_data) if data is None else len(data)
+        if size != expected:
             raise ModelError(
-                f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected:,} bytes and has "
-                f"{len(tensor.raw_data):,}."
+                f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected:,} bytes and has {size:,}."
             )
         return
     held = len(getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type)))
