@@ -5,20 +5,37 @@
     session = ort.InferenceSession("model.onnx", sess_options, providers=["CPUExecutionProvider"])
     outputs = session.run(None, {session.get_inputs()[0].name: images})
 
-What concerns other devices (io bindings, OrtValues, captured graphs) is not offered; its methods say so.
+Errors are caught by what catches those of ONNX Runtime (`adapter_errors`). What concerns other devices (io bindings,
+captured graphs) is not offered; its methods say so.
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
 
+from secateur.engine.adapter_errors import (
+    Failure,
+    InvalidArgument,
+    InvalidModel,
+    InvalidOption,
+    InvalidProtobuf,
+    MissingInput,
+    NoSuchFile,
+    NoTensor,
+    NotOffered,
+    WrongType,
+)
 from secateur.engine.session import Session, compile_onnx
 from secateur.engine.signature import Argument, ModelMetadata
-from secateur.errors import EngineError
+from secateur.errors import EngineError, ModelError, SecateurError
 
 PROVIDER = "CPUExecutionProvider"
 _OWN_OPTIONS = ("batch", "primitive", "format", "tune", "denormals")
@@ -60,11 +77,14 @@ class InferenceSession:
     ) -> None:
         for name in kwargs:
             if name not in (*_OWN_OPTIONS, *_WITHOUT_EFFECT):
-                raise EngineError(f"InferenceSession has no option '{name}'; it can be {', '.join(_OWN_OPTIONS)}.")
+                raise WrongType(f"InferenceSession has no option '{name}'; it can be {', '.join(_OWN_OPTIONS)}.")
+        if sess_options is not None and not hasattr(sess_options, "intra_op_num_threads"):
+            kind = type(sess_options).__name__
+            raise WrongType(f"sess_options must be an onnxruntime.SessionOptions; it is of type {kind}.")
         threads = getattr(sess_options, "intra_op_num_threads", 0) or None
         own = {name: value for name, value in kwargs.items() if name in _OWN_OPTIONS}
-        self.session: Session = compile_onnx(path_or_bytes, threads=threads, **own)
-        self._sess_options = sess_options
+        self.session: Session = _compiled(path_or_bytes, threads, own)
+        self._sess_options: Any = sess_options
         self._others = ThreadPoolExecutor(1, "secateur-async")
 
     def run(
@@ -74,11 +94,16 @@ class InferenceSession:
 
         raises    EngineError  an input is missing or does not fit, or an output is unknown
         """
+        self._check_run(output_names, input_feed, run_options)
         known = [argument.name for argument in self.session.outputs]
         for name in output_names or ():
             if name not in known:
-                raise EngineError(f"The model has no output '{name}'; its outputs are {', '.join(known)}.")
-        made = self.session.run({name: self._array(name, value) for name, value in input_feed.items()})
+                raise InvalidArgument(f"The model has no output '{name}'; its outputs are {', '.join(known)}.")
+        feeds = {name: self._array(name, value) for name, value in input_feed.items()}
+        try:
+            made = self._of_nothing(feeds) if self._nothing(feeds) else self.session.run(feeds)
+        except SecateurError as error:
+            raise (Failure if error.__cause__ else InvalidArgument)(str(error)) from error
         return [made[name] for name in output_names or known]
 
     def run_async(
@@ -89,7 +114,11 @@ class InferenceSession:
         user_data: Any,
         run_options: Any = None,
     ) -> None:
-        """`run` on another thread; `callback` gets the results, `user_data`, and what went wrong or ""."""
+        """`run` on another thread; `callback` gets the results, `user_data`, and what went wrong or "".
+
+        raises    EngineError  at once where an input is missing
+        """
+        self._check_run(output_names, input_feed, run_options)
 
         def report(done: Future[list[np.ndarray]]) -> None:
             error = done.exception()
@@ -114,7 +143,9 @@ class InferenceSession:
         return self.session.metadata
 
     def get_session_options(self) -> Any:
-        """The options that were given."""
+        """The options that were given, or those that ONNX Runtime starts from."""
+        if self._sess_options is None:
+            self._sess_options = import_module("onnxruntime").SessionOptions()
         return self._sess_options
 
     def get_providers(self) -> list[str]:
@@ -125,8 +156,15 @@ class InferenceSession:
         """The CPU has none."""
         return {PROVIDER: {}}
 
-    def set_providers(self, providers: Sequence[Any] | None = None, provider_options: Any = None) -> None:
-        """Without effect: everything runs on the CPU."""
+    def set_providers(self, providers: Any = None, provider_options: Any = None) -> None:
+        """Without effect: everything runs on the CPU. raises EngineError where they are no providers."""
+        fits = isinstance(providers, Sequence | None) and all(
+            isinstance(each, str)
+            or (isinstance(each, tuple) and [type(part) for part in cast("tuple[Any]", each)] == [str, dict])
+            for each in cast("Sequence[Any]", providers or ())
+        )
+        if not fits:
+            raise InvalidOption(f"Providers are names or pairs (name, options); {providers!r} is not.")
 
     def enable_fallback(self) -> None:
         """Without effect: nodes without a kernel always go to ONNX Runtime (`secateur explain` names them)."""
@@ -145,15 +183,65 @@ class InferenceSession:
     def end_profiling(self) -> str:
         """No file is written; `session.profile()` has times of layers. raises EngineError where one was asked for."""
         if getattr(self._sess_options, "enable_profiling", False):
-            raise EngineError("Profiles are not written to a file; session.profile() gives the time of every layer.")
+            raise NotOffered("Profiles are not written to a file; session.profile() gives the time of every layer.")
         return ""
+
+    def _check_run(self, output_names: Any, input_feed: Any, run_options: Any) -> None:
+        """What ONNX Runtime checks before it starts."""
+        if not isinstance(input_feed, Mapping):
+            raise WrongType(f"input_feed must map names to arrays; it is of type {type(input_feed).__name__}.")
+        if isinstance(output_names, str) or not all(isinstance(name, str) for name in output_names or ()):
+            raise WrongType(f"output_names must be a list of names or None; it is {output_names!r}.")
+        if run_options is not None and not hasattr(run_options, "only_execute_path_to_fetches"):
+            kind = type(run_options).__name__
+            raise WrongType(f"run_options must be an onnxruntime.RunOptions; it is of type {kind}.")
+        feeds = cast("Mapping[str, Any]", input_feed)
+        missing = [str(argument) for argument in self.session.inputs if argument.name not in feeds]
+        if missing:
+            raise MissingInput(f"Inputs are missing: {'; '.join(missing)}.")
 
     def _array(self, name: str, value: Any) -> np.ndarray:
         """Lists become arrays of the input's type; arrays stay as they are."""
         if isinstance(value, np.ndarray):
             return cast("np.ndarray", value)
+        kind = type(value).__name__
+        if not isinstance(value, list | tuple) and (np.isscalar(value) or not hasattr(value, "__array__")):
+            raise NoTensor(f"Input '{name}' is of type {kind}; it must be an array or a list of numbers.")
         wanted = next((argument.numpy for argument in self.session.inputs if argument.name == name), None)
-        return np.asarray(value, wanted)
+        try:
+            return np.asarray(value, wanted)
+        except (TypeError, ValueError) as error:
+            raise NoTensor(f"Input '{name}' is of type {kind}, and no array: {error}.") from error
+
+    def _nothing(self, feeds: Mapping[str, np.ndarray]) -> bool:
+        """Does an array have no elements, only because a side is 0 that the model leaves open."""
+        open_sides = {argument.name: [side is None for side in argument.shape] for argument in self.session.inputs}
+        return any(
+            array.size == 0
+            and array.ndim == len(open_sides.get(name, ()))
+            and all(side or free for side, free in zip(array.shape, open_sides[name], strict=True))
+            for name, array in feeds.items()
+        )
+
+    def _of_nothing(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Empty outputs, of the shape to which those of one and of two images lead."""
+
+        def filled(size: int) -> dict[str, np.ndarray]:
+            return {
+                name: array if array.size else np.zeros([side or size for side in array.shape], array.dtype)
+                for name, array in feeds.items()
+            }
+
+        one, two = self.session.run(filled(1)), self.session.run(filled(2))
+        made: dict[str, np.ndarray] = {}
+        for name, array in one.items():
+            shape = [2 * side - twice for side, twice in zip(array.shape, two[name].shape, strict=True)]
+            if 0 not in shape:
+                raise EngineError(
+                    f"Output '{name}' has elements even where an input has none; give at least one image."
+                )
+            made[name] = np.zeros(shape, array.dtype)
+        return made
 
     def __getattr__(self, name: str) -> Callable[..., NoReturn]:
         """Methods that belong to other devices: they are there, and say what to use."""
@@ -161,12 +249,29 @@ class InferenceSession:
             raise AttributeError(f"'InferenceSession' object has no attribute '{name}'")
 
         def refuse(*arguments: Any, **options: Any) -> NoReturn:
-            raise EngineError(
+            raise NotOffered(
                 f"{name} is not offered: arrays stay in this process's memory, so there is nothing to bind. "
-                "Use run(output_names, input_feed)."
+                "Use run(output_names, input_feed).",
             )
 
         return refuse
+
+
+def _compiled(model: Any, threads: int | None, options: Mapping[str, Any]) -> Session:
+    if not isinstance(model, str | bytes | os.PathLike | onnx.ModelProto):
+        raise WrongType(f"A model is a file or its bytes; this is of type {type(model).__name__}.")
+    try:
+        return compile_onnx(cast("Any", model), threads=threads, **options)
+    except ModelError as error:
+        damaged = isinstance(error.__cause__, DecodeError)
+        if isinstance(model, str | os.PathLike):
+            file = Path(cast("str", model))
+            damaged |= file.is_dir()
+            if not file.exists():
+                raise NoSuchFile(str(error)) from error
+        raise (InvalidProtobuf if damaged else InvalidModel)(str(error)) from error
+    except EngineError as error:
+        raise (Failure if error.__cause__ else InvalidOption)(str(error)) from error
 
 
 def _node_arg(argument: Argument) -> NodeArg:

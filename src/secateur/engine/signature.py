@@ -108,6 +108,7 @@ def closed(inputs: Sequence[Argument], batch: int) -> Shapes | None:
 def checked(inputs: Sequence[Argument], feeds: Mapping[str, object]) -> Shapes:
     """The shapes of arrays that fit the inputs. raises EngineError with what would fit."""
     shapes: list[tuple[str, tuple[int, ...]]] = []
+    named: dict[str, tuple[str, int]] = {}
     for argument in inputs:
         given = feeds.get(argument.name)
         if given is None:
@@ -119,11 +120,22 @@ def checked(inputs: Sequence[Argument], feeds: Mapping[str, object]) -> Shapes:
             side == wanted or (wanted is None and side > 0)
             for side, wanted in zip(array.shape, argument.shape, strict=True)
         )
+        if not array.dtype.isnative:
+            raise EngineError(
+                f"Input '{argument.name}' is in foreign byte order; convert it with .astype('{argument.dtype}')."
+            )
         if not fits or array.dtype != argument.numpy:
             remedy = f"; convert it with .astype('{argument.dtype}')" if fits else ""
             raise EngineError(
                 f"Input '{argument.name}' is {array.dtype.name} {array.shape}: {_wanted(argument)}{remedy}."
             )
+        for side, size in zip(argument.sides, array.shape, strict=True):
+            first, seen = named.setdefault(side, (argument.name, size)) if isinstance(side, str) else ("", size)
+            if size != seen:
+                raise EngineError(
+                    f"Inputs '{first}' and '{argument.name}' have a side '{side}' in common, which is {seen} in one "
+                    f"and {size} in the other."
+                )
         shapes.append((argument.name, array.shape))
     if len(feeds) > len(inputs):
         known = [argument.name for argument in inputs]
