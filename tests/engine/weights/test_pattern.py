@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from secateur.engine.weights.pattern import detect, occupied
+from secateur.engine.weights.pattern import detect, occupied, packed
 
 
 def weight(shape: tuple[int, ...], keep: np.ndarray) -> np.ndarray:
@@ -45,8 +45,8 @@ def test_zero_rows_are_counted() -> None:
 def test_blocks_do_not_cross_groups() -> None:
     kept = np.zeros((6, 1), bool)
     kept[[2, 3]] = True  # the last channel of one group, the first of the next
-    assert occupied(kept, 2, 1) == 2
-    assert occupied(kept, 2, 2) == 3  # a block of one channel (each group has 3), and one of two
+    assert occupied(packed(kept), 2, 1) == 2
+    assert occupied(packed(kept), 2, 2) == 3  # a block of one channel (each group has 3), and one of two
 
 
 def test_a_few_zeros_inside_blocks_are_tolerated() -> None:

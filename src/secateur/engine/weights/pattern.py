@@ -16,6 +16,8 @@ BLOCKS = tuple(range(2, 33))
 FILL = 0.95
 DENSE = 0.995
 _SCREENED_COLUMNS = 128
+# Bits of a byte.
+_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -56,44 +58,69 @@ def detect(weight: NDArray[np.float32], groups: int = 1) -> Pattern:
     """The pattern of a weight (O, C / groups, kh, kw) or (O, K)."""
     rows = len(weight)
     kept = (weight != 0).reshape(rows, -1)
+    words = packed(kept)
     count = int(np.count_nonzero(kept))
     density = count / kept.size if kept.size else 0.0
-    empty = rows - int(np.count_nonzero(kept.any(axis=1)))
+    empty = rows - int(np.count_nonzero(words.any(axis=1)))
     lengths = _candidates(kept, groups) if density <= DENSE else []
-    fills = {n: count / max(occupied(kept, n, groups), 1) for n in lengths}
+    fills = {n: count / max(occupied(words, n, groups), 1) for n in lengths}
     matching = [n for n, fill in fills.items() if fill >= FILL]
     kind, n = "unstructured", 1
     if density > DENSE:
         kind = "dense"
     elif matching and count:
         kind, n = "blocks", max(matching)
-    return Pattern(kind, n, _whole_kernels(weight, kept), density, fills.get(n, 1.0), empty, fills)
+    taps = int(np.prod(weight.shape[2:])) if weight.ndim == 4 else 1
+    kernels = count == kept.size or _whole_kernels(kept, taps)
+    return Pattern(kind, n, kernels, density, fills.get(n, 1.0), empty, fills)
 
 
-def occupied(kept: NDArray[np.bool_], n: int, groups: int = 1) -> int:
+def packed(kept: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """(rows, columns / 64) one bit for each element: blocks are looked for with a 64th of the work."""
+    bits = np.packbits(kept, axis=1)
+    whole = np.zeros((len(kept), -(-bits.shape[1] // 8) * 8), np.uint8)
+    whole[:, : bits.shape[1]] = bits
+    return whole.view(np.uint64)
+
+
+def occupied(words: NDArray[np.uint64], n: int, groups: int) -> int:
     """Elements of the 1xN blocks with a nonzero; blocks do not cross groups of a grouped convolution."""
-    per_group = len(kept) // groups
-    starts = np.array([g * per_group + i for g in range(groups) for i in range(0, per_group, n)])
-    if not kept.size:
+    per_group = len(words) // groups
+    if not words.size:
         return 0
-    used = np.bitwise_or.reduceat(kept.view(np.uint8), starts, axis=0)
-    sizes = np.diff(np.append(starts, len(kept)))
-    return int(np.count_nonzero(used, axis=1) @ sizes)
+    starts = (np.arange(groups)[:, None] * per_group + np.arange(0, per_group, n)).reshape(-1)
+    used = np.bitwise_or.reduceat(words, starts, axis=0)
+    sizes = np.diff(starts, append=len(words))
+    return int(_ONES[used.view(np.uint8)].sum(axis=1, dtype=np.int64) @ sizes)
 
 
 def _candidates(kept: NDArray[np.bool_], groups: int) -> list[int]:
     """Block lengths that a sample of the columns does not rule out."""
     rows = len(kept) // groups
     sample = kept[:, :: max(1, kept.shape[1] // _SCREENED_COLUMNS)]
-    count = int(np.count_nonzero(sample))
-    lengths = [n for n in BLOCKS if n <= rows]
-    return [n for n in lengths if count >= 0.9 * occupied(np.ascontiguousarray(sample), n, groups)]
+    count, words = int(np.count_nonzero(sample)), packed(sample)
+    ruled_out: set[int] = set()
+    for n in BLOCKS:
+        if n > rows:
+            break
+        # Longer blocks that consist of these are no better filled.
+        if n not in ruled_out and count < 0.9 * occupied(words, n, groups):
+            ruled_out.update(range(n, BLOCKS[-1] + 1, n))
+    return [n for n in BLOCKS if n <= rows and n not in ruled_out]
 
 
-def _whole_kernels(weight: NDArray[np.float32], kept: NDArray[np.bool_]) -> bool:
-    taps = int(np.prod(weight.shape[2:])) if weight.ndim == 4 else 1
+def _whole_kernels(kept: NDArray[np.bool_], taps: int) -> bool:
     if taps == 1:
         return True
-    per_kernel = np.count_nonzero(kept.reshape(len(kept), -1, taps), axis=2)
+    # Most weights without whole kernels show it in their first row.
+    return all(_rows_of_kernels(part, taps) for part in (kept[:1], kept))
+
+
+def _rows_of_kernels(kept: NDArray[np.bool_], taps: int) -> bool:
+    bits = kept.view(np.uint8).reshape(-1, taps)
+    # Adding whole columns: numpy's sum along so short an axis takes four times as long.
+    per_kernel = np.zeros(len(bits), np.uint32)
+    for tap in range(taps):
+        per_kernel += bits[:, tap]
     # A kept kernel may hold a weight that happens to be zero.
     return bool(np.all((per_kernel == 0) | (per_kernel >= taps - 1)))
