@@ -70,7 +70,34 @@ class Flat:
         return prod(self.shape)
 
 
-Layout = Planes | Flat
+@dataclass(frozen=True)
+class Picked:
+    """Channels of a tensor in planes, in any order: a view for those who read planes one by one.
+
+    whole      layout of that tensor
+    channels   its channels, in the order of this one's
+    """
+
+    whole: Planes
+    channels: tuple[int, ...]
+
+    @property
+    def n(self) -> int:
+        """Images."""
+        return self.whole.n
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Logical shape."""
+        return (self.whole.n, len(self.channels), self.whole.h, self.whole.w)
+
+    @property
+    def size(self) -> int:
+        """Elements from the first to the end of the last plane of the whole tensor."""
+        return self.whole.size
+
+
+Layout = Planes | Picked | Flat
 
 
 def planes(shape: tuple[int, int, int, int], pad: int = 0, rows: int | None = None) -> Planes:

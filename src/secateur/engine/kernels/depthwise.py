@@ -14,18 +14,18 @@ from secateur.engine.emit.builder import KernelBody, KernelModule, Value
 from secateur.graph.ir import Activation
 
 FIELDS = (
-    *("x", "y", "residual", "bias", "weights", "slope", "channels", "multiplier", "height", "width"),
-    *("x_pitch", "x_plane", "x_channel", "x_image", "y_pitch", "y_channel", "y_image", "residual_image"),
+    *("x", "y", "residual", "bias", "weights", "slope", "origins", "channels", "height", "width"),
+    *("x_pitch", "x_plane", "x_image", "y_pitch", "y_channel", "y_image", "residual_image"),
 )
 
 
 @dataclass(frozen=True)
 class DepthwiseKernel:
-    """A unit is one output plane (image n, channel o), which reads the input planes of channel o / multiplier.
+    """A unit is one output plane (image n, channel o), which reads the input planes from origins[o] on (i64).
 
     taps      (plane, dy, dx) of each weight; plane counts the phase planes of one input channel
     rows      output rows computed together
-    Arguments whose names end in pitch, plane, channel or image are distances in elements.
+    The entries of origins, and arguments whose names end in pitch, plane, channel or image, are distances in elements.
     """
 
     taps: tuple[tuple[int, int, int], ...]
@@ -63,7 +63,7 @@ class _Writer:
             image, channel = b.sdiv(unit, size["channels"]), b.srem(unit, size["channels"])
             place = b.mul(channel, size["y_channel"])
             target = f.element(y, b.add(place, b.mul(image, size["y_image"])))
-            origin = b.mul(b.sdiv(channel, size["multiplier"]), size["x_channel"])
+            origin = f.load_i64(f.pointer("origins"), channel)
             source = f.element(x, b.add(origin, b.mul(image, size["x_image"])))
             other = None
             if self.kernel.residual:

@@ -15,9 +15,10 @@ from secateur.engine.choice import Choice
 from secateur.engine.kernels.conv import ConvKernel
 from secateur.engine.layout import Flat, Planes, planes
 from secateur.engine.lowering.context import Context, Tensor
-from secateur.engine.lowering.conv_shape import ConvShape
+from secateur.engine.lowering.conv_shape import ConvShape, reads_in_place
 from secateur.engine.lowering.epilogue import Epilogue
 from secateur.engine.lowering.masks import mask_table
+from secateur.engine.lowering.picked import read_in_place
 from secateur.engine.lowering.relayout import im2col, phase_split, shifted, to_flat, to_planes
 from secateur.engine.lowering.tiles import plan_tiles, plan_units
 from secateur.engine.program import Argument
@@ -204,13 +205,15 @@ def _source(context: Context, shape: ConvShape, x: Tensor, inner: Planes, choice
         everything = np.arange(count, dtype=np.int64)
         return Source(matrix, everything, everything, layout.plane_stride * 4, 0, count)
     if shape.strides == (1, 1):
-        tensor = padded(context, shape, x, inner.pitch)
-        own = tensor.planes
+        lies = read_in_place(x, shape, inner.pitch)
+        tensor, picks, step = lies or (padded(context, shape, x, inner.pitch), np.arange(channels), channels)
+        own, c = tensor.planes, picks[c]
         if shape.pointwise:
-            return Source(tensor, c, np.arange(channels), own.plane_stride * 4, 0, channels)
+            order = np.argsort(c, kind="stable")
+            return Source(tensor, c[order], order, own.plane_stride * 4, 0, step)
         places = c * own.plane_stride + ky * dh * own.pitch + kx * dw
         shift = -(shape.pads[0] * own.pitch + shape.pads[1])
-        group = channels * own.plane_stride
+        group = step * own.plane_stride
     else:
         if shape.kernel == (1, 1):  # only the pixels that it meets
             layout = like(inner, shape.c)
@@ -235,12 +238,8 @@ def padded(context: Context, shape: ConvShape, x: Tensor, pitch: int | None = No
 
     pitch    of its rows; any when not given
     """
-    if isinstance(x.layout, Planes):
-        own = x.layout
-        gap = own.plane_stride - ((own.h - 1) * own.pitch + own.w)
-        fits = own.pad >= shape.border and gap >= shape.border * (own.pitch + 1)
-        if fits and pitch in (None, own.pitch):
-            return x
+    if isinstance(x.layout, Planes) and reads_in_place(shape, x.layout, pitch):
+        return x
     pad = shape.border if pitch is None else pitch - shape.w
     if pad < shape.border:
         raise AssertionError("the layout of the sums leaves no room for the borders")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import cast
 
+from secateur.engine.layout import Planes
 from secateur.graph.ir import Graph, Node
 
 
@@ -55,6 +56,16 @@ class ConvShape:
     def macs(self) -> int:
         """Multiply-adds with all weights."""
         return self.n * self.out_h * self.out_w * self.o * (self.c // self.groups) * self.kernel[0] * self.kernel[1]
+
+
+def reads_in_place(shape: ConvShape, layout: Planes, pitch: int | None = None) -> bool:
+    """Whether planes have the zeros around them that a stride-1 convolution reads.
+
+    pitch    of the rows that the convolution wants; any when not given
+    """
+    gap = layout.plane_stride - ((layout.h - 1) * layout.pitch + layout.w)
+    fits = layout.pad >= shape.border and gap >= shape.border * (layout.pitch + 1)
+    return fits and pitch in (None, layout.pitch)
 
 
 def conv_shape(node: Node, graph: Graph) -> ConvShape:

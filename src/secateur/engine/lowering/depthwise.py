@@ -4,12 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.engine.kernels.depthwise import DepthwiseKernel
-from secateur.engine.layout import Planes, planes
+from secateur.engine.layout import Picked, Planes, planes
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.lowering.conv import like, padded
-from secateur.engine.lowering.conv_shape import ConvShape
+from secateur.engine.lowering.conv_shape import ConvShape, reads_in_place
 from secateur.engine.lowering.epilogue import Epilogue
-from secateur.engine.lowering.relayout import phase_split, to_flat, to_planes
+from secateur.engine.lowering.picked import whole_of
+from secateur.engine.lowering.relayout import phase_split, plane_offsets, to_flat, to_planes
 from secateur.engine.target import Target
 
 # More weights than this neither stay in registers nor make short code; the general kernel takes over.
@@ -47,9 +48,10 @@ def emit_depthwise(
     (kh, kw), (sh, sw), (dh, dw) = shape.kernel, shape.strides, shape.dilations
     ys, xs = [ky * dh for ky in range(kh)], [kx * dw for kx in range(kw)]
     if (sh, sw) == (1, 1):
-        source = padded(context, shape, x)
+        picked = isinstance(x.layout, Picked) and reads_in_place(shape, x.layout.whole)
+        source = whole_of(x) if picked else padded(context, shape, x)
         taps = tuple((0, ty - shape.pads[0], tx - shape.pads[1]) for ty in ys for tx in xs)
-        channel = source.planes.plane_stride
+        origins = plane_offsets(x if picked else source)[0][: shape.c]
     else:
         phases = sh * sw
         split = planes(
@@ -57,7 +59,7 @@ def emit_depthwise(
         )
         source = phase_split(context, x, shape.strides, shape.pads, split)
         taps = tuple(((ty % sh) * sw + tx % sw, ty // sh, tx // sw) for ty in ys for tx in xs)
-        channel = phases * split.plane_stride
+        origins = np.arange(shape.c) * phases * split.plane_stride
     kernel = DepthwiseKernel(
         taps, rows_together(shape.out_h, len(taps), context.target), epilogue.activation, residual is not None
     )
@@ -69,13 +71,12 @@ def emit_depthwise(
         "bias": zeros if bias is None else np.ascontiguousarray(bias, np.float32),
         "weights": np.ascontiguousarray(weight.reshape(shape.o, -1), np.float32),
         "slope": zeros if epilogue.slope is None else np.ascontiguousarray(epilogue.slope, np.float32),
+        "origins": np.repeat(origins, shape.o // shape.c),
         "channels": shape.o,
-        "multiplier": shape.o // shape.c,
         "height": shape.out_h,
         "width": shape.out_w,
         "x_pitch": source.planes.pitch,
         "x_plane": source.planes.plane_stride,
-        "x_channel": channel,
         "x_image": source.planes.image_stride,
         "y_pitch": own.pitch,
         "y_channel": own.plane_stride,

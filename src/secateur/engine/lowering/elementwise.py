@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from secateur.engine.emit.activations import keeps_zero, supported
 from secateur.engine.kernels.elementwise import OPERATIONS, Elementwise
-from secateur.engine.layout import Flat, Planes
+from secateur.engine.layout import Flat, Picked, Planes
 from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.in_place import place_over
 from secateur.engine.lowering.masks import mask_table
+from secateur.engine.lowering.picked import whole_of
 from secateur.engine.lowering.refusals import normal_float32
-from secateur.engine.lowering.relayout import to_flat, to_planes
+from secateur.engine.lowering.relayout import plane_offsets, to_flat, to_planes
 from secateur.engine.lowering.walk import Walk, parts_of, rows_of, starts_of, strides_in
 from secateur.graph.ir import Activation, Graph, Node
 
@@ -89,6 +90,8 @@ def emit_elementwise(
     )
     y = place_over(context, node, full)
     tensors = [_like_output(context, tensor, y) for tensor in tensors]
+    if len({layout.pitch for tensor in (y, *tensors) if isinstance(layout := _whole(tensor).layout, Planes)}) > 1:
+        tensors = [to_planes(context, tensor) if isinstance(tensor.layout, Picked) else tensor for tensor in tensors]
     keeps_zeros = operation in _KEEPS_ZERO and keeps_zero(activation)
     walk = walk_over([y, *tensors], keeps_zeros)
     rows = walk.starts.shape[1]
@@ -113,7 +116,7 @@ def walk_over(tensors: Sequence[Tensor], keeps_zeros: bool) -> Walk:
     keeps_zeros    the result of zeros is zero, so that padding may be computed like everything else
     """
     shape = tensors[0].shape
-    strides = np.array([strides_in(tensor, shape) for tensor in tensors], np.int64).reshape(len(tensors), -1)
+    strides = np.array([strides_in(_whole(tensor), shape) for tensor in tensors], np.int64).reshape(len(tensors), -1)
     # Where an axis has one element its stride means nothing.
     strides = np.where(np.array(shape, np.int64) == 1, strides[:1], strides)
     layout = tensors[0].layout
@@ -123,16 +126,26 @@ def walk_over(tensors: Sequence[Tensor], keeps_zeros: bool) -> Walk:
     full = (strides[:, long] == strides[0, long]).all(1)
     if not (full | (strides[:, long] == 0).all(1)).all():
         return rows_of(shape, strides)
-    if keeps_zeros and full.all() and (strides[:, 1] == layout.plane_stride).all():
+    picked = [isinstance(tensor.layout, Picked) for tensor in tensors]
+    if keeps_zeros and full.all() and not any(picked) and (strides[:, 1] == layout.plane_stride).all():
         return rows_of((layout.n, layout.c * layout.plane_stride), np.stack([strides[:, 0], np.ones_like(full)], 1))
     length = (layout.h - 1) * layout.pitch + layout.w
-    return Walk(starts_of(shape[:2], strides[:, :2]), tuple("full" if f else "row" for f in full), length, masked=True)
+    starts = starts_of(shape[:2], strides[:, :2])
+    for index, tensor in enumerate(tensors):
+        if picked[index]:
+            starts[index] = plane_offsets(tensor)[0]
+    return Walk(starts, tuple("full" if f else "row" for f in full), length, masked=True)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """What a tensor's planes belong to: its own layout, or that of the tensor which they are picked from."""
+    return whole_of(tensor) if isinstance(tensor.layout, Picked) else tensor
 
 
 def _like_output(context: Context, tensor: Tensor, y: Tensor) -> Tensor:
     """An operand whose rows lie as the output's: in planes of its pitch, or dense."""
     layout = y.layout
-    if isinstance(layout, Flat):
+    if not isinstance(layout, Planes):
         return to_flat(context, tensor)
     if tensor.constant is not None:
         return _constant_planes(tensor.constant, layout)

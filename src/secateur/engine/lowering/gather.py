@@ -2,11 +2,15 @@
 
 import numpy as np
 
+from secateur.engine.layout import Picked
 from secateur.engine.lowering.context import Context, lowers
 from secateur.engine.lowering.moves import View, move_rows
+from secateur.engine.lowering.picked import pick
 from secateur.engine.lowering.refusals import elements
+from secateur.engine.lowering.relayout import copy_planes, plane_offsets
 from secateur.engine.lowering.shape_ops import take
 from secateur.engine.lowering.walk import rows_of, starts_of, strides_of
+from secateur.graph.channel_selection import Channels, in_order, selected
 from secateur.graph.ir import Graph, Node
 
 
@@ -25,8 +29,11 @@ def _refuses(node: Node, graph: Graph) -> str | None:
 
 @lowers("Gather", refuses=_refuses)
 def gather(node: Node, context: Context) -> None:
-    """Elements along an axis at constant indices: a view for one index, where a slice would be one."""
+    """Elements along an axis at constant indices: a view for one index, where a slice would be one, and of channels."""
     graph = context.graph
+    if (chosen := selected(graph, node)) is not None:
+        _select(context, node, chosen[0])
+        return
     x, name = context.tensor(node.inputs[0]), node.outputs[0]
     axis = int(node.attributes.get("axis", 0)) % len(x.shape)
     given = graph.constants[node.inputs[1]]
@@ -44,3 +51,17 @@ def gather(node: Node, context: Context) -> None:
     places = np.stack([chosen[0], indices * steps[axis]])
     starts = before[:, :, None, None] + places[:, None, :, None] + inner.starts[:, None, None, :]
     move_rows(context, x, y, np.ascontiguousarray(starts.reshape(2, -1)), 1, inner.length)
+
+
+def _select(context: Context, node: Node, channels: Channels) -> None:
+    """Channels of maps: a view of neighbours, planes that readers pick where they lie, or a copy."""
+    x, name = context.tensor(node.inputs[0]), node.outputs[0]
+    if in_order(channels) and not isinstance(x.layout, Picked):
+        steps = strides_of(x)
+        take(context, name, View(x, tuple(steps), int(channels[0]) * steps[1]))
+    elif view := pick(context, node, channels):
+        context.places[name] = view
+    else:
+        y = context.place(name)
+        sources = plane_offsets(x)[0].reshape(x.shape[:2])[:, channels]
+        copy_planes(context, x, y, sources.reshape(-1), plane_offsets(y)[0])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from secateur.engine.kernels.convert import Convert
 from secateur.engine.kernels.copy_planes import CopyPlanes
-from secateur.engine.layout import Flat, Planes
+from secateur.engine.layout import Flat, Picked, Planes
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.program import Port
 
@@ -52,7 +52,7 @@ def to_flat(context: Context, tensor: Tensor, target: Tensor | None = None) -> T
         flat = Flat(tensor.shape)
         if isinstance(tensor.layout, Flat):
             return tensor
-        if _is_dense(tensor.layout):
+        if isinstance(tensor.layout, Planes) and _is_dense(tensor.layout):
             return Tensor(flat, tensor.buffer, tensor.offset)
         target = context.temporary(flat)
     _copy(context, tensor, target)
@@ -181,6 +181,9 @@ def plane_offsets(tensor: Tensor) -> tuple[Ints, int]:
     """Where the planes of a rank-4 tensor begin, (n c,), and the distance of its rows."""
     n, c, h, w = tensor.shape
     layout = tensor.layout
+    if isinstance(layout, Picked):
+        offsets, row = plane_offsets(Tensor(layout.whole, tensor.buffer, tensor.offset))
+        return offsets.reshape(n, -1)[:, list(layout.channels)].reshape(-1), row
     if isinstance(layout, Planes):
         images, channels, row = layout.image_stride, layout.plane_stride, layout.pitch
     else:
@@ -201,7 +204,7 @@ def export_output(context: Context, port: Port) -> None:
     """Write an output of the program into the caller's array."""
     context.layer = port.name
     value, target = context.tensor(port.name), Tensor(Flat(port.shape), port.buffer)
-    if isinstance(value.layout, Planes):
+    if isinstance(value.layout, Planes | Picked):
         to_flat(context, value, target)
     else:
         convert(context, value, target, port.dtype, port.dtype)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from secateur.engine.layout import Flat, Planes
+from secateur.engine.layout import Flat, Layout, Picked, Planes
 from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.moves import View, move, view
 from secateur.engine.lowering.refusals import elements, normal
@@ -206,11 +206,13 @@ def _move_blocks(
 
 def move_like(context: Context, tensor: Tensor, target: View, sizes: Sequence[int], item: int) -> None:
     """Copy a tensor onto a view of the same sizes: plane by plane where both are planes."""
-    whole = target.tensor
-    if isinstance(tensor.layout, Planes) and isinstance(whole.layout, Planes) and _whole_planes(tensor.layout, target):
+    whole, own = target.tensor, tensor.layout
+    own = own.whole if isinstance(own, Picked) else own
+    if isinstance(own, Planes) and isinstance(whole.layout, Planes) and _whole_planes(own, target):
         part = Tensor(whole.layout.channels(tensor.shape[1]), whole.buffer, whole.offset + target.offset)
         copy_planes(context, tensor, part, plane_offsets(tensor)[0], plane_offsets(part)[0])
     else:
+        tensor = to_flat(context, tensor) if isinstance(tensor.layout, Picked) else tensor
         move(context, view(tensor), target, sizes, item)
 
 
@@ -223,6 +225,7 @@ def _lies_at(tensor: Tensor, target: View) -> bool:
     whole = target.tensor
     return (
         tensor.buffer is not None
+        and not isinstance(tensor.layout, Picked)
         and tensor.buffer == whole.buffer
         and tensor.offset == whole.offset + target.offset
         and tuple(strides_of(tensor)) == target.steps
@@ -243,14 +246,14 @@ def take(context: Context, name: str, source: View) -> None:
     move(context, source, view(target), kind.shape, kind.numpy.itemsize)
 
 
-def _view_layout(x: Tensor, source: View, wanted: Planes | Flat) -> Planes | Flat | None:
+def _view_layout(x: Tensor, source: View, wanted: Layout) -> Layout | None:
     """The layout of a view if it is one that other lowerings understand."""
     if isinstance(wanted, Flat):
         own = np.array([strides_of(Tensor(wanted)), source.steps], np.int64).reshape(2, -1)
         _, steps = joined(wanted.shape, own)
         dense = steps.shape[1] == 0 or (steps.shape[1] == 1 and (steps == 1).all())
         return wanted if dense else None
-    if not isinstance(x.layout, Planes):
+    if not isinstance(x.layout, Planes) or not isinstance(wanted, Planes):
         return None
     image, plane, row, column = source.steps
     same = (plane, row, column) == (wanted.plane_stride, wanted.pitch, 1)

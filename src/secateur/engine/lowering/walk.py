@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.engine.layout import Planes
+from secateur.engine.layout import Picked, Planes
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.lowering.relayout import UNITS_PER_THREAD
 
@@ -39,6 +39,8 @@ class Walk:
 def strides_of(tensor: Tensor) -> list[int]:
     """Elements from one position of each axis to the next."""
     layout, shape = tensor.layout, tensor.shape
+    if isinstance(layout, Picked):
+        raise AssertionError("picked channels have no common distance")
     if isinstance(layout, Planes):
         return [layout.image_stride, layout.plane_stride, layout.pitch, 1]
     return [prod(shape[axis + 1 :]) for axis in range(len(shape))]
