@@ -91,6 +91,26 @@ def test_linear(bias: bool, residual: bool, activation):
     np.testing.assert_allclose(found, apply_activation(activation, wanted), atol=1e-5)
 
 
+@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("residual", [True, False])
+def test_squeeze_excite_is_x_times_a_gate_of_its_means(opset: int, bias: bool, residual: bool):
+    constants = {"w1": numbers(3, 4), "b1": numbers(3), "w2": numbers(4, 3), "b2": numbers(4)}
+    names = ["x", "w1", "b1" if bias else "", "w2", "b2" if bias else "", "r" if residual else ""]
+    shapes = {"x": (2, 4, 3, 5), "r": (2, 4, 3, 5)}
+    kinds = {"hidden": Activation("silu"), "gate": Activation("hard_sigmoid", 0.2, 0.4), "activation": None}
+    for activation in (None, Activation("relu")):
+        kinds["activation"] = activation
+        graph = one("SqueezeExcite", shapes, constants, [(2, 4, 3, 5)], opset, inputs=names, layers=("a", "b"), **kinds)
+        (found,) = run(graph)
+        x, r = (feeds_of(graph)[name].astype(np.float64) for name in "xr")
+        rows = x.mean((2, 3))
+        for w, b, key in (("w1", "b1", "hidden"), ("w2", "b2", "gate")):
+            rows = apply_activation(kinds[key], rows @ constants[w].T + (constants[b] if bias else 0))
+        wanted = apply_activation(activation, x * rows[:, :, None, None] + (r if residual else 0))
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize("activation", [None, Activation("sigmoid")], ids=str)
 @pytest.mark.parametrize("op", FUNCTIONS)
 def test_binary(op: str, activation):

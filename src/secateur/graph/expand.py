@@ -6,14 +6,14 @@ Tests compare with it, and ONNX Runtime gets it where the engine has no kernel.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from secateur.errors import ModelError
 from secateur.graph.expand_activation import expand_activation
-from secateur.graph.ir import Graph, Node
+from secateur.graph.ir import Activation, Graph, Node
 from secateur.graph.rewrite import DOMAIN, Draft
 
 
@@ -268,6 +268,30 @@ def _scale_shift(writer: Writer) -> None:
     writer.emit("Add", (writer.step("Mul", (x, scale)), shift), writer.out)
 
 
+def _squeeze_excite(writer: Writer) -> None:
+    node, draft = writer.node, writer.draft
+    x, w1, b1, w2, b2, residual = (node.input(index) for index in range(6))
+    n, c = draft.shape(x)[:2]
+    gate = writer.step("GlobalAveragePool", (x,), (n, c, 1, 1))
+    for weight, bias, activation in ((w1, b1, node.attributes["hidden"]), (w2, b2, node.attributes["gate"])):
+        outputs, inputs = draft.shape(weight)
+        cube = draft.constant(f"{weight}/k", draft.constants[weight].reshape(outputs, inputs, 1, 1))
+        gate = writer.step("Conv", (gate, cube, bias), (n, outputs, 1, 1), kernel_shape=(1, 1))
+        gate = _activated(writer, gate, activation)
+    value = writer.target(residual)
+    writer.emit("Mul", (x, gate), value)
+    _residual(writer, value, residual)
+
+
+def _activated(writer: Writer, value: str, activation: Activation | None) -> str:
+    """The activation of a value that is not yet the node's output."""
+    if activation is None:
+        return value
+    result = writer.draft.value(f"{value}/a", writer.draft.shape(value))
+    expand_activation(replace(writer, node=replace(writer.node, outputs=(result,))), value, activation)
+    return result
+
+
 def _space(writer: Writer) -> None:
     writer.emit(writer.node.op, writer.node.inputs, writer.out, **writer.node.attributes)
 
@@ -300,6 +324,7 @@ _EXPANDERS: dict[str, Callable[[Writer], None]] = {
     "Softmax": _softmax,
     "SpaceToDepth": _space,
     "Split": _split,
+    "SqueezeExcite": _squeeze_excite,
     "Sub": _binary,
     "Transpose": _transpose,
 }

@@ -16,6 +16,9 @@ import onnx
 
 ABSENT = ""
 
+# Which input of an operator of the normal form is added to its result, before its activation.
+RESIDUAL = {"Conv": 3, "Linear": 3, "SqueezeExcite": 5}
+
 
 @dataclass(frozen=True)
 class TensorType:

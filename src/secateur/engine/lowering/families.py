@@ -13,6 +13,7 @@ from secateur.engine.lowering import (
     pooling,
     resize,
     shape_ops,
+    squeeze_excite,
 )
 from secateur.engine.lowering.context import lowerings
 
@@ -30,4 +31,5 @@ __all__ = [
     "pooling",
     "resize",
     "shape_ops",
+    "squeeze_excite",
 ]

@@ -10,7 +10,7 @@ from secateur.graph.ir import Graph, Node
 _MAPS = frozenset(
     {
         *("Conv", "ConvTranspose", "Pool", "GlobalPool", "Resize", "ScaleShift"),
-        *("ChannelShuffle", "DepthToSpace", "SpaceToDepth"),
+        *("ChannelShuffle", "DepthToSpace", "SpaceToDepth", "SqueezeExcite"),
     }
 )
 # Operators whose operands and results lie alike.

@@ -77,34 +77,54 @@ def emit_linear(
     epilogue: Epilogue,
     shape: tuple[int, ...],
 ) -> None:
-    """Steps and facts of (rows, inputs) times (outputs, inputs) transposed.
+    """Steps and facts of a node that is (rows, inputs) times (outputs, inputs) transposed.
 
     shape    of the weights in the file
     """
+    x, y = to_flat(context, context.tensor(node.inputs[0])), context.place(node.outputs[0])
+    emit_product(context, node.name, x, y, rows, weight, bias, epilogue, shape)
+
+
+def emit_product(
+    context: Context,
+    layer: str,
+    x: Tensor,
+    y: Tensor,
+    rows: int,
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    epilogue: Epilogue,
+    shape: tuple[int, ...],
+    operator: str = "linear",
+) -> None:
+    """Steps and facts of y (rows, outputs) = x (rows, inputs) times (outputs, inputs) transposed.
+
+    x          dense
+    operator   what the report calls it
+    """
     outputs, inputs = weight.shape
     pattern = detect(weight)
-    x, y = to_flat(context, context.tensor(node.inputs[0])), context.place(node.outputs[0])
     residual = to_flat(context, epilogue.residual) if epilogue.residual else None
     epilogue = Epilogue(residual, epilogue.activation, epilogue.slope)
     out = y if isinstance(y.layout, Flat) else context.temporary(Flat(y.shape))
     choice, decision = None, None
     if rows >= LEAST_ROWS and pattern.kind != "dense":
-        choice, decision = choose_pixels(context, node.name, rows, weight, pattern)
+        choice, decision = choose_pixels(context, layer, rows, weight, pattern)
     if choice and decision:
-        stored, kernel = emit_pixels(context, node.name, rows, weight, bias, x, out, choice, epilogue)
+        stored, kernel = emit_pixels(context, layer, rows, weight, bias, x, out, choice, epilogue)
         done = Computed(kernel, stored, choice, "", decision.candidates)
     else:
-        done = _emit_slabs(context, node.name, rows, weight, bias, x, out, pattern, epilogue)
+        done = _emit_slabs(context, layer, rows, weight, bias, x, out, pattern, epilogue)
         if decision and done.reason:
             done = Computed(done.kernel, done.weight_bytes, None, decision.reason, decision.candidates)
     if out is not y:
         to_planes(context, out, target=y)
     context.layers.append(
         LayerFacts(
-            layer=node.name,
-            operator="linear",
+            layer=layer,
+            operator=operator,
             shape=shape,
-            output=context.graph.shape(node.outputs[0]),
+            output=y.shape,
             density=pattern.density,
             pattern=str(pattern),
             kernel=done.kernel,

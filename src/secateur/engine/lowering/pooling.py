@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from secateur.engine.kernels.global_pool import GlobalPool
 from secateur.engine.kernels.pool import ROWS, Pool
 from secateur.engine.layout import Planes, planes
-from secateur.engine.lowering.context import Context, lowers
+from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.masks import mask_table
 from secateur.engine.lowering.refusals import normal_float32
 from secateur.engine.lowering.relayout import parts_of_rows, plane_offsets
@@ -71,13 +71,20 @@ def pool(node: Node, context: Context) -> None:
 def global_pool(node: Node, context: Context) -> None:
     """Maximum or average of whole maps."""
     x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
+    emit_global_pool(context, node.name, x, y, node.attributes["kind"])
+
+
+def emit_global_pool(context: Context, layer: str, x: Tensor, y: Tensor, kind: str) -> None:
+    """One number for every map of x (n, c, h, w), one after the other in y.
+
+    kind    "average" or "max"
+    """
     h, w = x.shape[2:]
     layout = x.layout if isinstance(x.layout, Planes) else planes((1, 1, h, w))
-    average = node.attributes["kind"] == "average"
     sources, row = plane_offsets(x)
     context.emit(
-        node.name,
-        GlobalPool("sum" if average else "max"),
+        layer,
+        GlobalPool("sum" if kind == "average" else "max"),
         {
             "x": x.address,
             "y": y.address,

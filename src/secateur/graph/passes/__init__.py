@@ -7,6 +7,7 @@ that are complete. Float32, with activation, an ir.Activation or None:
     ConvTranspose      (x, w, bias)  the same and output_padding; no residual
     Linear             (x, w, bias, residual)  activation; w is (outputs, inputs), the last side of x is the inputs
     Activate           (x, slope)  activation
+    SqueezeExcite      (x, w1, b1, w2, b2, residual)  hidden, gate, activation, layers; see recognise_squeeze_excite.py
     Add Sub Mul Div Max Min Pow   (a, b)  activation; broadcast as numpy does
 
 Float32 without:
@@ -62,6 +63,7 @@ from secateur.graph.passes.normal_resize import normal_resize
 from secateur.graph.passes.recognise_activations import recognise_activations
 from secateur.graph.passes.recognise_normalization import recognise_normalization
 from secateur.graph.passes.recognise_shuffle import recognise_shuffle
+from secateur.graph.passes.recognise_squeeze_excite import recognise_squeeze_excite
 from secateur.graph.passes.remove_dead import remove_dead
 from secateur.graph.passes.remove_dead_channels import remove_dead_channels
 
@@ -93,6 +95,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     fold_pad,
     fuse_residual,
     fuse_activation,
+    recognise_squeeze_excite,
     remove_dead_channels,
     remove_dead,
 )

@@ -4,11 +4,11 @@ from secateur.graph.ir import Activation, Graph, Node
 from secateur.graph.passes.normal_arithmetic import BINARY
 from secateur.graph.rewrite import Draft, fuse_pairs, is_fused, merged
 
-_HEADS = ("Conv", "ConvTranspose", "Linear", *BINARY)
+_HEADS = ("Conv", "ConvTranspose", "Linear", "SqueezeExcite", *BINARY)
 
 
 def fuse_activation(graph: Graph) -> Graph:
-    """Fuse Activate into the Conv, ConvTranspose, Linear or two-operand node whose output it reads.
+    """Fuse Activate into the Conv, ConvTranspose, Linear, SqueezeExcite or two-operand node whose output it reads.
 
     1. That output has no other reader and is no output of the graph.
     2. The node has no activation yet.
