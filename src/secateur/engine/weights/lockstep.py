@@ -59,14 +59,18 @@ def encode_lockstep(
 
 def _panels(weight: Floats, places: Ints, rows: int) -> tuple[Ints, Ints, Floats, Ints]:
     """Turns of each panel; distances and weights (turns, R), panel after panel; the order of the rows."""
-    row, column = np.nonzero(weight)
+    kept = weight != 0
+    counts = np.count_nonzero(kept, axis=1)
+    row = np.repeat(np.arange(len(weight)), counts)
+    column = np.flatnonzero(kept) - row * weight.shape[1]
     place = places[column]
-    first = np.ones(len(row), bool)
-    first[1:] = row[1:] != row[:-1]
     gaps = np.diff(place, prepend=0)
+    first = (np.cumsum(counts) - counts)[counts > 0]
     gaps[first] = place[first]
-    repeats = np.maximum(-(-gaps // MAX_DELTA), 1)
-    counts = np.bincount(row, weights=repeats, minlength=len(weight)).astype(np.int64)
+    repeats = None
+    if len(gaps) and gaps.max() > MAX_DELTA:
+        repeats = np.maximum(-(-gaps // MAX_DELTA), 1)
+        counts = np.bincount(row, weights=repeats, minlength=len(weight)).astype(np.int64)
 
     order = padded_order(np.argsort(-counts, kind="stable"), rows)
     sizes = np.where(order >= 0, counts[np.maximum(order, 0)], 0)
@@ -77,13 +81,13 @@ def _panels(weight: Floats, places: Ints, rows: int) -> tuple[Ints, Ints, Floats
 
     deltas = np.zeros(int(lengths.sum()) * rows, np.int64)
     values = np.zeros(len(deltas), np.float32)
-    # The turn in which an element, and the steps over a long distance before it, are taken.
-    stepped = np.repeat(np.arange(len(row)), repeats)
-    starts = np.concatenate([[0], np.cumsum(counts)])[:-1]
-    turn = np.arange(len(stepped)) - starts[row[stepped]]
-    slot = begins[rank[row[stepped]] // rows] + turn * rows + rank[row[stepped]] % rows
-    last = np.cumsum(repeats) - 1
-    deltas[slot] = MAX_DELTA
-    deltas[slot[last]] = gaps - (repeats - 1) * MAX_DELTA
-    values[slot[last]] = weight[row, column]
+    # Turn t of a row is taken at base + t R: those of an element, and of the steps over a long distance before it.
+    base = begins[rank // rows] + rank % rows - (np.cumsum(counts) - counts) * rows
+    slot = (base[row] if repeats is None else np.repeat(base[row], repeats)) + np.arange(int(counts.sum())) * rows
+    if repeats is not None:
+        deltas[slot] = MAX_DELTA
+        slot = slot[np.cumsum(repeats) - 1]
+        gaps -= (repeats - 1) * MAX_DELTA
+    deltas[slot] = gaps
+    values[slot] = weight[kept]
     return lengths, deltas, values, order

@@ -10,6 +10,7 @@ Bytes per nonzero: 4 + 2 / (rows per position).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,49 +89,51 @@ def encode(
     dense     keep zeros too, as if they were weights
     """
     order = padded_order(np.arange(len(weight), dtype=np.int64) if order is None else order, rows)
+    panel_rows = _panel_rows(weight, order, rows)
     groups, columns = len(order) // rows, weight.shape[1]
-    length = block or max(columns, 1)
+    length = max(min(block or columns, columns), 1)
     blocks = max(-(-columns // length), 1)
-    padded = weight[np.maximum(order, 0)]
-    padded[order < 0] = 0
-    panel_rows = padded.reshape(groups, rows, columns)
-
-    codes = np.zeros((groups, columns), np.uint8 if rows <= 8 else np.uint32)
-    for r in range(rows):
-        codes |= ((panel_rows[:, r] != 0) | dense).astype(codes.dtype) << r
-    group, position = np.nonzero(codes)
-    if patterns == (2**rows - 1,):  # long blocks have too many sets of rows for a table
-        kind = np.zeros(len(group), np.int64)
-    else:
-        kind = enlarge(patterns, rows)[codes[group, position]]
-
     kinds = len(patterns)
-    segment = ((position // length) * groups + group) * kinds + kind
-    if kinds > 1 or blocks > 1:
-        sorted_ = np.argsort(segment, kind="stable")
-        group, position, kind, segment = group[sorted_], position[sorted_], kind[sorted_], segment[sorted_]
 
-    place = places[position]
-    first = np.ones(len(place), bool)
-    first[1:] = segment[1:] != segment[:-1]
-    origin = places[np.arange(blocks) * length] if blocks > 1 else np.zeros(1, np.int64)
-    deltas = np.empty(len(place), np.int64)
-    deltas[1:] = place[1:] - place[:-1]
-    deltas[first] = place[first] - origin[position[first] // length]
+    kept = _by_block(_kept(panel_rows, single=kinds == 1, dense=dense), length)
+    found = np.flatnonzero(kept)
+    panel = np.repeat(np.arange(len(kept)), np.count_nonzero(kept, axis=1))
+    kind = segment = panel
+    if kinds > 1:
+        kind = enlarge(patterns, rows)[kept.reshape(-1)[found]]
+        segment = panel * kinds + kind
+        # Numbers of 16 bits are sorted by their digits.
+        small = segment.astype(np.uint16) if len(kept) * kinds <= 1 << 16 else segment
+        sorted_ = np.argsort(small, kind="stable")
+        found, panel, kind, segment = found[sorted_], panel[sorted_], kind[sorted_], segment[sorted_]
+    counts = np.bincount(segment, minlength=len(kept) * kinds)
+
+    block_of = np.repeat(np.arange(blocks), groups)
+    position = found + ((block_of - np.arange(len(kept))) * length)[panel]
+    origin: Ints = places[::length] if blocks > 1 else np.zeros(1, np.int64)
+    begins = (np.cumsum(counts) - counts)[counts > 0]
+    deltas = np.diff(places[position], prepend=0)
+    deltas[begins] = places[position[begins]] - origin[block_of[panel[begins]]]
 
     sizes = np.array([p.bit_count() for p in patterns], np.int64)
-    repeats = np.maximum(-(-deltas // MAX_DELTA), 1)
-    last = np.cumsum(repeats) - 1
-    stream = np.full(int(repeats.sum()), MAX_DELTA, np.int64)
-    stream[last] = deltas - (repeats - 1) * MAX_DELTA
-    weight_end = np.cumsum(np.repeat(sizes[kind], repeats))[last] if len(last) else np.zeros(0, np.int64)
-    values = np.zeros(int((sizes[kind] * repeats).sum()), np.float32)
-    for index, pattern in enumerate(patterns):
-        chosen = np.flatnonzero(kind == index) if kinds > 1 else slice(None)
-        for j, r in enumerate(r for r in range(rows) if pattern >> r & 1):
-            values[weight_end[chosen] - pattern.bit_count() + j] = panel_rows[group[chosen], r, position[chosen]]
+    stream, at = deltas, slice(None)
+    if len(deltas) and deltas.max() > MAX_DELTA:
+        repeats = np.maximum(-(-deltas // MAX_DELTA), 1)
+        at = np.cumsum(repeats) - 1
+        stream = np.full(int(at[-1]) + 1, MAX_DELTA, np.int64)
+        stream[at] = deltas - (repeats - 1) * MAX_DELTA
+        counts = np.bincount(segment, weights=repeats, minlength=len(counts)).astype(np.int64)
+        if kinds > 1:
+            kind = np.repeat(kind, repeats)
+    elements = panel_rows.reshape(-1)
+    source = position + (np.arange(len(kept)) % groups * (rows * columns))[panel]
+    if kinds == 1:
+        values = np.zeros((len(stream), rows), np.float32)
+        for r in range(rows):
+            values[at, r] = elements[source + r * columns]
+    else:
+        values = _values(elements, source, kind, at, patterns, columns)
 
-    counts = np.bincount(segment, weights=repeats, minlength=blocks * groups * kinds).astype(np.int64)
     counts = counts.reshape(blocks * groups, kinds)
     panels = np.zeros((blocks * groups, len(PANEL_FIELDS) + kinds), np.int32)
     if starts is not None:
@@ -144,7 +147,65 @@ def encode(
     deltas = padded_deltas(stream)
     panels[:, 4] = places_ahead(deltas, panels[:, 1], counts[:, 0])
     costs = (counts @ sizes).astype(np.float64) + 2.0 * rows
-    return Streams(panels, deltas, values, order, costs, int(counts.sum()))
+    return Streams(panels, deltas, values.reshape(-1), order, costs, int(counts.sum()))
+
+
+def _panel_rows(weight: Floats, order: Ints, rows: int) -> Floats:
+    """(panels, rows, columns) the rows of every panel; the matrix itself where they are in order."""
+    count = len(weight)
+    if np.array_equal(order[:count], np.arange(count)):
+        padded = np.ascontiguousarray(weight)
+        if len(order) > count:
+            padded = np.zeros((len(order), weight.shape[1]), np.float32)
+            padded[:count] = weight
+    else:
+        padded = np.take(weight, np.maximum(order, 0), axis=0)
+        padded[order < 0] = 0
+    return padded.reshape(-1, rows, weight.shape[1])
+
+
+def _kept(panel_rows: Floats, *, single: bool, dense: bool) -> NDArray[np.unsignedinteger[Any]]:
+    """(panels, columns) which rows of a panel have a nonzero, as bits; with a single pattern, whether one has."""
+    groups, rows, columns = panel_rows.shape
+    kind = np.uint8 if single or rows <= 8 else np.uint32
+    if dense:
+        return np.full((groups, columns), 1 if single else 2**rows - 1, kind)
+    bits = (panel_rows != 0).view(np.uint8)
+    codes = np.zeros((groups, columns), kind)
+    for r in range(rows):
+        codes |= bits[:, r] if single else bits[:, r].astype(kind) << r
+    return codes
+
+
+def _by_block(codes: NDArray[np.unsignedinteger[Any]], length: int) -> NDArray[np.unsignedinteger[Any]]:
+    """(blocks x panels, length) the same, block after block."""
+    groups, columns = codes.shape
+    blocks = max(-(-columns // length), 1)
+    if blocks == 1:
+        return codes
+    whole = np.zeros((groups, blocks * length), codes.dtype)
+    whole[:, :columns] = codes
+    return np.ascontiguousarray(whole.reshape(groups, blocks, length).transpose(1, 0, 2)).reshape(-1, length)
+
+
+def _values(
+    elements: Floats, source: Ints, kind: Ints, at: Ints | slice, patterns: tuple[int, ...], columns: int
+) -> Floats:
+    """Weights of positions that have different sets of rows.
+
+    source   (positions,) the element of each position's first row
+    kind     (steps,) pattern of each step; a position is the last of its steps, `at`
+    columns  elements from one row to the next
+    """
+    sizes = np.array([p.bit_count() for p in patterns], np.int64)[kind]
+    ends = np.cumsum(sizes)
+    values = np.zeros(int(ends[-1]) if len(ends) else 0, np.float32)
+    begins, kind = (ends - sizes)[at], kind[at]
+    for index, pattern in enumerate(patterns):
+        chosen = np.flatnonzero(kind == index)
+        for j, r in enumerate(r for r in range(pattern.bit_length()) if pattern >> r & 1):
+            values[begins[chosen] + j] = elements[source[chosen] + r * columns]
+    return values
 
 
 def encode_dense(
@@ -154,9 +215,7 @@ def encode_dense(
     weight, places = _bridged(weight, places)
     order = padded_order(np.arange(len(weight), dtype=np.int64) if order is None else order, rows)
     groups, columns = len(order) // rows, weight.shape[1]
-    padded = weight[np.maximum(order, 0)]
-    padded[order < 0] = 0
-    values = np.ascontiguousarray(padded.reshape(groups, rows, columns).transpose(0, 2, 1)).reshape(-1)
+    values = np.ascontiguousarray(_panel_rows(weight, order, rows).transpose(0, 2, 1)).reshape(-1)
     deltas = np.diff(places, prepend=0)
     panels = np.zeros((groups, len(PANEL_FIELDS) + 1), np.int32)
     if starts is not None:
@@ -172,7 +231,9 @@ def encode_dense(
 
 def padded_deltas(deltas: Ints) -> NDArray[np.uint16]:
     """The stream with room behind its end, where a kernel looks AHEAD."""
-    return np.concatenate([deltas, np.zeros(AHEAD, np.int64)]).astype(np.uint16)
+    padded = np.zeros(len(deltas) + AHEAD, np.uint16)
+    padded[: len(deltas)] = deltas
+    return padded
 
 
 def places_ahead(deltas: NDArray[np.uint16], begins: NDArray[np.int32], counts: Ints) -> Ints:
