@@ -13,6 +13,7 @@ from secateur.engine.lowering.families import lowerings
 from secateur.engine.lowering.flat_values import flat_values
 from secateur.engine.lowering.relayout import export_output, import_input
 from secateur.engine.lowering.shape_ops import concat_views
+from secateur.engine.lowering.tiled_values import tiled_values
 from secateur.engine.pitches import map_pads
 from secateur.engine.program import Buffer, Port, Program
 from secateur.engine.target import Target
@@ -23,6 +24,7 @@ def lower(graph: Graph, target: Target, threads: int, choose: Chooser) -> tuple[
     """The program of a graph whose nodes all have lowerings, and facts about its layers."""
     context = Context(graph, target, threads, map_pads(graph), choose, flat=flat_values(graph))
     context.views.update(concat_views(graph, context))
+    context.tiled = tiled_values(graph, context.pads, context.flat | context.views.keys())
     inputs = [_input(context, name) for name in graph.inputs]
     for node in graph.nodes:
         context.layer = node.name

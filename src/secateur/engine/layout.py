@@ -49,6 +49,11 @@ class Planes:
         return -(-((self.h - 1) * self.pitch + self.w) // ALIGN)
 
     @property
+    def channel_stride(self) -> int:
+        """Elements from one channel to the next."""
+        return self.plane_stride
+
+    @property
     def size(self) -> int:
         """Elements from the first to the end of the last plane."""
         return (self.n - 1) * self.image_stride + self.c * self.plane_stride
@@ -97,7 +102,71 @@ class Picked:
         return self.whole.size
 
 
-Layout = Planes | Picked | Flat
+@dataclass(frozen=True)
+class Tiled:
+    """A float32 tensor (n, c, h, w) cut into tiles of pixels: all channels of a tile, then those of the next tile.
+
+        element (n, c, y, x):   n image_stride + t tile_stride + c tile + p - begins[t]      p = y pitch + x, in tile t
+
+    What a convolution without neighbours needs for a tile is one block of memory. Processors fetch that ahead by
+    themselves, while the same lines of many planes come one by one.
+
+    pitch    elements from one row to the next, as in planes; those behind a row are zero
+    tile     elements of the largest tile, a multiple of ALIGN
+    """
+
+    n: int
+    c: int
+    h: int
+    w: int
+    pitch: int
+    tile: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Logical shape."""
+        return (self.n, self.c, self.h, self.w)
+
+    @property
+    def lines(self) -> tuple[int, ...]:
+        """ALIGN-element blocks of each tile."""
+        return tuple(split(-(-((self.h - 1) * self.pitch + self.w) // ALIGN), self.tile // ALIGN))
+
+    @property
+    def channel_stride(self) -> int:
+        """Elements from one channel of a tile to the next."""
+        return self.tile
+
+    @property
+    def tile_stride(self) -> int:
+        """Elements from one tile to the next."""
+        return self.c * self.tile
+
+    @property
+    def image_stride(self) -> int:
+        """Elements from one image to the next."""
+        return len(self.lines) * self.tile_stride
+
+    @property
+    def size(self) -> int:
+        """Elements of all images."""
+        return self.n * self.image_stride
+
+
+Layout = Planes | Picked | Tiled | Flat
+
+
+def split(count: int, most: int) -> list[int]:
+    """Sizes of the parts of `count` things, each at most `most`, as equal as can be, large ones first."""
+    parts = -(-count // most)
+    small, large = divmod(count, parts)
+    return [small + 1] * large + [small] * (parts - large)
+
+
+def tiled(layout: Planes, lines: int) -> Tiled:
+    """The same maps in tiles of at most so many lines."""
+    longest = split(layout.vectors, lines)[0]
+    return Tiled(layout.n, layout.c, layout.h, layout.w, layout.pitch, longest * ALIGN)
 
 
 def planes(shape: tuple[int, int, int, int], pad: int = 0, rows: int | None = None) -> Planes:

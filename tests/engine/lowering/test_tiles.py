@@ -4,16 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.engine.layout import planes
-from secateur.engine.lowering.tiles import plan_tiles, plan_units, split
-
-
-@given(st.integers(1, 300), st.integers(1, 14))
-def test_tiles_are_nearly_equal(vectors: int, most: int) -> None:
-    sizes = split(vectors, most)
-    assert sum(sizes) == vectors
-    assert max(sizes) <= most
-    assert max(sizes) - min(sizes) <= 1
+from secateur.engine.layout import ALIGN, Planes, planes, tiled
+from secateur.engine.lowering.tiles import plan_tiles, plan_units
 
 
 @settings(max_examples=60, deadline=None)
@@ -25,7 +17,8 @@ def test_tiles_are_nearly_equal(vectors: int, most: int) -> None:
 )
 def test_tiles_cover_every_row_of_every_image(shape, pad: int, most: int, lanes: int) -> None:
     layout = planes(shape, pad)
-    tiles = plan_tiles(layout, most, lanes, image=1000, shift=-5)
+    source = Planes(layout.n, 2, layout.h, layout.w, layout.pitch, 500, 1000)
+    tiles = plan_tiles(layout, most, lanes, source=source, target=layout, residual=None, shift=-5)
     covered = np.zeros((layout.n, layout.plane_stride), int)
     for (x, y, _, mask, size), vectors in zip(tiles.table, tiles.sizes, strict=True):
         assert tiles.vectors[size] == vectors
@@ -39,9 +32,35 @@ def test_tiles_cover_every_row_of_every_image(shape, pad: int, most: int, lanes:
 
 
 @settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 30), st.integers(2, 60)),
+    st.integers(0, 3),
+    st.integers(1, 7),
+    st.sampled_from([4, 8, 16]),
+    st.integers(1, 7),
+)
+def test_tiles_of_a_tensor_in_tiles_lie_where_its_pixels_are(shape, pad: int, most: int, lanes: int, lines: int):
+    layout = planes(shape, pad)
+    inside = tiled(layout, lines)
+    tiles = plan_tiles(layout, most, lanes, source=inside, target=layout, residual=inside, shift=0)
+    begins = np.cumsum([0, *inside.lines]) * ALIGN
+    covered = np.zeros((layout.n, begins[-1]), int)
+    for (x, y, residual, mask, _), vectors, image in zip(tiles.table, tiles.sizes, tiles.images, strict=True):
+        pixel = mask * lanes
+        block = np.searchsorted(begins, pixel, side="right") - 1
+        assert x == residual == 4 * (image * inside.image_stride + block * inside.tile_stride + pixel - begins[block])
+        assert y == 4 * (image * layout.image_stride + pixel)
+        assert pixel + vectors * lanes <= begins[block + 1], "it leaves the tile"
+        covered[image, pixel : pixel + vectors * lanes] += 1
+    assert (covered[:, : (layout.h - 1) * layout.pitch + layout.w] == 1).all()
+    assert (covered <= 1).all()
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 4), st.integers(1, 9))
 def test_units_cover_every_pair_once(panels: int, groups: int, threads: int, chunks: int) -> None:
-    tiles = plan_tiles(planes((2, 4, 13, 9), 1), 3, 16, image=0, shift=0)
+    layout = planes((2, 4, 13, 9), 1)
+    tiles = plan_tiles(layout, 3, 16, source=layout, target=layout, residual=None, shift=0)
     bounds = np.arange(groups + 1) * panels
     costs = np.random.default_rng(panels).random(panels * groups)
     units, unit_costs = plan_units(tiles, costs, threads, bounds=bounds, chunks=chunks)

@@ -18,13 +18,16 @@ import numpy as np
 
 from secateur.engine.choice import Choice
 from secateur.engine.facts import LayerFacts
-from secateur.engine.layout import Flat, Layout, Planes, planes
+from secateur.engine.layout import Flat, Layout, Planes, Tiled, planes, tiled
 from secateur.engine.lowering.conv_shape import ConvShape
-from secateur.engine.program import Address, Argument, Buffer, Kernel, Step
+from secateur.engine.program import Address, Argument, Bands, Buffer, Kernel, Step
 from secateur.engine.target import Target
 from secateur.engine.weights.pattern import Pattern
 from secateur.graph.ir import Graph, Node
 from secateur.registry import Registry
+
+# A tile of a tensor in tiles: 96 pixels, whole vectors of every instruction set and whole register tiles of most.
+TILE_LINES = 6
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,12 @@ class Tensor:
     def planes(self) -> Planes:
         """The layout of a tensor in planes."""
         assert isinstance(self.layout, Planes)
+        return self.layout
+
+    @property
+    def maps(self) -> Planes | Tiled:
+        """The layout of a tensor in planes or in tiles."""
+        assert isinstance(self.layout, Planes | Tiled)
         return self.layout
 
     @property
@@ -113,6 +122,7 @@ class Context:
     layers   facts about convolutions and matrix products, for the report
     views    value -> its place inside another value's buffer, decided before lowering (concatenation without copies)
     flat     values of rank 4 that lie densely all the same (lowering.flat_values)
+    tiled    values that lie in tiles (lowering.tiled_values)
     layer    name of the node that is being lowered: conversions between layouts that it needs count as part of it
     """
 
@@ -126,6 +136,7 @@ class Context:
     views: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     layers: list[LayerFacts] = field(default_factory=list[LayerFacts])
     flat: frozenset[str] = frozenset()
+    tiled: frozenset[str] = frozenset()
     layer: str = ""
     _count: int = 0
 
@@ -139,7 +150,8 @@ class Context:
     def layout_of(self, name: str) -> Layout:
         """The layout that a value has."""
         kind = self.graph.type(name)
-        return Flat(kind.shape) if name in self.flat else self.layout(kind.shape, kind.dtype)
+        layout = Flat(kind.shape) if name in self.flat else self.layout(kind.shape, kind.dtype)
+        return tiled(layout, TILE_LINES) if name in self.tiled and isinstance(layout, Planes) else layout
 
     def tensor(self, name: str) -> Tensor:
         """Where the value of a name lies; constants come as flat arrays of their own type."""
@@ -185,6 +197,7 @@ class Context:
         writes: tuple[Tensor, ...] = (),
         costs: np.ndarray | None = None,
         scratch: int = 0,
+        bands: Bands | None = None,
     ) -> None:
         """Append a step."""
         arguments = {
@@ -193,4 +206,4 @@ class Context:
         }
         read = tuple(buffer for tensor in reads for buffer in tensor.buffers)
         written = tuple(buffer for tensor in writes for buffer in tensor.buffers)
-        self.steps.append(Step(layer, kernel, arguments, units, read, written, costs, scratch))
+        self.steps.append(Step(layer, kernel, arguments, units, read, written, costs, scratch, bands))

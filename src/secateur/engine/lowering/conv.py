@@ -6,6 +6,7 @@ source     direct  stride 1: the input itself; otherwise its phases (a stride-s 
 place      of position (c, ky, kx) = distance of its plane and tap from the tile's first pixel
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,15 +14,15 @@ from numpy.typing import NDArray
 
 from secateur.engine.choice import Choice
 from secateur.engine.kernels.conv import ConvKernel
-from secateur.engine.layout import Flat, Planes, planes
+from secateur.engine.layout import Flat, Planes, Tiled, planes
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.lowering.conv_shape import ConvShape, reads_in_place
 from secateur.engine.lowering.epilogue import Epilogue
 from secateur.engine.lowering.masks import mask_table
 from secateur.engine.lowering.picked import read_in_place
-from secateur.engine.lowering.relayout import im2col, phase_split, shifted, to_flat, to_planes
-from secateur.engine.lowering.tiles import plan_tiles, plan_units
-from secateur.engine.program import Argument
+from secateur.engine.lowering.relayout import im2col, phase_split, picked_pixels, shifted, to_flat, to_planes
+from secateur.engine.lowering.tiles import Tiles, plan_tiles, plan_units
+from secateur.engine.program import Argument, Bands
 from secateur.engine.weights.lockstep import encode_lockstep
 from secateur.engine.weights.streams import Streams, encode, encode_dense, padded_order
 
@@ -63,9 +64,11 @@ def emit_conv(
 
     weight   (O, C / groups, kh, kw)
     """
-    inner = _sums_layout(shape, x, y, choice)
-    out = y if y.layout == inner or _same_geometry(y, inner) else context.temporary(inner)
-    other = to_planes(context, epilogue.residual, like(inner, shape.o)) if epilogue.residual else None
+    inner = _sums_layout(context, shape, y, choice)
+    out = y if isinstance(y.layout, Tiled) or _same_geometry(y, inner) else context.temporary(inner)
+    other = epilogue.residual
+    if other and not isinstance(other.layout, Tiled):
+        other = to_planes(context, other, like(inner, shape.o))
     source = _source(context, shape, x, inner, choice)
     matrix = weight.reshape(shape.o, -1)[:, source.order]
 
@@ -100,14 +103,12 @@ def emit_conv(
             dense=choice.format == "dense",
         )
 
-    target = out.planes
     tiles = plan_tiles(
-        target,
-        choice.vectors,
-        lanes,
-        image=source.tensor.planes.image_stride,
+        *(inner, choice.vectors, lanes),
+        source=source.tensor.maps,
+        target=out.maps,
+        residual=other.maps if other else None,
         shift=source.shift,
-        residual=other.planes if other else None,
     )
     bounds = np.concatenate([per_group, [shape.groups]]) * panels_per_group
     packs = np.stack([per_group * positions, (per_group + 1) * positions], 1) if packed else None
@@ -121,7 +122,7 @@ def emit_conv(
         shared_deltas=shared,
         packed=packed,
         partial=block is not None,
-        masked=_needs_masks(target, lanes),
+        masked=_needs_masks(inner, lanes),
         prefetch=len(patterns) == 1 and not packed and choice.rows >= 4,
     )
     blocks = -(-positions // block) if block else 1
@@ -133,14 +134,15 @@ def emit_conv(
         "tiles": tiles.table,
         "deltas": streams.deltas,
         "weights": streams.weights,
-        "rows": np.where(streams.rows >= 0, streams.rows * target.plane_stride * 4, -1),
-        "masks": mask_table(target, lanes),
+        "rows": np.where(streams.rows >= 0, streams.rows * out.maps.channel_stride * 4, -1),
+        "masks": mask_table(inner, lanes),
         "unit": unit,
         "pack_offsets": _pack_offsets(source, shape.groups) if packed else 0,
         "slope": 0 if epilogue.slope is None else _per_row(epilogue.slope, streams.rows),
         "pack_most": block or positions,
     }
     reads = (source.tensor, *((other,) if other else ()))
+    bands = _bands(shape, source, inner, (*((other,) if other else ()), out))
     # Each block of positions is a step of its own: all tiles use its inputs while they are near.
     for index in range(blocks):
         part = slice(index * panels, (index + 1) * panels)
@@ -163,15 +165,20 @@ def emit_conv(
             writes=(out,),
             costs=costs,
             scratch=(block or positions) * unit if packed else 0,
+            bands=None if bands is None else bands(tiles, units[:, 0], lanes),
         )
     if out is not y:
         _deliver(context, out, y)
     return streams, kernel.name
 
 
-def _sums_layout(shape: ConvShape, x: Tensor, y: Tensor, choice: Choice) -> Planes:
-    """The layout in which outputs are computed: the output's own where the source can have its pitch."""
+def _sums_layout(context: Context, shape: ConvShape, y: Tensor, choice: Choice) -> Planes:
+    """The pitch in which outputs are computed: the output's own where the source can have it."""
     wanted = (shape.n, shape.o, shape.out_h, shape.out_w)
+    if isinstance(y.layout, Tiled):
+        usual = context.layout(wanted)
+        assert isinstance(usual, Planes)
+        return usual
     layout = y.layout if isinstance(y.layout, Planes) else planes(wanted)
     if choice.primitive == "gemm" or layout.pad >= shape.out_border:
         return layout
@@ -198,6 +205,9 @@ def _source(context: Context, shape: ConvShape, x: Tensor, inner: Planes, choice
     (kh, kw), (sh, sw), (dh, dw) = shape.kernel, shape.strides, shape.dilations
     channels = shape.c // shape.groups
     c, ky, kx = (a.reshape(-1) for a in np.meshgrid(range(channels), range(kh), range(kw), indexing="ij"))
+    if isinstance(x.layout, Tiled):
+        tensor = x if shape.pointwise else picked_pixels(context, x, shape.strides, like(inner, shape.c))
+        return Source(tensor, c, np.arange(channels), tensor.maps.channel_stride * 4, 0, channels)
     if choice.primitive == "gemm" and not shape.pointwise:
         layout = like(inner, shape.c * kh * kw)
         matrix = im2col(context, x, shape.kernel, shape.strides, shape.pads, shape.dilations, layout)
@@ -285,3 +295,21 @@ def _pack_offsets(source: Source, groups: int) -> NDArray[np.int32]:
 
 def _needs_masks(layout: Planes, lanes: int) -> bool:
     return layout.pad > 0 or (layout.h * layout.w) % lanes != 0
+
+
+def _bands(
+    shape: ConvShape, source: Source, target: Planes, others: Sequence[Tensor]
+) -> Callable[[Tiles, NDArray[np.int32], int], Bands] | None:
+    """Which pixels units touch; None where images of source and output lie at different distances."""
+    if shape.n > 1 and source.tensor.maps.channel_stride != target.plane_stride and source.unit == 4:
+        return None
+    taps = shape.reach[0] * target.pitch + shape.reach[1]
+    around = (max(-source.shift, 0), max(taps + source.shift, 0)) if source.unit == 4 else (0, 0)
+
+    def bands(tiles: Tiles, tile: NDArray[np.int32], lanes: int) -> Bands:
+        begin = (tiles.table[:, 3] * lanes + tiles.images * target.plane_stride)[tile]
+        reach = {buffer: (0, 0) for other in others for buffer in other.buffers}
+        reach |= dict.fromkeys(source.tensor.buffers, around)
+        return Bands("units", begin, begin + tiles.sizes[tile] * lanes, reach)
+
+    return bands

@@ -13,12 +13,11 @@ from secateur.engine.choice import Choice
 from secateur.engine.emit.activations import supported
 from secateur.engine.facts import LayerFacts
 from secateur.engine.kernels.linear import LinearKernel
-from secateur.engine.layout import Flat
+from secateur.engine.layout import Flat, split
 from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.epilogue import Epilogue
 from secateur.engine.lowering.linear_pixels import LEAST_ROWS, choose_pixels, emit_pixels
 from secateur.engine.lowering.relayout import UNITS_PER_THREAD, to_flat, to_planes
-from secateur.engine.lowering.tiles import split
 from secateur.engine.registers import product_tile
 from secateur.engine.weights.pattern import Pattern, detect
 from secateur.engine.weights.slabs import dense_slabs, sparse_slabs

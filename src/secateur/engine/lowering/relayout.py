@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from secateur.engine.kernels.convert import Convert
 from secateur.engine.kernels.copy_planes import CopyPlanes
-from secateur.engine.layout import Flat, Picked, Planes
+from secateur.engine.kernels.pick_pixels import PickPixels
+from secateur.engine.layout import ALIGN, Flat, Picked, Planes, Tiled
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.program import Port
 
@@ -118,6 +119,40 @@ def shifted(
     return target
 
 
+def picked_pixels(context: Context, tensor: Tensor, strides: tuple[int, int], layout: Planes) -> Tensor:
+    """Every sh-th pixel of every sw-th column of a tensor in tiles, in planes.
+
+    layout    of the result
+    """
+    source = tensor.layout
+    assert isinstance(source, Tiled)
+    target = context.temporary(layout)
+    sizes = np.array(source.lines) * ALIGN
+    rows, columns = np.arange(layout.h) * strides[0], np.arange(layout.w) * strides[1]
+    pixels = rows[:, None] * source.pitch + columns
+    tile = np.searchsorted(np.cumsum(sizes), pixels, side="right")
+    places = tile * source.tile_stride + pixels - (np.cumsum(sizes) - sizes)[tile]
+    starts = np.arange(source.n)[:, None] * source.image_stride + np.arange(source.c) * source.channel_stride
+    context.emit(
+        context.layer,
+        PickPixels(),
+        {
+            "x": tensor.address,
+            "y": target.address,
+            "sources": starts.reshape(-1),
+            "targets": plane_offsets(target)[0],
+            "pixels": places.astype(np.int32).reshape(-1),
+            "h": layout.h,
+            "w": layout.w,
+            "target_row": layout.pitch,
+        },
+        source.n * source.c,
+        reads=(tensor,),
+        writes=(target,),
+    )
+    return target
+
+
 def copy_planes(
     context: Context,
     source: Tensor,
@@ -181,6 +216,7 @@ def plane_offsets(tensor: Tensor) -> tuple[Ints, int]:
     """Where the planes of a rank-4 tensor begin, (n c,), and the distance of its rows."""
     n, c, h, w = tensor.shape
     layout = tensor.layout
+    assert not isinstance(layout, Tiled), "a tensor in tiles has no planes"
     if isinstance(layout, Picked):
         offsets, row = plane_offsets(Tensor(layout.whole, tensor.buffer, tensor.offset))
         return offsets.reshape(n, -1)[:, list(layout.channels)].reshape(-1), row

@@ -1,8 +1,8 @@
 """Tiles of pixels and units of work for the convolution kernel.
 
 A map of n vectors is cut into ceil(n / V) tiles of nearly equal size, so there is no short remainder (13 vectors with
-V = 6 are 5 + 4 + 4). A unit is one tile with a range of panels; the order of the units is the loop order, and threads
-get contiguous ranges of it.
+V = 6 are 5 + 4 + 4). Where a tensor lies in tiles already, each of those is cut so. A unit is one tile with a range of
+panels; the order of the units is the loop order, and threads get contiguous ranges of it.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.engine.layout import Planes
+from secateur.engine.layout import ALIGN, Planes, Tiled, split
 
 # Enough units that a static cut by cost leaves no thread waiting long.
 UNITS_PER_THREAD = 6
+
+Maps = Planes | Tiled
 
 
 @dataclass(frozen=True)
@@ -24,47 +26,56 @@ class Tiles:
     table    (tiles, 5) i64, see kernels.conv.TILE_FIELDS
     vectors  sizes that occur, largest first
     sizes    (tiles,) vectors of each tile
+    images   (tiles,) image that each tile lies in
     """
 
     table: NDArray[np.int64]
     vectors: tuple[int, ...]
     sizes: NDArray[np.int64]
-
-
-def split(vectors: int, most: int) -> list[int]:
-    """Sizes of the tiles of `vectors` vectors, each at most `most`, as equal as can be, large ones first."""
-    count = -(-vectors // most)
-    small, large = divmod(vectors, count)
-    return [small + 1] * large + [small] * (count - large)
+    images: NDArray[np.int64]
 
 
 def plan_tiles(
-    output: Planes, most: int, lanes: int, *, image: int, shift: int, residual: Planes | None = None
+    output: Planes, most: int, lanes: int, *, source: Maps, target: Maps, residual: Maps | None, shift: int
 ) -> Tiles:
     """Tiles of all images.
 
-    output    layout in which sums are computed
-    most      V, vectors of the largest tile
-    image     elements from one image of the source to the next
-    shift     elements from a tile's first output to its first input position
-    residual  layout of the second operand, of the same pitch
+    output                    pitch and size of the maps in which sums are computed
+    most                      V, vectors of the largest tile
+    source, target, residual  layouts of the input, of the output and of the second operand: in tiles, or of the same
+                              pitch
+    shift                     elements from a tile's first output to its first input position
     """
     vectors = -(-((output.h - 1) * output.pitch + output.w) // lanes)
-    sizes = split(vectors, most)
+    per_line = ALIGN // lanes
+    given = next((layout.lines for layout in (source, target, residual) if isinstance(layout, Tiled)), None)
+    blocks = [lines * per_line for lines in given] if given else [vectors]
+    blocks[-1] = vectors - sum(blocks[:-1])
+    parts = [(index, size) for index, block in enumerate(blocks) for size in split(block, most)]
+    sizes = [size for _, size in parts]
     kinds = tuple(sorted(set(sizes), reverse=True))
-    begins = np.cumsum([0, *sizes[:-1]])
+    begins: list[int] = np.cumsum([0, *sizes[:-1]]).tolist()
+    before: list[int] = np.cumsum([0, *blocks[:-1]]).tolist()
+
+    def place(layout: Maps | None, image: int, block: int, begin: int, shift: int = 0) -> int:
+        if isinstance(layout, Tiled):
+            inside = (begin - before[block]) * lanes
+            return 4 * (image * layout.image_stride + block * layout.tile_stride + inside)
+        return 0 if layout is None else 4 * (image * layout.image_stride + begin * lanes + shift)
+
     rows = [
         (
-            4 * (n * image + begin * lanes + shift),
-            4 * (n * output.image_stride + begin * lanes),
-            4 * (n * (residual.image_stride if residual else 0) + begin * lanes),
+            place(source, image, block, begin, shift),
+            place(target, image, block, begin),
+            place(residual, image, block, begin),
             begin,
             kinds.index(size),
         )
-        for n in range(output.n)
-        for begin, size in zip(begins, sizes, strict=True)
+        for image in range(output.n)
+        for begin, (block, size) in zip(begins, parts, strict=True)
     ]
-    return Tiles(np.array(rows, np.int64), kinds, np.array(sizes * output.n, np.int64))
+    images = np.repeat(np.arange(output.n), len(sizes))
+    return Tiles(np.array(rows, np.int64), kinds, np.array(sizes * output.n, np.int64), images)
 
 
 def plan_units(
