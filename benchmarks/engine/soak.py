@@ -5,8 +5,8 @@
 Several Python threads open sessions of small networks (dense, unstructured, blocks, several primitives, parts in ONNX
 Runtime), share them, run batches of changing size, close and open them again, sometimes while another thread runs them,
 and now and then fork a child that runs one too. Every result is compared with the one that ONNX Runtime gave before,
-and bit by bit with the first result of the same kind. Memory is noted every few seconds; after a warm-up of a tenth of
-the time it may not grow. Exit code 1 on any failure.
+and bit by bit with the first result of the same kind. Memory and open files are noted every few seconds; after a
+warm-up of a tenth of the time they may not grow. Exit code 1 on any failure.
 """
 
 import argparse
@@ -36,6 +36,8 @@ SIDE = 24
 TOLERANCE = 1e-4
 # Resident memory may wander by this much: allocators keep what they got.
 SLACK_MIB = 64
+# Models are read, and children started, while files are counted.
+SLACK_FILES = 8
 
 
 def network(seed: int, width: int, *, foreign: bool = False) -> onnx.ModelProto:
@@ -234,9 +236,13 @@ def resident_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def growth(readings: list[tuple[float, float]]) -> float:
-    """MiB by which the last quarter's median lies above that of the quarter after the warm-up."""
-    after = [mib for _, mib in readings[len(readings) // 10 :]]
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def growth(readings: list[float]) -> float:
+    """By how much the last quarter's median lies above that of the quarter after the warm-up."""
+    after = readings[len(readings) // 10 :]
     quarter = max(1, len(after) // 4)
     return float(np.median(after[-quarter:]) - np.median(after[:quarter]))
 
@@ -256,24 +262,29 @@ def main() -> int:
     ]
     for thread in threads:
         thread.start()
-    rng, readings, said = random.Random(options.seed), [], 0.0
+    rng, memory, files, said = random.Random(options.seed), [], [], 0.0
     while any(thread.is_alive() for thread in threads):
         time.sleep(2)
         if hasattr(os, "fork") and rng.random() < 0.2 and not soak.failures:
             fork_and_run(soak, rng)
-        readings.append((time.monotonic() - started, resident_mib()))
+        memory.append(resident_mib())
+        files.append(open_files())
         if time.monotonic() - said > 30:
             said = time.monotonic()
             counts = ", ".join(f"{count:,} {what}" for what, count in sorted(soak.counts.items()))
-            print(f"{readings[-1][0] / 60:6.1f} min  {readings[-1][1]:6.0f} MiB  {counts}", flush=True)
-    grown = growth(readings)
+            passed = (said - started) / 60
+            print(f"{passed:6.1f} min  {memory[-1]:6.0f} MiB  {files[-1]} files  {counts}", flush=True)
+    grown, opened = growth(memory), growth(files)
     if grown > SLACK_MIB:
         soak.fail(f"memory grew by {grown:.0f} MiB")
+    if opened > SLACK_FILES:
+        soak.fail(f"{opened:.0f} more files are open than after the warm-up")
     covered = len(soak.bits) / (len(soak.kinds) * len(BATCHES))
     verdict = "FAILED" if soak.failures else "passed"
     print(
         f"{verdict}: {soak.counts['runs']:,} runs, {covered:.0%} of kinds and batch sizes, "
-        f"memory {readings[-1][1]:.0f} MiB, {grown:+.0f} MiB since the warm-up, {len(soak.failures)} failures"
+        f"memory {memory[-1]:.0f} MiB, {grown:+.0f} MiB and {opened:+.0f} open files since the warm-up, "
+        f"{len(soak.failures)} failures"
     )
     return 1 if soak.failures else 0
 

@@ -275,3 +275,19 @@ def test_switched_off(monkeypatch):
     cache = default_cache()
     cache.put(KEY, IMAGE)
     assert cache.off == "switched off" and get(cache) is None
+
+
+def test_a_cache_holds_no_descriptor_open(tmp_path):
+    """Every session makes a cache of its own: a process that opens many would run out of descriptors."""
+    folders = tmp_path / "kernels", tmp_path / "missing" / "file"
+    (tmp_path / "missing").write_text("no folder")
+    highest = os.open(tmp_path, os.O_RDONLY)
+    os.close(highest)
+    for folder in folders:
+        for _ in range(5):
+            cache = ObjectCache(folder)
+            cache.put(b"k" * 32, b"")
+            cache.get(b"k" * 32, ("f",), host_target())
+    again = os.open(tmp_path, os.O_RDONLY)
+    os.close(again)
+    assert again == highest

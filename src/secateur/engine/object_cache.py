@@ -37,7 +37,9 @@ class ObjectCache:
         """`folder` None is a cache that keeps nothing."""
         self._limit = limit
         self._folder = folder
-        self.off = "switched off" if folder is None else _open_folder(folder)[1]
+        self.off = "switched off" if folder is None else ""
+        with self._open():
+            pass
 
     def beside(self, name: str) -> Path | None:
         """A folder for other cached data next to this one, or None when nothing is cached."""
