@@ -1,6 +1,6 @@
 """What is known about one layer of a compiled network; the rows of `explain`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from secateur.engine.choice import Choice
 
@@ -37,3 +37,8 @@ class LayerFacts:
     weight_bytes: int
     reason: str = ""
     candidates: tuple[tuple[Choice, float], ...] = field(default=(), repr=False)
+
+    def repeated(self, times: int) -> "LayerFacts":
+        """The same layer run on so many parts of a batch."""
+        output = (self.output[0] * times, *self.output[1:])
+        return replace(self, output=output, macs=self.macs * times, work=self.work * times)

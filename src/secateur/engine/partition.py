@@ -48,7 +48,7 @@ def partition(graph: Graph) -> Partition:
         refused |= dict.fromkeys(light, "no convolution or matrix product is near it")
         stages = _stages(graph, refused)
     parts = [
-        Part(_subgraph(graph, [node for node in graph.nodes if stages[node.name] == stage]), stage % 2 == 0)
+        Part(subgraph(graph, [node for node in graph.nodes if stages[node.name] == stage]), stage % 2 == 0)
         for stage in sorted(set(stages.values()))
     ]
     return Partition(tuple(parts), refused)
@@ -75,7 +75,8 @@ def _light_parts(graph: Graph, stages: Mapping[str, int]) -> Iterable[list[str]]
             yield [node.name for node in nodes]
 
 
-def _subgraph(graph: Graph, nodes: list[Node]) -> Graph:
+def subgraph(graph: Graph, nodes: list[Node]) -> Graph:
+    """Some nodes as a graph: inputs are what they read from others, outputs what others or the caller read."""
     written = {output for node in nodes for output in node.outputs if output}
     read = [name for node in nodes for name in node.reads()]
     inner = {node.name for node in nodes}

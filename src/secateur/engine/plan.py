@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from secateur.engine.batches import in_parts
 from secateur.engine.compile import lower
 from secateur.engine.delegate import can_delegate, race, random_feeds
 from secateur.engine.facts import LayerFacts
@@ -19,14 +20,33 @@ from secateur.graph.ir import Graph
 
 @dataclass(frozen=True)
 class NativePart:
-    """Nodes that run on our kernels."""
+    """Nodes that run on our kernels.
+
+    repeats    how often the program runs, on one part of the batch after the other
+    """
 
     program: NativeProgram
     inputs: tuple[str, ...]
+    repeats: int = 1
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The part's outputs."""
-        return self.program.run(feeds)
+        if self.repeats == 1:
+            return self.program.run(feeds)
+        ports = self.program.program.outputs
+        results = {port.name: np.empty((port.shape[0] * self.repeats, *port.shape[1:]), port.dtype) for port in ports}
+        for index in range(self.repeats):
+            self.program.run(self._part(feeds, index), self._part(results, index))
+        return results
+
+    def seconds(self, feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
+        """Time of every step of the program, all repeats together."""
+        spent = self.program.profile(self._part(feeds, 0), rounds)
+        return [self.repeats * value for value in spent]
+
+    def _part(self, arrays: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+        length = {name: len(array) // self.repeats for name, array in arrays.items()}
+        return {name: array[index * length[name] : (index + 1) * length[name]] for name, array in arrays.items()}
 
 
 @dataclass(frozen=True)
@@ -88,10 +108,11 @@ def _native_plan(graph: Graph, target: Target, options: Options) -> Plan:
         if not part.native:
             parts.append(FallbackPart(part.graph, options.threads, alone=len(divided.parts) == 1))
             continue
-        program, facts = lower(part.graph, target, options.threads, choose)
-        native = NativeProgram(program, target, options.threads, denormals=options.denormals)
-        parts.append(NativePart(native, part.graph.inputs))
-        layers += facts
+        for piece in in_parts(part.graph, target):
+            program, facts = lower(piece.graph, target, options.threads, choose)
+            native = NativeProgram(program, target, options.threads, denormals=options.denormals)
+            parts.append(NativePart(native, piece.graph.inputs, piece.repeats))
+            layers += [fact.repeated(piece.repeats) for fact in facts]
     batch = next((graph.shape(name)[0] for name in graph.inputs if name in graph.types and graph.shape(name)), 1)
     operators = {node.name: node.op for node in graph.nodes if node.name not in divided.refused}
     refused = {node.name: (node.op, divided.refused[node.name]) for node in graph.nodes if node.name in divided.refused}

@@ -143,7 +143,7 @@ def _layer_seconds(plan: Plan, feeds: Mapping[str, np.ndarray], rounds: int) -> 
         inputs = {name: values[name] for name in part.inputs}
         values |= part.run(inputs)
         if isinstance(part, NativePart):
-            spent = part.program.profile(inputs, rounds)
+            spent = part.seconds(inputs, rounds)
             for step, value in zip(part.program.program.steps, spent, strict=True):
                 seconds[step.layer] = seconds.get(step.layer, 0.0) + value
         else:

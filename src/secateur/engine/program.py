@@ -71,24 +71,6 @@ Argument = int | float | Address | np.ndarray
 
 
 @dataclass(frozen=True)
-class Bands:
-    """Which pixels the units of a step touch, so that it can be done band by band (engine.stripes).
-
-    A pixel is counted from the first of the first image, `row pitch + column` further in its plane; the next image
-    begins one plane stride later. All buffers that a step lists have the same row pitch and plane stride.
-
-    table    name of the argument that has one row per unit; a part of its rows is a part of the step
-    begin    (units,) first pixel that each unit writes in every plane, `end` one behind its last
-    reach    buffer -> pixels before `begin` and behind `end` that the unit reads there
-    """
-
-    table: str
-    begin: np.ndarray
-    end: np.ndarray
-    reach: Mapping[Buffer, tuple[int, int]]
-
-
-@dataclass(frozen=True)
 class Step:
     """One kernel call.
 
@@ -99,7 +81,6 @@ class Step:
     reads      buffers that are read, `writes` those that are written: what decides how long memory is alive
     costs      relative cost of each unit, for balance; equal where not given
     scratch    bytes per thread
-    bands      where its units lie, if they lie in bands
     """
 
     layer: str
@@ -110,7 +91,6 @@ class Step:
     writes: tuple[Buffer, ...] = ()
     costs: np.ndarray | None = None
     scratch: int = 0
-    bands: Bands | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from secateur.engine.choice import Choice
 from secateur.engine.facts import LayerFacts
 from secateur.engine.layout import Flat, Layout, Planes, Tiled, planes, tiled
 from secateur.engine.lowering.conv_shape import ConvShape
-from secateur.engine.program import Address, Argument, Bands, Buffer, Kernel, Step
+from secateur.engine.program import Address, Argument, Buffer, Kernel, Step
 from secateur.engine.target import Target
 from secateur.engine.weights.pattern import Pattern
 from secateur.graph.ir import Graph, Node
@@ -197,7 +197,6 @@ class Context:
         writes: tuple[Tensor, ...] = (),
         costs: np.ndarray | None = None,
         scratch: int = 0,
-        bands: Bands | None = None,
     ) -> None:
         """Append a step."""
         arguments = {
@@ -206,4 +205,4 @@ class Context:
         }
         read = tuple(buffer for tensor in reads for buffer in tensor.buffers)
         written = tuple(buffer for tensor in writes for buffer in tensor.buffers)
-        self.steps.append(Step(layer, kernel, arguments, units, read, written, costs, scratch, bands))
+        self.steps.append(Step(layer, kernel, arguments, units, read, written, costs, scratch))

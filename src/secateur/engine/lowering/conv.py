@@ -6,7 +6,6 @@ source     direct  stride 1: the input itself; otherwise its phases (a stride-s 
 place      of position (c, ky, kx) = distance of its plane and tap from the tile's first pixel
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +20,8 @@ from secateur.engine.lowering.epilogue import Epilogue
 from secateur.engine.lowering.masks import mask_table
 from secateur.engine.lowering.picked import read_in_place
 from secateur.engine.lowering.relayout import im2col, phase_split, picked_pixels, shifted, to_flat, to_planes
-from secateur.engine.lowering.tiles import Tiles, plan_tiles, plan_units
-from secateur.engine.program import Argument, Bands
+from secateur.engine.lowering.tiles import plan_tiles, plan_units
+from secateur.engine.program import Argument
 from secateur.engine.weights.lockstep import encode_lockstep
 from secateur.engine.weights.streams import Streams, encode, encode_dense, padded_order
 
@@ -142,7 +141,6 @@ def emit_conv(
         "pack_most": block or positions,
     }
     reads = (source.tensor, *((other,) if other else ()))
-    bands = _bands(shape, source, inner, (*((other,) if other else ()), out))
     # Each block of positions is a step of its own: all tiles use its inputs while they are near.
     for index in range(blocks):
         part = slice(index * panels, (index + 1) * panels)
@@ -165,7 +163,6 @@ def emit_conv(
             writes=(out,),
             costs=costs,
             scratch=(block or positions) * unit if packed else 0,
-            bands=None if bands is None else bands(tiles, units[:, 0], lanes),
         )
     if out is not y:
         _deliver(context, out, y)
@@ -295,21 +292,3 @@ def _pack_offsets(source: Source, groups: int) -> NDArray[np.int32]:
 
 def _needs_masks(layout: Planes, lanes: int) -> bool:
     return layout.pad > 0 or (layout.h * layout.w) % lanes != 0
-
-
-def _bands(
-    shape: ConvShape, source: Source, target: Planes, others: Sequence[Tensor]
-) -> Callable[[Tiles, NDArray[np.int32], int], Bands] | None:
-    """Which pixels units touch; None where images of source and output lie at different distances."""
-    if shape.n > 1 and source.tensor.maps.channel_stride != target.plane_stride and source.unit == 4:
-        return None
-    taps = shape.reach[0] * target.pitch + shape.reach[1]
-    around = (max(-source.shift, 0), max(taps + source.shift, 0)) if source.unit == 4 else (0, 0)
-
-    def bands(tiles: Tiles, tile: NDArray[np.int32], lanes: int) -> Bands:
-        begin = (tiles.table[:, 3] * lanes + tiles.images * target.plane_stride)[tile]
-        reach = {buffer: (0, 0) for other in others for buffer in other.buffers}
-        reach |= dict.fromkeys(source.tensor.buffers, around)
-        return Bands("units", begin, begin + tiles.sizes[tile] * lanes, reach)
-
-    return bands
