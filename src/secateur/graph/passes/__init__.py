@@ -66,6 +66,7 @@ from secateur.graph.passes.recognise_shuffle import recognise_shuffle
 from secateur.graph.passes.recognise_squeeze_excite import recognise_squeeze_excite
 from secateur.graph.passes.remove_dead import remove_dead
 from secateur.graph.passes.remove_dead_channels import remove_dead_channels
+from secateur.graph.passes.remove_dead_hidden import remove_dead_hidden
 
 __all__ = ["PASSES", "simplify"]
 
@@ -97,6 +98,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     fuse_activation,
     recognise_squeeze_excite,
     remove_dead_channels,
+    remove_dead_hidden,
     remove_dead,
 )
 
