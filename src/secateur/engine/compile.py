@@ -4,8 +4,11 @@ concatenations decide first where their parts lie, so that producers write into 
 inputs are brought from the caller's arrays into their layout, outputs the other way
 """
 
+from collections.abc import Iterable, MutableMapping
+
 import numpy as np
 
+from secateur.engine.constants import Constants
 from secateur.engine.facts import LayerFacts
 from secateur.engine.kernels.convert import TYPES
 from secateur.engine.lowering.context import Chooser, Context
@@ -20,17 +23,38 @@ from secateur.engine.target import Target
 from secateur.graph.ir import Graph, Node
 
 
-def lower(graph: Graph, target: Target, threads: int, choose: Chooser) -> tuple[Program, tuple[LayerFacts, ...]]:
-    """The program of a graph whose nodes all have lowerings, and facts about its layers."""
+def lower(
+    graph: Graph, target: Target, threads: int, choose: Chooser, constants: Constants | None = None
+) -> tuple[Program, tuple[LayerFacts, ...]]:
+    """The program of a graph whose nodes all have lowerings, and facts about its layers.
+
+    constants    where the program's constants go, layer by layer, if given. The graph's own arrays are then dropped
+                 as soon as the last node that reads them is lowered
+    """
     context = Context(graph, target, threads, map_pads(graph), choose, flat=flat_values(graph))
     context.views.update(concat_views(graph, context))
     context.tiled = tiled_values(graph, context.pads, context.flat | context.views.keys())
     inputs = [_input(context, name) for name in graph.inputs]
-    for node in graph.nodes:
+    last = {name: index for index, node in enumerate(graph.nodes) for name in node.reads()}
+    moved = 0
+    for index, node in enumerate(graph.nodes):
         context.layer = node.name
         lowerings[node.op].lower(node, context)
+        if constants is not None:
+            context.steps[moved:] = map(constants.moved, context.steps[moved:])
+            moved = len(context.steps)
+            _drop(context, [name for name in node.reads() if last[name] == index])
     outputs = [_output(context, name) for name in graph.outputs]
     return Program(tuple(context.steps), tuple(inputs), tuple(outputs)), tuple(context.layers)
+
+
+def _drop(context: Context, names: Iterable[str]) -> None:
+    """Forget the arrays of constants that nobody will read again."""
+    constants = context.graph.constants
+    for name in names:
+        if isinstance(constants, MutableMapping) and name in constants:
+            del constants[name]
+            context.places.pop(name, None)
 
 
 def refusal(node: Node, graph: Graph) -> str | None:

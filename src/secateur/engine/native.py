@@ -9,12 +9,13 @@ import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter_ns
 
 import numpy as np
 
 from secateur.engine import runner_layout as layout
+from secateur.engine.constants import Constants
 from secateur.engine.kernel_code import load_kernels
 from secateur.engine.memory import GUARD, LINE, plan_memory
 from secateur.engine.object_cache import ObjectCache, default_cache
@@ -53,6 +54,7 @@ class NativeProgram:
     threads     how many walk the steps; results do not depend on it
     denormals   "keep", or "flush" to take them as zero, which some processors compute faster
     cache       where compiled kernels are kept; the user's cache when not given
+    constants   where constants of the program lie already; those that do not are copied there
     raises      EngineError  for a program that is not sound, or a system without memory, threads or right to compile
     """
 
@@ -64,6 +66,7 @@ class NativeProgram:
         *,
         denormals: str = "keep",
         cache: ObjectCache | None = None,
+        constants: Constants | None = None,
     ) -> None:
         if not 1 <= threads <= MAX_THREADS:
             raise EngineError(f"{threads} threads are impossible; 1 to {MAX_THREADS} are possible.")
@@ -71,7 +74,6 @@ class NativeProgram:
         if denormals not in modes:
             raise EngineError(f"denormals='{denormals}' is unknown; it can be {' or '.join(modes)}.")
         validate(program)
-        self.program = program
         self.target = target
         self.threads = threads
         cache = cache or default_cache()
@@ -79,7 +81,9 @@ class NativeProgram:
         self._kernels = load_kernels({step.kernel.name: step.kernel for step in program.steps}.values(), target, cache)
         self._plan = plan_memory(program.steps)
         self._arena = Pages(self._plan.size)
-        self._constants, self._constant_places = _constant_block(program.steps)
+        self._constants = constants or Constants()
+        self.program = replace(program, steps=tuple(map(self._constants.moved, program.steps)))
+        self._constants.seal()
         self._scratch_stride = _scratch_stride(program.steps)
         self._scratch = Pages(self._scratch_stride * threads)
         self._slots, self._patches = self._argument_slots()
@@ -184,7 +188,7 @@ class NativeProgram:
         """Bytes that this program holds."""
         return MemoryUse(
             self._plan.size,
-            self._constants.bytes.size,
+            self._constants.size,
             self._scratch.bytes.size,
             sum(kernel.size for kernel in self._kernels.values()),
         )
@@ -230,7 +234,7 @@ class NativeProgram:
         if isinstance(value, Address):
             return self._arena.address + self._plan.places[value.buffer] + value.offset * value.buffer.item
         if isinstance(value, np.ndarray):
-            return self._constants.address + self._constant_places[id(value)]
+            return int(value.ctypes.data)
         if isinstance(value, float):
             return struct.unpack("<q", struct.pack("<d", value))[0]
         return int(value)
@@ -269,26 +273,6 @@ def _runner(target: Target, cache: ObjectCache) -> Runner:
             own = RunnerKernel()
             _runners[target] = Runner(load_kernels([own], target, cache)[own.name].code)
         return _runners[target]
-
-
-def _constant_block(steps: Sequence[Step]) -> tuple[Pages, dict[int, int]]:
-    """All constants in one read-only block in the order of steps, and the byte of each by identity."""
-    places: dict[int, int] = {}
-    arrays: list[np.ndarray] = []
-    end = _GUARD
-    for step in steps:
-        for field in step.kernel.fields:
-            value = step.arguments[field]
-            if isinstance(value, np.ndarray) and id(value) not in places:
-                places[id(value)] = end
-                arrays.append(value)
-                end += -(-value.nbytes // LINE) * LINE
-    block = Pages(end + _GUARD)
-    for array in arrays:
-        start = places[id(array)]
-        block.bytes[start : start + array.nbytes] = array.reshape(-1).view(np.uint8)
-    block.make_read_only()
-    return block, places
 
 
 def _scratch_stride(steps: Sequence[Step]) -> int:

@@ -1,12 +1,13 @@
 """A network compiled for one shape of its inputs: parts that run one after the other."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from secateur.engine.batches import in_parts
 from secateur.engine.compile import lower
+from secateur.engine.constants import Constants
 from secateur.engine.delegate import can_delegate, race, random_feeds
 from secateur.engine.facts import LayerFacts
 from secateur.engine.fallback import FallbackPart
@@ -82,15 +83,15 @@ class Plan:
 
 
 def make_plan(graph: Graph, target: Target, options: Options) -> Plan:
-    """Compile a graph in normal form.
+    """Compile a graph in normal form, which loses its constants on the way: weights are not kept twice.
 
     Where it is tuned, and nothing was asked that only our kernels do, ONNX Runtime gets it if it is clearly faster
     (delegate.py).
     """
-    plan = _native_plan(graph, target, options)
     asked = options.primitive != "auto" or options.format != "auto" or options.denormals != "keep"
     if not options.tune or asked or not can_delegate():
-        return plan
+        return _native_plan(graph, target, options)
+    plan = _native_plan(replace(graph, constants=dict(graph.constants)), target, options)
     if not any(isinstance(part, NativePart) for part in plan.parts):
         return plan
     whole = FallbackPart(graph, options.threads, alone=True)
@@ -101,6 +102,7 @@ def make_plan(graph: Graph, target: Target, options: Options) -> Plan:
 
 def _native_plan(graph: Graph, target: Target, options: Options) -> Plan:
     divided = partition(graph)
+    _forget(graph, [part.graph for part in divided.parts])
     choose = options.chooser(target)
     parts: list[NativePart | FallbackPart] = []
     layers: list[LayerFacts] = []
@@ -108,12 +110,23 @@ def _native_plan(graph: Graph, target: Target, options: Options) -> Plan:
         if not part.native:
             parts.append(FallbackPart(part.graph, options.threads, alone=len(divided.parts) == 1))
             continue
-        for piece in in_parts(part.graph, target):
-            program, facts = lower(piece.graph, target, options.threads, choose)
-            native = NativeProgram(program, target, options.threads, denormals=options.denormals)
+        pieces = in_parts(part.graph, target)
+        _forget(part.graph, [piece.graph for piece in pieces])
+        for piece in pieces:
+            weights = sum(array.nbytes for array in piece.graph.constants.values())
+            constants = Constants(weights + weights // 8)
+            program, facts = lower(piece.graph, target, options.threads, choose, constants)
+            native = NativeProgram(program, target, options.threads, denormals=options.denormals, constants=constants)
             parts.append(NativePart(native, piece.graph.inputs, piece.repeats))
             layers += [fact.repeated(piece.repeats) for fact in facts]
     batch = next((graph.shape(name)[0] for name in graph.inputs if name in graph.types and graph.shape(name)), 1)
     operators = {node.name: node.op for node in graph.nodes if node.name not in divided.refused}
     refused = {node.name: (node.op, divided.refused[node.name]) for node in graph.nodes if node.name in divided.refused}
     return Plan(batch, graph.outputs, tuple(parts), tuple(layers), operators, refused)
+
+
+def _forget(graph: Graph, divided: Iterable[Graph]) -> None:
+    """Drop the constants of a graph whose parts have their own."""
+    constants = graph.constants
+    if isinstance(constants, MutableMapping) and all(part.constants is not constants for part in divided):
+        constants.clear()

@@ -69,7 +69,7 @@ def emit_conv(
     if other and not isinstance(other.layout, Tiled):
         other = to_planes(context, other, like(inner, shape.o))
     source = _source(context, shape, x, inner, choice)
-    matrix = weight.reshape(shape.o, -1)[:, source.order]
+    matrix = _in_order(weight.reshape(shape.o, -1), source.order)
 
     packed = choice.primitive == "pack"
     lanes = context.target.lanes
@@ -288,6 +288,11 @@ def _pack_offsets(source: Source, groups: int) -> NDArray[np.int32]:
     if offsets.size and offsets.max() > np.iinfo(np.int32).max:
         raise AssertionError("a source of more than 2 GiB cannot be packed")
     return offsets.astype(np.int32).reshape(-1)
+
+
+def _in_order(matrix: NDArray[np.float32], order: Ints) -> NDArray[np.float32]:
+    """The columns of a matrix in this order, row after row in memory, which indexing with an array would not give."""
+    return matrix if (order[1:] > order[:-1]).all() else np.take(matrix, order, axis=1)
 
 
 def _needs_masks(layout: Planes, lanes: int) -> bool:

@@ -90,8 +90,14 @@ def occupied(words: NDArray[np.uint64], n: int, groups: int) -> int:
         return 0
     starts = (np.arange(groups)[:, None] * per_group + np.arange(0, per_group, n)).reshape(-1)
     used = np.bitwise_or.reduceat(words, starts, axis=0)
-    sizes = np.diff(starts, append=len(words))
-    return int(_ONES[used.view(np.uint8)].sum(axis=1, dtype=np.int64) @ sizes)
+    # The last block of a group may be shorter.
+    blocks = -(-per_group // n)
+    last = used[blocks - 1 :: blocks]
+    return n * _ones(used) - (blocks * n - per_group) * _ones(last)
+
+
+def _ones(words: NDArray[np.uint64]) -> int:
+    return int(_ONES[np.ascontiguousarray(words).view(np.uint8)].sum(dtype=np.int64))
 
 
 def _candidates(kept: NDArray[np.bool_], groups: int) -> list[int]:

@@ -108,7 +108,7 @@ def encode(
         found, panel, kind, segment = found[sorted_], panel[sorted_], kind[sorted_], segment[sorted_]
     counts = np.bincount(segment, minlength=len(kept) * kinds)
 
-    block_of = np.repeat(np.arange(blocks), groups)
+    block_of: Ints = np.repeat(np.arange(blocks, dtype=np.int64), groups)
     position = found + ((block_of - np.arange(len(kept))) * length)[panel]
     origin: Ints = places[::length] if blocks > 1 else np.zeros(1, np.int64)
     begins = (np.cumsum(counts) - counts)[counts > 0]
