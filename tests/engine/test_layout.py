@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.engine.layout import ALIGN, planes, split, tiled
+from secateur.engine.layout import ALIGN, Tiled, planes, split
 
 
 @given(st.integers(1, 300), st.integers(1, 14))
@@ -23,8 +23,7 @@ def test_parts_are_nearly_equal(count: int, most: int) -> None:
 )
 def test_tiles_hold_every_pixel_once(shape, pad: int, lines: int) -> None:
     whole = planes(shape, pad)
-    layout = tiled(whole, lines)
-    assert max(layout.lines) * ALIGN == layout.tile <= lines * ALIGN
+    layout = Tiled(*shape, whole.pitch, tuple(split(whole.vectors, lines)))
     assert sum(layout.lines) == whole.vectors
     begins = np.cumsum([0, *layout.lines]) * ALIGN
     pixels = np.arange(shape[2])[:, None] * layout.pitch + np.arange(shape[3])

@@ -11,7 +11,9 @@ import numpy as np
 from secateur.engine.constants import Constants
 from secateur.engine.facts import LayerFacts
 from secateur.engine.kernels.convert import TYPES
+from secateur.engine.layout import ALIGN
 from secateur.engine.lowering.context import Chooser, Context
+from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.lowering.families import lowerings
 from secateur.engine.lowering.flat_values import flat_values
 from secateur.engine.lowering.relayout import export_output, import_input
@@ -33,7 +35,12 @@ def lower(
     """
     context = Context(graph, target, threads, map_pads(graph), choose, flat=flat_values(graph))
     context.views.update(concat_views(graph, context))
-    context.tiled = tiled_values(graph, context.pads, context.flat | context.views.keys())
+    context.tiled = tiled_values(
+        graph,
+        context.pads,
+        context.flat | context.views.keys(),
+        lambda node, shape: _register_lines(context, node, shape),
+    )
     inputs = [_input(context, name) for name in graph.inputs]
     last = {name: index for index, node in enumerate(graph.nodes) for name in node.reads()}
     moved = 0
@@ -67,6 +74,11 @@ def refusal(node: Node, graph: Graph) -> str | None:
         if name and graph.type(name).dtype not in TYPES:
             return f"it works on {graph.type(name).dtype}"
     return lowerings[node.op].refuses(node, graph)
+
+
+def _register_lines(context: Context, node: Node, shape: ConvShape) -> int:
+    _, decision = context.decide(node.name, shape, context.graph.constants[node.inputs[1]])
+    return max(decision.choice.vectors * context.target.lanes // ALIGN, 1)
 
 
 def _input(context: Context, name: str) -> Port:

@@ -112,7 +112,7 @@ class Tiled:
     themselves, while the same lines of many planes come one by one.
 
     pitch    elements from one row to the next, as in planes; those behind a row are zero
-    tile     elements of the largest tile, a multiple of ALIGN
+    lines    ALIGN-element blocks of each tile
     """
 
     n: int
@@ -120,7 +120,7 @@ class Tiled:
     h: int
     w: int
     pitch: int
-    tile: int
+    lines: tuple[int, ...]
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -128,9 +128,9 @@ class Tiled:
         return (self.n, self.c, self.h, self.w)
 
     @property
-    def lines(self) -> tuple[int, ...]:
-        """ALIGN-element blocks of each tile."""
-        return tuple(split(-(-((self.h - 1) * self.pitch + self.w) // ALIGN), self.tile // ALIGN))
+    def tile(self) -> int:
+        """Elements of the largest tile."""
+        return max(self.lines) * ALIGN
 
     @property
     def channel_stride(self) -> int:
@@ -161,12 +161,6 @@ def split(count: int, most: int) -> list[int]:
     parts = -(-count // most)
     small, large = divmod(count, parts)
     return [small + 1] * large + [small] * (parts - large)
-
-
-def tiled(layout: Planes, lines: int) -> Tiled:
-    """The same maps in tiles of at most so many lines."""
-    longest = split(layout.vectors, lines)[0]
-    return Tiled(layout.n, layout.c, layout.h, layout.w, layout.pitch, longest * ALIGN)
 
 
 def planes(shape: tuple[int, int, int, int], pad: int = 0, rows: int | None = None) -> Planes:

@@ -52,7 +52,7 @@ BOTTLENECKS = (
 
 def in_tiles(model: onnx.ModelProto) -> set[str]:
     graph = simplify(load_graph(model, batch=1))
-    found = tiled_values(graph, map_pads(graph), frozenset())
+    found = tiled_values(graph, map_pads(graph), frozenset(), lambda node, shape: 3)
     return {name.removesuffix("_sum").removesuffix("_conv") for name in found}
 
 

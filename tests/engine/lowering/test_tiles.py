@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.engine.layout import ALIGN, Planes, planes, tiled
+from secateur.engine.layout import ALIGN, Planes, Tiled, planes, split
 from secateur.engine.lowering.tiles import plan_tiles, plan_units
 
 
@@ -41,7 +41,7 @@ def test_tiles_cover_every_row_of_every_image(shape, pad: int, most: int, lanes:
 )
 def test_tiles_of_a_tensor_in_tiles_lie_where_its_pixels_are(shape, pad: int, most: int, lanes: int, lines: int):
     layout = planes(shape, pad)
-    inside = tiled(layout, lines)
+    inside = Tiled(*shape, layout.pitch, tuple(split(layout.vectors, lines)))
     tiles = plan_tiles(layout, most, lanes, source=inside, target=layout, residual=inside, shift=0)
     begins = np.cumsum([0, *inside.lines]) * ALIGN
     covered = np.zeros((layout.n, begins[-1]), int)

@@ -18,16 +18,13 @@ import numpy as np
 
 from secateur.engine.choice import Choice
 from secateur.engine.facts import LayerFacts
-from secateur.engine.layout import Flat, Layout, Planes, Tiled, planes, tiled
+from secateur.engine.layout import Flat, Layout, Planes, Tiled, planes
 from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.program import Address, Argument, Buffer, Kernel, Step
 from secateur.engine.target import Target
-from secateur.engine.weights.pattern import Pattern
+from secateur.engine.weights.pattern import Pattern, detect
 from secateur.graph.ir import Graph, Node
 from secateur.registry import Registry
-
-# A tile of a tensor in tiles: 96 pixels, whole vectors of every instruction set and whole register tiles of most.
-TILE_LINES = 6
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,7 @@ class Context:
     layers   facts about convolutions and matrix products, for the report
     views    value -> its place inside another value's buffer, decided before lowering (concatenation without copies)
     flat     values of rank 4 that lie densely all the same (lowering.flat_values)
-    tiled    values that lie in tiles (lowering.tiled_values)
+    tiled    values that lie in tiles -> lines of each tile (lowering.tiled_values)
     layer    name of the node that is being lowered: conversions between layouts that it needs count as part of it
     """
 
@@ -136,9 +133,17 @@ class Context:
     views: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     layers: list[LayerFacts] = field(default_factory=list[LayerFacts])
     flat: frozenset[str] = frozenset()
-    tiled: frozenset[str] = frozenset()
+    tiled: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
     layer: str = ""
+    _decisions: dict[str, tuple[Pattern, Decision]] = field(default_factory=dict[str, tuple[Pattern, Decision]])
     _count: int = 0
+
+    def decide(self, layer: str, shape: ConvShape, weight: np.ndarray) -> tuple[Pattern, Decision]:
+        """The zeros of a convolution's weights, and how it is to be computed. Asked again, it says the same."""
+        if layer not in self._decisions:
+            pattern = detect(weight, shape.groups)
+            self._decisions[layer] = pattern, self.choose(layer, shape, weight, pattern)
+        return self._decisions[layer]
 
     def layout(self, shape: tuple[int, ...], dtype: str = "float32") -> Layout:
         """The layout that maps of this shape have everywhere in the program, and other values of it without a name."""
@@ -151,7 +156,9 @@ class Context:
         """The layout that a value has."""
         kind = self.graph.type(name)
         layout = Flat(kind.shape) if name in self.flat else self.layout(kind.shape, kind.dtype)
-        return tiled(layout, TILE_LINES) if name in self.tiled and isinstance(layout, Planes) else layout
+        if name in self.tiled and isinstance(layout, Planes):
+            return Tiled(*layout.shape, layout.pitch, self.tiled[name])
+        return layout
 
     def tensor(self, name: str) -> Tensor:
         """Where the value of a name lies; constants come as flat arrays of their own type."""

@@ -31,9 +31,11 @@ def conv(node: Node, context: Context) -> None:
         matrix = weight.reshape(shape.o, -1)
         emit_linear(context, node, shape.n, matrix, bias, Epilogue(residual, activation, slope), weight.shape)
         return
-    pattern = detect(weight, shape.groups)
     x = context.tensor(node.inputs[0])
-    decision = None if is_depthwise(shape) else context.choose(node.name, shape, weight, pattern)
+    if is_depthwise(shape):
+        pattern, decision = detect(weight, shape.groups), None
+    else:
+        pattern, decision = context.decide(node.name, shape, weight)
     # Sums may replace the residual operand that they are added to, whose cache lines are at hand; but not what the
     # convolution still reads, and not while sums of a block of positions wait in the output.
     blocked = decision is not None and decision.choice.block is not None

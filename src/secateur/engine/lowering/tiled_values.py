@@ -8,48 +8,66 @@ With several tiles per map, that is: with one, tiles are planes. A 1x1 convoluti
 of the tiles, as it would out of planes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from secateur.engine.layout import Planes, planes, tiled
-from secateur.engine.lowering.context import TILE_LINES
+from secateur.engine.layout import planes
 from secateur.engine.lowering.conv_shape import ConvShape, conv_shape
 from secateur.engine.lowering.depthwise import is_depthwise
+from secateur.engine.lowering.tile_size import LONGEST, tile_lines
 from secateur.graph.ir import Graph, Node
 
+Size = tuple[int, int]
 
-def tiled_values(graph: Graph, pads: Mapping[tuple[int, int], int], taken: frozenset[str]) -> frozenset[str]:
-    """Names of the values that lie in tiles.
 
-    pads     zero columns of the maps of each size (pitches.map_pads)
-    taken    values whose place is decided already (dense ones, parts of concatenations)
+def tiled_values(
+    graph: Graph, pads: Mapping[Size, int], taken: frozenset[str], register_lines: Callable[[Node, ConvShape], int]
+) -> Mapping[str, tuple[int, ...]]:
+    """Values that lie in tiles -> lines of each tile.
+
+    pads              zero columns of the maps of each size (pitches.map_pads)
+    taken             values whose place is decided already (dense ones, parts of concatenations)
+    register_lines    lines of the register tiles of a convolution
     """
     shapes = {node.name: conv_shape(node, graph) for node in graph.nodes if _is_convolution(node)}
-    producers = {name: node for node in graph.nodes for name in node.outputs}
-    readers: dict[str, list[Node]] = {}
+    names = _alike(graph, shapes, _candidates(graph, shapes, pads) - taken)
+    users: dict[Size, dict[int, float]] = {}
+    lines: dict[Size, int] = {}
     for node in graph.nodes:
-        for name in node.reads():
-            readers.setdefault(name, []).append(node)
-
-    def fits(name: str) -> bool:
-        node = producers[name]
         shape = shapes.get(node.name)
-        if shape is None or not _by_tiles(shape) or not _has_tiles(shape, pads):
-            return False
-        return all(_reads_pixels(reader, name, shapes.get(reader.name)) for reader in readers.get(name, []))
+        if shape is None or not _by_tiles(shape):
+            continue
+        size = (shape.out_h, shape.out_w)
+        if node.outputs[0] in names or (node.inputs[0] in names and shape.pointwise):
+            vectors = register_lines(node, shape)
+            users.setdefault(size, {}).setdefault(vectors, 0.0)
+            users[size][vectors] += shape.macs
+            lines[size] = _lines(shape, pads)
+    cut = {size: tile_lines(lines[size], users[size]) for size in users}
+    return {name: cut[graph.shape(name)[2], graph.shape(name)[3]] for name in names}
 
-    found = {name for name in producers if name not in taken and name not in graph.outputs and fits(name)}
+
+def _candidates(graph: Graph, shapes: Mapping[str, ConvShape], pads: Mapping[Size, int]) -> frozenset[str]:
+    """Values that convolutions write, and read pixel by pixel."""
+    readers = graph.readers()
+
+    def fits(node: Node, name: str) -> bool:
+        shape = shapes.get(node.name)
+        if shape is None or not _by_tiles(shape) or name in graph.outputs:
+            return False
+        several = pads.get((shape.out_h, shape.out_w), 0) >= shape.out_border and _lines(shape, pads) > LONGEST
+        return several and all(_reads_pixels(reader, name, shapes.get(reader.name)) for reader in readers.get(name, []))
+
+    return frozenset(name for node in graph.nodes for name in node.outputs if fits(node, name))
+
+
+def _alike(graph: Graph, shapes: Mapping[str, ConvShape], names: frozenset[str]) -> frozenset[str]:
+    """Without sums that lie otherwise than what is added to them."""
     while True:
-        # A sum and what is added to it lie alike.
-        torn = {
-            name
-            for node in graph.nodes
-            if node.name in shapes and node.input(3)
-            for name in (node.input(3), node.outputs[0])
-            if not {node.input(3), node.outputs[0]} <= found
-        } & found
+        pairs = [(node.input(3), node.outputs[0]) for node in graph.nodes if node.name in shapes and node.input(3)]
+        torn = {name for pair in pairs if not names.issuperset(pair) for name in pair} & names
         if not torn:
-            return frozenset(found)
-        found -= torn
+            return names
+        names -= torn
 
 
 def _is_convolution(node: Node) -> bool:
@@ -61,10 +79,10 @@ def _by_tiles(shape: ConvShape) -> bool:
     return not is_depthwise(shape) and shape.h * shape.w * shape.out_h * shape.out_w > 1
 
 
-def _has_tiles(shape: ConvShape, pads: Mapping[tuple[int, int], int]) -> bool:
+def _lines(shape: ConvShape, pads: Mapping[Size, int]) -> int:
+    """Lines of the map of sums."""
     pad = pads.get((shape.out_h, shape.out_w), 0)
-    layout: Planes = planes((shape.n, shape.o, shape.out_h, shape.out_w), pad)
-    return pad >= shape.out_border and len(tiled(layout, TILE_LINES).lines) > 1
+    return planes((shape.n, shape.o, shape.out_h, shape.out_w), pad).vectors
 
 
 def _reads_pixels(reader: Node, name: str, shape: ConvShape | None) -> bool:
