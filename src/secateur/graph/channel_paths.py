@@ -136,9 +136,14 @@ def _nonzero_rows(weight: NDArray[np.float32]) -> Flags:
 
 def _nonzero_columns(weight: NDArray[np.float32]) -> Flags:
     cube = weight.reshape(*weight.shape[:2], -1)
-    found: Flags = np.any(cube[:16] != 0, axis=(0, 2))
-    rest = np.flatnonzero(~found)
-    found[rest] = np.any(cube[:, rest] != 0, axis=(0, 2))
+    found = np.zeros(cube.shape[1], bool)
+    begin, count = 0, 16
+    # Most columns show a nonzero early: fewer and fewer are looked at in more and more rows.
+    while begin < len(cube) and not found.all():
+        rest = np.flatnonzero(~found)
+        part = cube[begin : begin + count, rest] if begin else cube[:count]
+        found[rest] = np.any(np.any(part != 0, axis=0), axis=1)
+        begin, count = begin + count, 2 * count
     return found
 
 
