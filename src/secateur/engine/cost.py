@@ -36,6 +36,9 @@ CYCLES_PER_STORED_LINE = 3.0
 CYCLES_PER_STORED_LINE_FAR = 12.0
 # Where all tiles are computed for a few rows at a time, stores run along the planes.
 CYCLES_PER_STORED_LINE_ALONG = 8.0
+# Sums that wait in the output between two blocks of positions are stored and loaded.
+CYCLES_PER_LINE_AGAIN = 5.0
+CYCLES_PER_LINE_AGAIN_FAR = 20.0
 FEW_WEIGHTS = 4096
 FEW_POSITIONS = 96
 # Written once and read once per tile, stores included.
@@ -131,7 +134,8 @@ def predict(choice: Choice, shape: ConvShape, pattern: Pattern, target: Target) 
     per_vector = CYCLES_PER_STORED_LINE if output <= target.l2 else CYCLES_PER_STORED_LINE_FAR
     if choice.resident and output > target.l2:
         per_vector = CYCLES_PER_STORED_LINE_ALONG
-    overhead = blocks * LOOP_EXIT * (1 + exits) + choice.rows * v * (per_vector + (blocks - 1) * per_vector)
+    per_block = CYCLES_PER_LINE_AGAIN if output < target.l2 / 2 else CYCLES_PER_LINE_AGAIN_FAR
+    overhead = blocks * LOOP_EXIT * (1 + exits) + choice.rows * v * (per_vector + (blocks - 1) * per_block)
     total = tiles * panels * (cycles + overhead)
     if choice.primitive == "pack":
         total += tiles * positions * shape.groups * v * CYCLES_PER_COPIED_VECTOR
