@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.graph.ir import Graph, Node
-from secateur.graph.rewrite import Draft, is_fused, is_onnx
+from secateur.graph.rewrite import Draft, fused, is_fused, is_onnx
 
 Channels = NDArray[np.int64]
 
@@ -42,6 +42,22 @@ def selected(graph: Graph | Draft, node: Node) -> Sequence[Channels] | None:
             channels = np.where(picks < 0, picks + count, picks).astype(np.int64)
             return [channels] if 0 <= channels.min() <= channels.max() < count else None
     return None
+
+
+def select(draft: Draft, like: Node, source: str, output: str, channels: Channels) -> Node:
+    """A node in the place of `like` that selects channels of a source: a Slice if they are in order, else a Gather."""
+    if in_order(channels):
+        ends = {"starts": (int(channels[0]),), "ends": (int(channels[-1]) + 1,)}
+        return fused("Slice", like, (source,), (output,), axes=(1,), steps=(1,), **ends)
+    picks = draft.constant(f"{output}.channels", channels.astype(np.int64))
+    return Node(like.name, "Gather", (source, picks), (output,), {"axis": 1}, "", like.absorbed)
+
+
+def unused(hint: str, names: set[str]) -> str:
+    """A name for a node that none has, noted in `names`."""
+    name = next(name for name in (hint, *(f"{hint}.{i}" for i in range(1, len(names) + 2))) if name not in names)
+    names.add(name)
+    return name
 
 
 def _channels_out(graph: Graph | Draft, node: Node) -> int:

@@ -1,5 +1,7 @@
 """Which values are maps and which are not."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from secateur.engine.lowering.flat_values import flat_values
@@ -47,3 +49,14 @@ def test_values_of_other_ranks_and_types_are_not_named() -> None:
     nodes = (Node("y", "Add", ("x", "x"), ("y",), {}, "secateur"),)
     types = {"x": TensorType((2, 3), "float32"), "y": TensorType((1, 2, 3, 4), "int64")}
     assert flat_values(Graph(nodes, ("x",), ("y",), types, {}, 20)) == frozenset()
+
+
+def test_selected_channels_lie_as_what_they_are_selected_from() -> None:
+    """A map that is an output is written from its planes."""
+    made = graph(("a", "Conv", ("x", "w")), ("y", "Gather", ("a", "i")))
+    gather = Node("y", "Gather", ("a", "i"), ("y",), {"axis": 1})
+    constants = {**made.constants, "i": np.arange(8)[::-1]}
+    types = {**made.types, "i": TensorType((8,), "int64")}
+    assert "y" not in flat_values(replace(made, nodes=(made.nodes[0], gather), constants=constants, types=types))
+    rows = replace(gather, attributes={"axis": 2})
+    assert "y" in flat_values(replace(made, nodes=(made.nodes[0], rows), constants=constants, types=types))

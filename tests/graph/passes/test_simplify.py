@@ -20,7 +20,7 @@ LEFT = {
     "resnet20_distiller_dense_cifar10": {"Conv": 21},
     "resnet20b_cifar10": {"Conv": 21},
     "resnet56_cifar10": {"Conv": 55, "Slice": 2, "Pad": 2},
-    "shufflenetv2_x0_5_cifar10": {"Conv": 56, "Concat": 16, "ChannelShuffle": 16, "Slice": 26},
+    "shufflenetv2_x0_5_cifar10": {"Conv": 56, "Concat": 16, "*Gather": 16},
     "squeezenet1_0_deepcompressed_imagenet": {"Conv": 26, "Pool": 3, "Concat": 8, "Linear": 0},
     "squeezenet1_1_imagenet": {"Conv": 26, "Pool": 3, "Concat": 8, "Linear": 0},
 }

@@ -4,6 +4,7 @@ Planes are for convolutions and their kin. A value that none of these reads or w
 to, concatenated with or the like, is dense: then matrix products and normalizations take it as it is.
 """
 
+from secateur.graph.channel_selection import selected
 from secateur.graph.ir import Graph, Node
 
 # Operators that work on planes.
@@ -13,7 +14,7 @@ _MAPS = frozenset(
         *("ChannelShuffle", "DepthToSpace", "SpaceToDepth", "SqueezeExcite"),
     }
 )
-# Operators whose operands and results lie alike.
+# Operators whose operands and results lie alike, as those of selections of channels do.
 _ALIKE = frozenset(
     {
         *("Activate", "Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Identity"),
@@ -36,7 +37,7 @@ def flat_values(graph: Graph) -> frozenset[str]:
         return [name for name in (*node.inputs, *node.outputs) if name in group and name not in graph.constants]
 
     for node in graph.nodes:
-        names = of(node) if node.op in _ALIKE else []
+        names = of(node) if node.op in _ALIKE or selected(graph, node) is not None else []
         for name in names[1:]:
             group[root(name)] = root(names[0])
     maps = {root(name) for node in graph.nodes if node.op in _MAPS for name in of(node)}

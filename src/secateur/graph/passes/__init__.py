@@ -36,10 +36,11 @@ Any type:
 Weights, biases, slopes, scales and shifts are constants; any of bias, residual and slope may be absent. The residual
 has the output's shape and is added before the activation; a slope belongs to the activation "prelu" and is one number
 per channel. Pads of windows are (top, left, bottom, right). Axes are not negative. No tensor of the normal form is
-without elements. What is not listed stays an operator of ONNX, and so does what the passes' rules exclude.
+without elements. Channels of maps that are selected in another order are ONNX's Gather along axis 1. What else is not
+listed stays an operator of ONNX, and so does what the passes' rules exclude.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from secateur.graph.ir import Graph
 from secateur.graph.passes.common_subexpressions import common_subexpressions
@@ -50,7 +51,9 @@ from secateur.graph.passes.fold_pad import fold_pad
 from secateur.graph.passes.fold_scale import fold_scale
 from secateur.graph.passes.fuse_activation import fuse_activation
 from secateur.graph.passes.fuse_residual import fuse_residual
+from secateur.graph.passes.join_selections import join_selections
 from secateur.graph.passes.merge_layouts import merge_layouts
+from secateur.graph.passes.merge_selections import merge_selections
 from secateur.graph.passes.normal_activations import normal_activations
 from secateur.graph.passes.normal_arithmetic import normal_arithmetic
 from secateur.graph.passes.normal_batch_norm import normal_batch_norm
@@ -68,7 +71,7 @@ from secateur.graph.passes.remove_dead import remove_dead
 from secateur.graph.passes.remove_dead_channels import remove_dead_channels
 from secateur.graph.passes.remove_dead_hidden import remove_dead_hidden
 
-__all__ = ["PASSES", "simplify"]
+__all__ = ["LAST_PASSES", "PASSES", "simplify"]
 
 # A round of passes can open the way for another; the deepest graph seen needed five.
 MAX_ROUNDS = 20
@@ -102,12 +105,19 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     remove_dead,
 )
 
+# Channels are moved as little as possible when all else is done: other passes need not know what a selection is.
+LAST_PASSES: tuple[Callable[[Graph], Graph], ...] = (join_selections, merge_selections, drop_identity, remove_dead)
+
 
 def simplify(graph: Graph) -> Graph:
-    """The graph in normal form: all passes in order, until a round changes nothing."""
+    """The graph in normal form: all passes in order, until a round changes nothing; then the last ones likewise."""
+    return _repeated(_repeated(graph, PASSES), LAST_PASSES)
+
+
+def _repeated(graph: Graph, passes: Sequence[Callable[[Graph], Graph]]) -> Graph:
     for _ in range(MAX_ROUNDS):
         before = graph
-        for run in PASSES:
+        for run in passes:
             graph = run(graph)
         if graph is before:
             break
