@@ -12,6 +12,7 @@ than an eighth (large dilations) is not worth it: such a convolution brings its 
 from collections.abc import Callable, Mapping
 
 from secateur.engine.lowering.conv_shape import ConvShape, conv_shape
+from secateur.engine.lowering.depthwise import is_depthwise, strides_in_place
 from secateur.engine.lowering.phases import phases_of
 from secateur.graph.ir import Graph
 
@@ -37,6 +38,8 @@ def map_pads(graph: Graph) -> Mapping[tuple[int, int], int]:
     for shape in shapes:
         if shape.strides == (1, 1):
             widen((shape.h, shape.w), shape.border)
+        elif is_depthwise(shape) and strides_in_place(shape):
+            widen((shape.h, shape.w), shape.densely.border)
         widen((shape.out_h, shape.out_w), shape.border)
     for _ in range(MOST_ROUNDS):
         changed = [_equal_pitch(shape, pads, widen) for shape in shapes]

@@ -21,11 +21,12 @@ THREE = tuple((0, dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 
 @pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize("height", [7, 14, 56])
-def test_rows_share_their_inputs(height: int, cpu: str) -> None:
+@pytest.mark.parametrize("stride", [1, 2])
+def test_rows_share_their_inputs(stride: int, height: int, cpu: str) -> None:
     """9 multiply-adds per row of outputs from 3 vectors per row of inputs; on every processor the weights fit."""
     target = cross_target(CPUS[cpu], cpu)
-    rows = rows_together(height, 9, target)
-    kernel = DepthwiseKernel(THREE, rows)
+    rows = rows_together(height, 9, target, stride)
+    kernel = DepthwiseKernel(THREE, rows, stride=stride)
     loops = [loop for loop in innermost_loops(assembly([kernel], target)) if loop.fmas]
     assert sorted(loop.fmas for loop in loops) == sorted({9, 9 * rows})
     for loop in loops:

@@ -1,10 +1,10 @@
 """Depthwise convolution: one plane of input, one plane of output, all weights in registers (ENGINE.md 3.5 K8).
 
-    out[y, x] = activation(bias + sum over taps w[tap] in[plane(tap), y + dy(tap), x + dx(tap)] + residual[y, x])
+    out[y, x] = activation(bias + sum over taps w[tap] in[plane(tap), s y + dy(tap), s x + dx(tap)] + residual[y, x])
 
 Several rows of outputs are computed together and share the input vectors that their taps have in common: a 3x3 kernel
-on r rows needs 3 (r + 2) loads for 9 r multiply-adds. A strided convolution reads the phase planes of its input, where
-its taps are neighbours too.
+on r rows needs 3 (r + 2) loads for 9 r multiply-adds. With stride s = 2 the even and the odd columns of two vectors are
+the inputs of two neighbouring taps. Other strides read the phase planes of their input, where taps are neighbours too.
 """
 
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ class DepthwiseKernel:
 
     taps      (plane, dy, dx) of each weight; plane counts the phase planes of one input channel
     rows      output rows computed together
+    stride    s, 1 or 2
     The entries of origins, and arguments whose names end in pitch, plane, channel or image, are distances in elements.
     """
 
@@ -32,6 +33,7 @@ class DepthwiseKernel:
     rows: int
     activation: Activation | None = None
     residual: bool = False
+    stride: int = 1
     fields: tuple[str, ...] = field(default=FIELDS, init=False, repr=False)
 
     @property
@@ -39,7 +41,8 @@ class DepthwiseKernel:
         """Names every tap, because taps are part of the code."""
         taps = "_".join("".join(str(i).replace("-", "m") for i in tap) for tap in self.taps)
         kind = f"_{symbol(self.activation)}" if self.activation else ""
-        return f"f32_depthwise_{self.rows}_{taps}{kind}" + ("_residual" if self.residual else "")
+        by = f"_by_{self.stride}" if self.stride > 1 else ""
+        return f"f32_depthwise_{self.rows}_{taps}{by}{kind}" + ("_residual" if self.residual else "")
 
     def emit(self, module: KernelModule) -> None:
         """Write the kernel."""
@@ -95,16 +98,18 @@ class _Writer:
     ) -> None:
         """One vector of `rows` neighbouring rows."""
         f, b, size = self.f, self.f.b, self.size
+        stride = self.kernel.stride
         mask = f.first_lanes(b.sub(size["width"], column))
-        start = b.add(b.mul(row, size["x_pitch"]), column)
+        start = b.mul(f.i64(stride), b.add(b.mul(row, size["x_pitch"]), column))
         sums = [bias] * rows
         wanted: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
         for i in range(rows):
             for tap, (plane, dy, dx) in enumerate(self.kernel.taps):
-                wanted.setdefault((plane, dy + i, dx), []).append((i, tap))
+                wanted.setdefault((plane, dy + stride * i, dx), []).append((i, tap))
+        inputs = _Inputs(f, stride)
         for (plane, dy, dx), uses in sorted(wanted.items()):
             offset = b.add(b.mul(size["x_plane"], f.i64(plane)), b.mul(size["x_pitch"], f.i64(dy)))
-            value = f.load(f.element(source, b.add(start, offset)), dx)
+            value = inputs.at((plane, dy), f.element(source, b.add(start, offset)), dx)
             for i, tap in uses:
                 sums[i] = f.fma(weights[tap], value, sums[i])
         for i, total in enumerate(sums):
@@ -112,3 +117,23 @@ class _Writer:
             if other is not None:
                 total = b.fadd(total, f.load_masked(mask, other, at))
             f.store_masked(mask, activate(f, total, self.kernel.activation, slope), target, at)
+
+
+class _Inputs:
+    """Vectors of every s-th element of rows."""
+
+    def __init__(self, f: KernelBody, stride: int) -> None:
+        self.f = f
+        self.stride = stride
+        self.odd: dict[tuple[tuple[int, int], int], Value] = {}
+
+    def at(self, key: tuple[int, int], row: Value, first: int) -> Value:
+        """Elements first, first + s, ... of a row; `key` names the row. Asked for in ascending order of `first`."""
+        f = self.f
+        if self.stride == 1:
+            return f.load(row, first)
+        if (key, first) in self.odd:
+            return self.odd[key, first]
+        low, high = f.load(row, first), f.load(row, first + f.lanes)
+        self.odd[key, first + 1] = f.shuffle(low, high, range(1, 2 * f.lanes, 2))
+        return f.shuffle(low, high, range(0, 2 * f.lanes, 2))

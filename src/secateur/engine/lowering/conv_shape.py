@@ -1,6 +1,6 @@
 """The numbers that describe a convolution, and where its source has to lie."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from secateur.engine.layout import Planes
@@ -46,6 +46,14 @@ class ConvShape:
         below = self.out_h - 1 + self.reach[0] - self.pads[0] - (self.h - 1)
         right = self.out_w - 1 + self.reach[1] - self.pads[1] - (self.w - 1)
         return max(self.pads[0], self.pads[1], below, right, 0)
+
+    @property
+    def densely(self) -> "ConvShape":
+        """With stride 1, as far as this one reads: of its outputs this one computes every stride-th."""
+        out_h, out_w = (
+            (size - 1) * step + 1 for size, step in zip((self.out_h, self.out_w), self.strides, strict=True)
+        )
+        return replace(self, strides=(1, 1), out_h=out_h, out_w=out_w)
 
     @property
     def out_border(self) -> int:

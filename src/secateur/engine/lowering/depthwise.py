@@ -22,11 +22,17 @@ def is_depthwise(shape: ConvShape) -> bool:
     return shape.groups == shape.c and shape.groups > 1 and shape.kernel[0] * shape.kernel[1] <= MOST_TAPS
 
 
-def rows_together(height: int, taps: int, target: Target) -> int:
+def strides_in_place(shape: ConvShape) -> bool:
+    """Whether the kernel reads the input itself, with its stride, rather than phases of it."""
+    return shape.strides in ((1, 1), (2, 2))
+
+
+def rows_together(height: int, taps: int, target: Target, stride: int = 1) -> int:
     """Output rows per step: as many as registers hold beside the weights, preferably a divisor of the height."""
-    room = max(target.registers - min(taps, target.registers // 2 + 1) - 3, 2)
-    # Six rows spill on AArch64, where the compiler loads all inputs first.
-    most = min(room, 8 if taps <= 9 and target.isa != "neon" else 4)
+    # With a stride, two vectors become two others, on AVX-512 by two index vectors.
+    room = max(target.registers - min(taps, target.registers // 2 + 1) - (3 if stride == 1 else 7), 2)
+    # Six rows spill on AArch64, where the compiler loads all inputs first; with a stride these are twice as many.
+    most = min(room, 8 if taps <= 9 and target.isa != "neon" else 4 // stride)
     fitting = [r for r in range(most, 1, -1) if height % r == 0 and r > most // 2]
     return min(fitting[0] if fitting else most, height)
 
@@ -47,9 +53,10 @@ def emit_depthwise(
     residual = to_planes(context, epilogue.residual, like(own, own.c)) if epilogue.residual else None
     (kh, kw), (sh, sw), (dh, dw) = shape.kernel, shape.strides, shape.dilations
     ys, xs = [ky * dh for ky in range(kh)], [kx * dw for kx in range(kw)]
-    if (sh, sw) == (1, 1):
-        picked = isinstance(x.layout, Picked) and reads_in_place(shape, x.layout.whole)
-        source = whole_of(x) if picked else padded(context, shape, x)
+    in_place = strides_in_place(shape)
+    if in_place:
+        picked = isinstance(x.layout, Picked) and reads_in_place(shape.densely, x.layout.whole)
+        source = whole_of(x) if picked else padded(context, shape.densely, x)
         taps = tuple((0, ty - shape.pads[0], tx - shape.pads[1]) for ty in ys for tx in xs)
         origins = plane_offsets(x if picked else source)[0][: shape.c]
     else:
@@ -60,9 +67,9 @@ def emit_depthwise(
         source = phase_split(context, x, shape.strides, shape.pads, split)
         taps = tuple(((ty % sh) * sw + tx % sw, ty // sh, tx // sw) for ty in ys for tx in xs)
         origins = np.arange(shape.c) * phases * split.plane_stride
-    kernel = DepthwiseKernel(
-        taps, rows_together(shape.out_h, len(taps), context.target), epilogue.activation, residual is not None
-    )
+    stride = sh if in_place else 1
+    rows = rows_together(shape.out_h, len(taps), context.target, stride)
+    kernel = DepthwiseKernel(taps, rows, epilogue.activation, residual is not None, stride)
     zeros = np.zeros(shape.o, np.float32)
     arguments = {
         "x": source.address,
