@@ -80,6 +80,7 @@ def test_one_image_stays_whole() -> None:
         helper.make_node("ReduceMean", ["c"], ["d"], "mean image", axes=[0], keepdims=1),
         helper.make_node("Add", ["c", "each"], ["d"], "each image its own"),
         helper.make_node("Slice", ["c", "from", "to"], ["d"], "some images"),
+        helper.make_node("Gather", ["c", "to"], ["d"], "one image"),
     ],
     ids=lambda node: node.name,
 )
@@ -92,6 +93,16 @@ def test_what_joins_images_is_not_divided(node: onnx.NodeProto) -> None:
     model = network(*FIRST[:3], node, constants=constants)
     divided = pieces(model, 4)
     assert all(node.name not in {own.name for own in piece.graph.nodes} for piece in divided if piece.repeats > 1)
+    agrees(model, 4)
+
+
+def test_selections_of_channels_are_divided() -> None:
+    nodes = (*FIRST[:3], helper.make_node("Gather", ["c", "order"], ["d"], "select", axis=1))
+    nodes += (helper.make_node("Conv", ["d", "w2"], ["e"], "third", pads=[1] * 4),)
+    model = network(*nodes, constants={"order": np.arange(8)[::-1]})
+    (piece,) = pieces(model, 4)
+    assert piece.repeats == 4
+    assert "Gather" in {node.op for node in piece.graph.nodes}
     agrees(model, 4)
 
 

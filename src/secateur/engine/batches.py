@@ -29,17 +29,22 @@ def _other_axes(node: Node) -> bool:
     return 0 not in axes and bool(node.attributes.get("keepdims", 1))
 
 
+def _chooses_channels(node: Node) -> bool:
+    return node.attributes.get("axis", 0) == 1
+
+
 def _pads_images(node: Node) -> bool:
     pads = node.attributes["pads"]
     return pads[0] == pads[len(pads) // 2] == 0
 
 
-# Operators of the normal form that compute every image of rank-4 values for itself, and when.
+# Operators that compute every image of rank-4 values for itself, and when.
 _BY_IMAGE: Mapping[str, Callable[[Node], bool]] = {
     **dict.fromkeys(("Conv", "ConvTranspose", "Pool", "GlobalPool", "ScaleShift", "SqueezeExcite"), _always),
     **dict.fromkeys(("Activate", "Add", "Sub", "Mul", "Div", "Max", "Min"), _always),
     **dict.fromkeys(("ChannelShuffle", "DepthToSpace", "SpaceToDepth"), _always),
     **dict.fromkeys(("Concat", "Split", "Slice", "ReduceMean", "Softmax"), _other_axes),
+    "Gather": _chooses_channels,
     "Pad": _pads_images,
 }
 
