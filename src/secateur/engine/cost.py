@@ -171,11 +171,17 @@ def _blocks(shape: ConvShape) -> tuple[int | None, ...]:
     return (None, max(taps, IN_L1 // taps * taps))
 
 
+def _few_positions(shape: ConvShape) -> bool:
+    return shape.pointwise and shape.c // shape.groups <= FEW_POSITIONS
+
+
 def _dense(shape: ConvShape, target: Target) -> Iterator[Choice]:
     for rows in (6, 8, 4) if target.registers >= 32 else (4, 6):
         vectors = most_vectors(rows, target)
         for block in _blocks(shape):
             yield Choice("dense", "direct", rows, vectors, block)
+        if _few_positions(shape):
+            yield Choice("dense", "direct", rows, vectors, None, FEW_WEIGHTS)
         yield Choice("dense", "gemm", rows, vectors)
         yield Choice("dense", "pack", rows, vectors)
 
@@ -186,7 +192,7 @@ def _sparse(shape: ConvShape, pattern: Pattern, target: Target) -> Iterator[Choi
         if fill > 0.75 and vectors > 0:
             for block in _blocks(shape):
                 yield Choice("block", "direct", rows, vectors, block)
-            if shape.pointwise and shape.c // shape.groups <= FEW_POSITIONS:
+            if _few_positions(shape):
                 yield Choice("block", "direct", rows, vectors, None, FEW_WEIGHTS)
             yield Choice("block", "gemm", rows, vectors)
             yield Choice("block", "pack", rows, vectors)
