@@ -8,6 +8,7 @@ import pytest
 from secateur.errors import ArtifactError
 from secateur.pipeline.record import load_record
 from secateur.report import Content, collect
+from secateur.report.write import render
 
 
 def content_of(folder: Path) -> Content:
@@ -110,6 +111,29 @@ def test_machine_is_flat_and_readable(content: Content) -> None:
     assert "governor" not in machine
 
 
+def test_times_of_layers_of_an_earlier_version_are_those_of_one_runtime(run_maker: Any, results: Any) -> None:
+    measured = results["06-benchmark"]
+    both = content_of(run_maker(results)).layer_times
+    measured["layers"] = next(times for times in measured["layers"] if times["runtime"] == "onnxruntime")
+    assert content_of(run_maker(results, "earlier")).layer_times == tuple(
+        times for times in both if times.runtime == "onnxruntime"
+    )
+
+
+@pytest.mark.parametrize("layers", [None, [], "absent"])
+def test_a_run_without_times_of_layers_says_so(run_maker: Any, results: Any, layers: Any) -> None:
+    results["06-benchmark"]["layers"] = layers
+    if layers == "absent":
+        del results["06-benchmark"]["layers"]
+    content = content_of(run_maker(results))
+    assert content.layer_times == ()
+    assert "The benchmark of this run recorded no times of single layers." in render(content)["report.md"]
+
+
+def test_a_run_with_times_of_layers_does_not(content: Content) -> None:
+    assert "no times of single layers" not in render(content)["report.md"]
+
+
 @pytest.mark.parametrize(
     ("stage", "damage", "sentence"),
     [
@@ -121,6 +145,8 @@ def test_machine_is_flat_and_readable(content: Content) -> None:
         ("05-export", {"files": {"model.onnx": "big"}}, "'model.onnx' is 'big' and not a finite number"),
         ("06-benchmark", {"benchmark": {"rows": [{"timing": {"median_ms": 0}}]}}, "'p90_ms' is missing"),
         ("06-benchmark", {"benchmark": {"rows": [{}]}}, "not a benchmark result"),
+        ("06-benchmark", {"layers": {"runtime": "onnxruntime"}}, "not times of layers"),
+        ("06-benchmark", {"layers": "none"}, "'layers' is 'none' and not a list"),
     ],
 )
 def test_a_damaged_result_is_a_sentence_with_file_and_key(

@@ -216,7 +216,10 @@ def _files(export: Fields | None) -> tuple[FileSize, ...]:
 def _layer_times(measured: Fields | None) -> tuple[LayerTimes, ...]:
     if measured is None or "layers" not in measured:
         return ()
-    return tuple(LayerTimes.from_dict(times.value) for times in measured.rows("layers"))
+    # Before several runtimes were profiled, benchmarks recorded one, by itself.
+    alone = isinstance(measured.value["layers"], dict)
+    runtimes = [measured.fields("layers")] if alone else measured.rows("layers")
+    return tuple(LayerTimes.from_dict(times.value) for times in runtimes)
 
 
 def _advice(measured: Fields | None) -> tuple[str, ...]:

@@ -54,6 +54,13 @@ def load_sentence(content: Content) -> str | None:
     )
 
 
+def layer_times_sentence(content: Content) -> str | None:
+    """Why a table is missing that readers look for."""
+    if content.layer_times or not content.latencies or content.dense is None:
+        return None
+    return "The benchmark of this run recorded no times of single layers."
+
+
 def _tables(content: Content, *builds: Callable[[Content], Table | None]) -> tuple[Table, ...]:
     return tuple(table for table in (build(content) for build in builds) if table is not None)
 
@@ -69,8 +76,13 @@ def _accuracy(content: Content) -> Section:
 
 
 def _speed(content: Content) -> Section:
-    leads = tuple(sentence for sentence in (load_sentence(content), zeros_sentence(content)) if sentence)
-    leads += tuple(dict.fromkeys(content.advice))
+    found = (
+        load_sentence(content),
+        zeros_sentence(content),
+        *dict.fromkeys(content.advice),
+        layer_times_sentence(content),
+    )
+    leads = tuple(sentence for sentence in found if sentence)
     tables = (
         *_tables(content, run.speedup_table, run.latency_table),
         *run.layer_times_tables(content),
