@@ -8,10 +8,9 @@ block, so every panel has its own rows in the row table. Bytes per nonzero: 6.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from secateur.engine.kernels.conv import PANEL_FIELDS
-from secateur.engine.weights.streams import MAX_DELTA, Floats, Ints, Streams, padded_deltas, padded_order
+from secateur.engine.kernels.conv import AHEAD, PANEL_FIELDS
+from secateur.engine.weights.streams import MAX_DELTA, Floats, Ints, Streams, by_block
 
 
 def encode_lockstep(
@@ -35,59 +34,74 @@ def encode_lockstep(
     packed        the tile in scratch memory begins with the block's first position; else with the first of all
     """
     columns, per_group = weight.shape[1], len(weight) // groups
-    length = block or max(columns, 1)
-    parts: list[tuple[NDArray[np.int32], NDArray[np.int64], Floats, Ints]] = []
-    delta_end = row_end = 0
-    for begin in range(0, max(columns, 1), length):
-        for group in range(groups):
-            own = slice(group * per_group, (group + 1) * per_group)
-            part = weight[own, begin : begin + length]
-            origin = int(places[begin]) if columns else 0
-            lengths, deltas, values, order = _panels(part, places[begin : begin + length] - origin, rows)
-            panels = np.zeros((len(lengths), len(PANEL_FIELDS) + 1), np.int32)
-            panels[:, 0] = group * group_places + (0 if packed else origin)
-            panels[:, 1] = panels[:, 2] = delta_end + np.concatenate([[0], np.cumsum(lengths * rows)])[:-1]
-            panels[:, 3] = row_end + np.arange(len(lengths)) * rows
-            panels[:, len(PANEL_FIELDS)] = lengths
-            delta_end += int(lengths.sum()) * rows
-            row_end += len(order)
-            parts.append((panels, deltas, values, np.where(order >= 0, order + group * per_group, -1)))
-    panels, deltas, values, order = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    counts = panels[:, len(PANEL_FIELDS)] * float(rows)
-    return Streams(panels, padded_deltas(deltas), values, order, counts + 2.0 * rows, int(counts.sum()))
-
-
-def _panels(weight: Floats, places: Ints, rows: int) -> tuple[Ints, Ints, Floats, Ints]:
-    """Turns of each panel; distances and weights (turns, R), panel after panel; the order of the rows."""
-    kept = weight != 0
-    counts = np.count_nonzero(kept, axis=1)
-    row = np.repeat(np.arange(len(weight)), counts)
-    column = np.flatnonzero(kept) - row * weight.shape[1]
-    place = places[column]
-    gaps = np.diff(place, prepend=0)
-    first = (np.cumsum(counts) - counts)[counts > 0]
-    gaps[first] = place[first]
-    repeats = None
+    length = min(block or columns, columns) or 1
+    blocks = max(-(-columns // length), 1)
+    origin = places[::length] if columns else np.zeros(1, np.int64)
+    counts, gaps, kept = _walks(weight, places, origin, length)
+    steps, repeats = counts, None
     if len(gaps) and gaps.max() > MAX_DELTA:
         repeats = np.maximum(-(-gaps // MAX_DELTA), 1)
-        counts = np.bincount(row, weights=repeats, minlength=len(weight)).astype(np.int64)
+        ends = np.cumsum(counts)
+        total = np.concatenate([[0], np.cumsum(repeats)])
+        steps = total[ends] - total[ends - counts]
+        gaps -= (repeats - 1) * MAX_DELTA
 
-    order = padded_order(np.argsort(-counts, kind="stable"), rows)
-    sizes = np.where(order >= 0, counts[np.maximum(order, 0)], 0)
-    lengths = sizes.reshape(-1, rows).max(axis=1)
-    begins = np.concatenate([[0], np.cumsum(lengths)])[:-1] * rows
-    rank = np.empty(len(weight), np.int64)
-    rank[order[order >= 0]] = np.flatnonzero(order >= 0)
+    # A part is a block of positions of one group: its rows are sorted, and filled up to whole panels.
+    parts = steps.reshape(blocks * groups, per_group)
+    order = np.full((len(parts), -(-per_group // rows) * rows), -1, np.int64)
+    order[:, :per_group] = np.argsort(-parts, axis=1, kind="stable")
+    real = np.flatnonzero(order >= 0)
+    row = order.reshape(-1)[real] + np.repeat(np.arange(len(parts)) * per_group, per_group)
+    sizes = np.zeros(order.size, np.int64)
+    sizes[real] = steps[row]
+    lengths = sizes[::rows]  # the longest row of a panel is its first
+    begins = (np.cumsum(lengths) - lengths) * rows
+    rank = np.empty(len(steps), np.int64)
+    rank[row] = real
 
-    deltas = np.zeros(int(lengths.sum()) * rows, np.int64)
-    values = np.zeros(len(deltas), np.float32)
+    deltas = np.zeros(int(lengths.sum()) * rows + AHEAD, np.uint16)
+    values = np.zeros(len(deltas) - AHEAD, np.float32)
     # Turn t of a row is taken at base + t R: those of an element, and of the steps over a long distance before it.
-    base = begins[rank // rows] + rank % rows - (np.cumsum(counts) - counts) * rows
-    slot = (base[row] if repeats is None else np.repeat(base[row], repeats)) + np.arange(int(counts.sum())) * rows
+    base = begins[rank // rows] + rank % rows - (np.cumsum(steps) - steps) * rows
+    slot = np.repeat(base, steps)
+    slot += np.arange(0, len(slot) * rows, rows)
     if repeats is not None:
         deltas[slot] = MAX_DELTA
         slot = slot[np.cumsum(repeats) - 1]
-        gaps -= (repeats - 1) * MAX_DELTA
     deltas[slot] = gaps
-    values[slot] = weight[kept]
-    return lengths, deltas, values, order
+    values[slot] = kept
+
+    group = np.tile(np.arange(groups), blocks)
+    panels = np.zeros((len(parts), order.shape[1] // rows, len(PANEL_FIELDS) + 1), np.int32)
+    panels[:, :, 0] = (group * group_places + (0 if packed else np.repeat(origin, groups)))[:, None]
+    panels[:, :, 1] = panels[:, :, 2] = begins.reshape(panels.shape[:2])
+    panels[:, :, 3] = np.arange(0, order.size, rows).reshape(panels.shape[:2])
+    panels[:, :, len(PANEL_FIELDS)] = lengths.reshape(panels.shape[:2])
+    order = np.where(order >= 0, order + (group * per_group)[:, None], -1).reshape(-1)
+    panels = panels.reshape(-1, panels.shape[2])
+    costs = (lengths * rows).astype(np.float64) + 2.0 * rows
+    return Streams(panels, deltas, values, order, costs, len(values))
+
+
+def _walks(weight: Floats, places: Ints, origin: Ints, length: int) -> tuple[Ints, Ints, Floats]:
+    """What every row of every block of positions walks over.
+
+    origin     (blocks,) place that a block's positions count from
+    returns    (blocks x O,) nonzeros of each row, block after block; for each nonzero its distance from the one before
+               it, or from the origin, and its weight
+    """
+    rows, columns = weight.shape
+    kept = by_block(weight != 0, length)
+    found = np.flatnonzero(kept)
+    ends = np.searchsorted(found, np.arange(1, len(kept) + 1) * length)
+    counts = np.diff(ends, prepend=0)
+    # From an element of a block to its position, and to the same element of the whole matrix.
+    block, row = np.divmod(np.arange(len(kept)), rows)
+    position = found - np.repeat(np.arange(len(kept)) * length - block * length, counts)
+    place = places[position]
+    gaps = np.empty_like(place)
+    np.subtract(place[1:], place[:-1], out=gaps[1:])
+    first = (ends - counts)[counts > 0]
+    gaps[first] = place[first] - origin[block[counts > 0]]
+    position += np.repeat(row * columns, counts)
+    return counts, gaps, weight.reshape(-1)[position]

@@ -10,7 +10,7 @@ Bytes per nonzero: 4 + 2 / (rows per position).
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from secateur.engine.kernels.conv import AHEAD, PANEL_FIELDS
 
 MAX_DELTA = 0xFFFF
+# Elements that stay in the second-level cache while they are put in order.
+_IN_CACHE = 1 << 16
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Code = TypeVar("Code", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -89,13 +92,15 @@ def encode(
     dense     keep zeros too, as if they were weights
     """
     order = padded_order(np.arange(len(weight), dtype=np.int64) if order is None else order, rows)
-    panel_rows = _panel_rows(weight, order, rows)
     groups, columns = len(order) // rows, weight.shape[1]
     length = max(min(block or columns, columns), 1)
+    if dense:
+        return _every_position(weight, places, rows, order, length, starts, packed=packed)
+    panel_rows = _panel_rows(weight, order, rows)
     blocks = max(-(-columns // length), 1)
     kinds = len(patterns)
 
-    kept = _by_block(_kept(panel_rows, single=kinds == 1, dense=dense), length)
+    kept = by_block(_kept(panel_rows, single=kinds == 1), length)
     found = np.flatnonzero(kept)
     panel = np.repeat(np.arange(len(kept)), np.count_nonzero(kept, axis=1))
     kind = segment = panel
@@ -161,15 +166,13 @@ def _panel_rows(weight: Floats, order: Ints, rows: int) -> Floats:
     else:
         padded = np.take(weight, np.maximum(order, 0), axis=0)
         padded[order < 0] = 0
-    return padded.reshape(-1, rows, weight.shape[1])
+    return padded.reshape(len(order) // rows, rows, weight.shape[1])
 
 
-def _kept(panel_rows: Floats, *, single: bool, dense: bool) -> NDArray[np.unsignedinteger[Any]]:
+def _kept(panel_rows: Floats, *, single: bool) -> NDArray[np.unsignedinteger[Any]]:
     """(panels, columns) which rows of a panel have a nonzero, as bits; with a single pattern, whether one has."""
     groups, rows, columns = panel_rows.shape
     kind = np.uint8 if single or rows <= 8 else np.uint32
-    if dense:
-        return np.full((groups, columns), 1 if single else 2**rows - 1, kind)
     bits = (panel_rows != 0).view(np.uint8)
     codes = np.zeros((groups, columns), kind)
     for r in range(rows):
@@ -177,8 +180,8 @@ def _kept(panel_rows: Floats, *, single: bool, dense: bool) -> NDArray[np.unsign
     return codes
 
 
-def _by_block(codes: NDArray[np.unsignedinteger[Any]], length: int) -> NDArray[np.unsignedinteger[Any]]:
-    """(blocks x panels, length) the same, block after block."""
+def by_block(codes: NDArray[Code], length: int) -> NDArray[Code]:
+    """(rows, columns) -> (blocks x rows, length), block after block; the last one is filled up with zeros."""
     groups, columns = codes.shape
     blocks = max(-(-columns // length), 1)
     if blocks == 1:
@@ -212,21 +215,67 @@ def encode_dense(
     weight: Floats, places: Ints, rows: int, *, order: Ints | None = None, starts: Ints | None = None
 ) -> Streams:
     """Streams that keep every position: one list of positions for all panels (kernel option `shared_deltas`)."""
-    weight, places = _bridged(weight, places)
     order = padded_order(np.arange(len(weight), dtype=np.int64) if order is None else order, rows)
+    return _every_position(weight, places, rows, order, max(len(places), 1), starts, shared=True)
+
+
+def _every_position(
+    weight: Floats,
+    places: Ints,
+    rows: int,
+    order: Ints,
+    length: int,
+    starts: Ints | None,
+    *,
+    packed: bool = False,
+    shared: bool = False,
+) -> Streams:
+    """Streams with all positions, in blocks of `length`; `shared`: all panels of the one block use the first's list."""
     groups, columns = len(order) // rows, weight.shape[1]
-    values = np.ascontiguousarray(_panel_rows(weight, order, rows).transpose(0, 2, 1)).reshape(-1)
-    deltas = np.diff(places, prepend=0)
-    panels = np.zeros((groups, len(PANEL_FIELDS) + 1), np.int32)
+    begins = range(0, max(columns, 1), length)
+    origin: Ints = places[::length] if len(begins) > 1 else np.zeros(1, np.int64)
+    ranges = [slice(begin, begin + length) for begin in begins]
+    parts = [_bridged(weight[:, own], places[own] - first) for own, first in zip(ranges, origin, strict=True)]
+    counts = np.repeat([len(own) for _, own in parts], groups)
+    ends = np.cumsum(counts)
+    values = np.empty(int(ends[-1]) * rows, np.float32)
+    lists: list[Ints] = []
+    end = 0
+    for part, own in parts:
+        begin, end = end, end + groups * len(own) * rows
+        _interleave(values[begin:end].reshape(groups, len(own), rows), part, order)
+        lists += [np.diff(own, prepend=0)] * (1 if shared else groups)
+
+    panels = np.zeros((len(counts), len(PANEL_FIELDS) + 1), np.int32)
     if starts is not None:
-        panels[:, 0] = starts
-    panels[:, 2] = np.arange(groups) * rows * columns
-    panels[:, 3] = np.arange(groups) * rows
-    panels[:, len(PANEL_FIELDS)] = columns
-    stream = padded_deltas(deltas)
-    panels[:, 4] = places_ahead(stream, panels[:, 1], np.full(groups, columns))
-    costs = np.full(groups, float(rows * columns + 2 * rows))
-    return Streams(panels, stream, values, order, costs, groups * columns)
+        panels[:, 0] = np.tile(starts, len(parts))
+    if not packed:
+        panels[:, 0] += np.repeat(origin, groups)
+    panels[:, 1] = 0 if shared else ends - counts
+    panels[:, 2] = (ends - counts) * rows
+    panels[:, 3] = np.tile(np.arange(groups) * rows, len(parts))
+    panels[:, len(PANEL_FIELDS)] = counts
+    deltas = padded_deltas(np.concatenate(lists))
+    panels[:, 4] = places_ahead(deltas, panels[:, 1], counts)
+    costs = (counts * rows).astype(np.float64) + 2.0 * rows
+    return Streams(panels, deltas, values, order, costs, int(ends[-1]))
+
+
+def _interleave(values: Floats, weight: Floats, order: Ints) -> None:
+    """Write the weights of all positions of all panels, (panels, positions, rows)."""
+    _, columns, rows = values.shape
+    count = len(weight)
+    # Only what is no whole panel in order has to be copied before.
+    whole = count // rows if np.array_equal(order[:count], np.arange(count)) else 0
+    begun = weight[: whole * rows].reshape(whole, rows, columns)
+    rest = _panel_rows(weight, order[whole * rows :], rows)
+    # Few panels at a time, so that their lines stay in the cache until all rows are written.
+    step = max(_IN_CACHE // max(columns * rows, 1), 1)
+    for source, target in ((begun, values[:whole]), (rest, values[whole:])):
+        for first in range(0, len(source), step):
+            few = slice(first, first + step)
+            for row in range(rows):
+                target[few, :, row] = source[few, row]
 
 
 def padded_deltas(deltas: Ints) -> NDArray[np.uint16]:
