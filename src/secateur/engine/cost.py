@@ -1,12 +1,12 @@
 """What a choice costs, predicted: cycles of one thread (ENGINE.md 3.2, with caches).
 
-    position     max( k V / f,  (s V + k + 1) / l,  lambda,  weight bytes / b )  and  lines from L2 x c2
+    position     max( k V / f,  (s V + k + 1) / l,  instructions / i,  lambda,  weight bytes / b )  and  L2 lines x c2
     panel        sum over positions  +  c3 R V (blocks of positions)  +  exits of its loops
     layer        tiles x panels      +  packing or im2col
 
-k nonzero rows at a position, V vectors, f multiply-adds and l loads per cycle, s loads per unaligned vector, lambda the
-latency of a multiply-add, whose accumulators are used again by the next position. Constants were measured on Cascade
-Lake; they rank candidates, times come from the tuner.
+k nonzero rows at a position, V vectors, f multiply-adds, l loads and i instructions per cycle, s loads per unaligned
+vector, lambda the latency of a multiply-add, whose accumulators are used again by the next position. Constants were
+measured on Cascade Lake; they rank candidates, times come from the tuner.
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,18 @@ from secateur.engine.weights.pattern import Pattern
 FMA_PER_CYCLE = 2.0
 LOADS_PER_CYCLE = 2.0
 LATENCY = 4.0
+INSTRUCTIONS_PER_CYCLE = 4.0
+# Of the loop over positions, beside loads and multiply-adds; and to know where to prefetch.
+LOOP_INSTRUCTIONS = 6
+AHEAD_INSTRUCTIONS = 3
 LOOP_EXIT = 14.0
-SPLIT = 1.5
+SPLIT = 1.8
 CYCLES_PER_LINE_FROM_L2 = 1.8
 CYCLES_PER_SPLIT_LINE_FROM_L2 = 2.2
 BYTES_PER_CYCLE_FROM_L2 = 24.0
 BYTES_PER_CYCLE_FROM_L3 = 3.5
+# Share of L1 that a tile's input can take: weights and results pass through too.
+IN_CACHE = 0.75
 # Positions (input channel, ky, kx) of a block whose tile stays in L1: 25 to 30 % faster for 3x3 layers.
 IN_L1 = 288
 IN_L1_OF_ROWS = 128
@@ -38,7 +44,7 @@ CYCLES_PER_STORED_LINE_FAR = 12.0
 CYCLES_PER_STORED_LINE_ALONG = 8.0
 # Sums that wait in the output between two blocks of positions are stored and loaded.
 CYCLES_PER_LINE_AGAIN = 5.0
-CYCLES_PER_LINE_AGAIN_FAR = 20.0
+CYCLES_PER_LINE_AGAIN_FAR = 28.0
 FEW_WEIGHTS = 4096
 FEW_POSITIONS = 96
 # Written once and read once per tile, stores included.
@@ -89,11 +95,30 @@ def _loops(rows: int, k: int) -> int:
     return comb(rows, k)
 
 
+def tile_bytes(choice: Choice, shape: ConvShape, width: float) -> float:
+    """Input that a register tile of so many bytes reads for all panels, or for those of one block of positions."""
+    taps = shape.kernel[0] * shape.kernel[1]
+    positions = choice.block or shape.c // shape.groups * taps
+    if choice.primitive != "direct" or shape.pointwise:
+        return positions * width
+    # The rows of taps, with a line more for the columns, are apart or overlap.
+    rows, pitch = shape.kernel[0], 4 * (shape.out_w + shape.out_border)
+    return positions / taps * (64 + min(rows * width + 64 * (rows - 1), width + (rows - 1) * pitch))
+
+
+def prefetches(choice: Choice, shape: ConvShape, target: Target) -> bool:
+    """Whether the kernel asks for inputs ahead: not where they come from L2 once and then stay in L1."""
+    if choice.format not in ("dense", "block") or choice.primitive == "pack" or choice.rows < 4:
+        return False
+    near = shape.c * shape.h * shape.w * 4 <= target.l2 // 2
+    stays = tile_bytes(choice, shape, choice.vectors * target.lanes * 4) <= IN_CACHE * target.l1
+    return not (near and stays)
+
+
 def predict(choice: Choice, shape: ConvShape, pattern: Pattern, target: Target) -> float:
     """Cycles of a layer on one thread."""
     lanes, line = target.lanes, 64.0
-    taps = shape.kernel[0] * shape.kernel[1]
-    positions = shape.c // shape.groups * taps
+    positions = shape.c // shape.groups * shape.kernel[0] * shape.kernel[1]
     work = work_of(choice, pattern, positions)
     vectors = shape.n * -(-(shape.out_h * (shape.out_w + shape.out_border)) // lanes)
     if choice.primitive == "gemm":
@@ -106,12 +131,9 @@ def predict(choice: Choice, shape: ConvShape, pattern: Pattern, target: Target) 
 
     aligned = choice.primitive != "direct" or shape.pointwise
     loads_per_vector = 1.0 if aligned else SPLIT
-    tile_bytes = (choice.block or positions) * v * lanes * 4
-    if not aligned:
-        tile_bytes = tile_bytes / taps * shape.kernel[0] * (v + 1) / v
-    missing = max(0.0, 1 - 0.9 * target.l1 / tile_bytes)
+    missing = max(0.0, 1 - (0.9 if aligned else IN_CACHE) * target.l1 / tile_bytes(choice, shape, v * lanes * 4))
     lines = missing * v * lanes * 4 / line
-    prefetched = choice.format in ("dense", "block") and choice.primitive != "pack" and choice.rows >= 4
+    prefetched = prefetches(choice, shape, target)
     stored = 2.0 * work.positions + 4.0 * work.weights
     bandwidth = BYTES_PER_CYCLE_FROM_L2 if stored * panels <= 0.6 * target.l2 else BYTES_PER_CYCLE_FROM_L3
 
@@ -120,7 +142,13 @@ def predict(choice: Choice, shape: ConvShape, pattern: Pattern, target: Target) 
         k = index + 1
         loads = loads_per_vector * v + k + (2 if choice.format == "rows" else 1) + (v if prefetched else 0)
         latency = LATENCY / (choice.rows if choice.format == "rows" else 1)
-        busy = max(k * v / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, latency, (2 + 4 * k) / bandwidth)
+        # An input that is used once is an operand of its multiply-add.
+        loaded = v if k > 1 else 0
+        instructions = k * v + loaded + k + LOOP_INSTRUCTIONS + (v + AHEAD_INSTRUCTIONS if prefetched else 0)
+        busy = max(
+            *(k * v / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, instructions / INSTRUCTIONS_PER_CYCLE, latency),
+            (2 + 4 * k) / bandwidth,
+        )
         # Prefetched lines arrive beside the work, others in front of it.
         waiting = lines * (CYCLES_PER_LINE_FROM_L2 if aligned else CYCLES_PER_SPLIT_LINE_FROM_L2)
         cycles += count * (max(busy, waiting) + 0.25 * waiting if prefetched else busy + 0.8 * waiting)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.engine.choice import Choice
+from secateur.engine.cost import prefetches
 from secateur.engine.kernels.conv import ConvKernel
 from secateur.engine.layout import Flat, Planes, Tiled, planes
 from secateur.engine.lowering.context import Context, Tensor
@@ -112,8 +113,6 @@ def emit_conv(
     bounds = np.concatenate([per_group, [shape.groups]]) * panels_per_group
     packs = np.stack([per_group * positions, (per_group + 1) * positions], 1) if packed else None
     panels = len(order) // choice.rows
-    # The inputs of a block stay in L1 for all panels of a tile: prefetching only costs, unless they come from far.
-    near = block is not None and 4 * source.tensor.maps.size // shape.n <= context.target.l2 // 2
     kernel = ConvKernel(
         choice.rows,
         tiles.vectors,
@@ -124,7 +123,7 @@ def emit_conv(
         packed=packed,
         partial=block is not None,
         masked=_needs_masks(inner, lanes),
-        prefetch=len(patterns) == 1 and not packed and choice.rows >= 4 and not near,
+        prefetch=prefetches(choice, shape, context.target),
     )
     blocks = -(-positions // block) if block else 1
     arguments: dict[str, Argument] = {
