@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 from secateur.engine.kernels.depthwise import DepthwiseKernel
 from secateur.engine.layout import Picked, Planes, planes
 from secateur.engine.lowering.context import Context, Tensor
-from secateur.engine.lowering.conv import like, padded
 from secateur.engine.lowering.conv_shape import ConvShape, reads_in_place
 from secateur.engine.lowering.epilogue import Epilogue
 from secateur.engine.lowering.picked import whole_of
 from secateur.engine.lowering.relayout import phase_split, plane_offsets, to_flat, to_planes
+from secateur.engine.lowering.source import like, padded
 from secateur.engine.target import Target
 
 # More weights than this neither stay in registers nor make short code; the general kernel takes over.
