@@ -51,11 +51,11 @@ class Constants:
 
         raises    EngineError  the system has no memory
         """
-        if self._placed.get(id(array)) is array or self._holds(array):
-            return array
         known = self._moved.get(id(array))
         if known is not None and known[0]() is array:
             return known[1]
+        if self._placed.get(id(array)) is array or self._holds(array):
+            return array
         placed = self._copied(array)
         self._moved[id(array)] = weakref.ref(array), placed
         self._placed[id(placed)] = placed
@@ -69,7 +69,9 @@ class Constants:
             block.make_read_only()
 
     def _holds(self, array: Array) -> bool:
-        begin = int(array.ctypes.data)
+        if not self._blocks:
+            return False
+        begin: int = array.__array_interface__["data"][0]
         return any(
             block.address <= begin and begin + array.nbytes <= block.address + block.bytes.size
             for block in self._blocks

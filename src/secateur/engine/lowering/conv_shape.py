@@ -1,6 +1,7 @@
 """The numbers that describe a convolution, and where its source has to lie."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import cast
 
 from secateur.engine.layout import Planes
@@ -24,17 +25,18 @@ class ConvShape:
     out_h: int
     out_w: int
 
-    @property
+    @cached_property
     def reach(self) -> tuple[int, int]:
         """Rows and columns from the first tap to the last."""
-        return tuple((k - 1) * d for k, d in zip(self.kernel, self.dilations, strict=True))  # type: ignore[return-value]
+        (kh, kw), (dh, dw) = self.kernel, self.dilations
+        return (kh - 1) * dh, (kw - 1) * dw
 
-    @property
+    @cached_property
     def pointwise(self) -> bool:
         """Each output pixel reads the input pixel at its own place only."""
         return self.kernel == (1, 1) and self.strides == (1, 1) and self.pads == (0, 0, 0, 0)
 
-    @property
+    @cached_property
     def border(self) -> int:
         """Zero columns per row, and rows per plane, that reading the source in place needs.
 
@@ -47,7 +49,7 @@ class ConvShape:
         right = self.out_w - 1 + self.reach[1] - self.pads[1] - (self.w - 1)
         return max(self.pads[0], self.pads[1], below, right, 0)
 
-    @property
+    @cached_property
     def densely(self) -> "ConvShape":
         """With stride 1, as far as this one reads: of its outputs this one computes every stride-th."""
         out_h, out_w = (
@@ -55,12 +57,12 @@ class ConvShape:
         )
         return replace(self, strides=(1, 1), out_h=out_h, out_w=out_w)
 
-    @property
+    @cached_property
     def out_border(self) -> int:
         """Columns beyond the output's own that its rows need so that the source can have the same pitch."""
         return self.border if self.strides != (1, 1) else max(self.border, self.w + self.border - self.out_w)
 
-    @property
+    @cached_property
     def macs(self) -> int:
         """Multiply-adds with all weights."""
         return self.n * self.out_h * self.out_w * self.o * (self.c // self.groups) * self.kernel[0] * self.kernel[1]

@@ -98,18 +98,29 @@ def plan_units(
     wanted = max(chunks, -(-UNITS_PER_THREAD * threads // max(tile_count, 1)))
     per_range = max(1, -(-wanted // (len(bounds) - 1)))
     cuts: list[tuple[int, int, int, int]] = []
-    for index, (begin, end) in enumerate(pairwise(bounds)):
-        pack = packs[index] if packs is not None else (0, 0)
-        total = np.concatenate([[0.0], np.cumsum(panel_costs[begin:end])])
-        steps: NDArray[np.float64] = np.linspace(0, float(total[-1]), min(per_range, max(end - begin, 1)) + 1)
-        inner: list[int] = np.searchsorted(total, steps[1:-1]).tolist()
-        edges = sorted({0, *inner, int(end - begin)})
-        cuts += [(int(begin + a), int(begin + b), int(pack[0]), int(pack[1])) for a, b in pairwise(edges)]
-    cut_table = np.array(cuts, np.int64).reshape(-1, 4)
-    cut_costs = np.array([panel_costs[begin:end].sum() for begin, end, _, _ in cuts])
+    for index, (begin, end) in enumerate(pairwise(bounds.tolist())):
+        first, last = packs[index].tolist() if packs is not None else (0, 0)
+        edges = _edges(panel_costs[begin:end], min(per_range, max(end - begin, 1)))
+        cuts += [(begin + a, begin + b, first, last) for a, b in pairwise(edges)]
+    cut_table = np.array(cuts, np.int32).reshape(-1, 4)
+    cut_costs = np.array([panel_costs[begin:end].sum() for begin, end, _, _ in cuts], np.float64)
+    # All cuts for one tile after the other, or the other way round.
+    shape = (len(cuts), tile_count) if chunks > 1 else (tile_count, len(cuts))
+    table = np.empty((*shape, 5), np.int32)
     if chunks > 1:
-        cut, tile = (a.reshape(-1) for a in np.meshgrid(range(len(cuts)), range(tile_count), indexing="ij"))
+        table[:, :, 0], table[:, :, 1:] = np.arange(tile_count), cut_table[:, None]
+        costs = cut_costs[:, None] * tiles.sizes + 1.0
     else:
-        tile, cut = (a.reshape(-1) for a in np.meshgrid(range(tile_count), range(len(cuts)), indexing="ij"))
-    units = np.concatenate([tile[:, None], cut_table[cut]], axis=1).astype(np.int32)
-    return units, (cut_costs[cut] * tiles.sizes[tile] + 1.0).astype(np.float64)
+        table[:, :, 0], table[:, :, 1:] = np.arange(tile_count)[:, None], cut_table
+        costs = cut_costs * tiles.sizes[:, None] + 1.0
+    return table.reshape(-1, 5), costs.reshape(-1)
+
+
+def _edges(costs: NDArray[np.float64], ranges: int) -> list[int]:
+    """Where panels are cut into so many ranges of nearly equal cost, at most; begin and end included."""
+    if ranges == 1:
+        return [0, len(costs)] if len(costs) else [0]
+    total = np.concatenate([[0.0], np.cumsum(costs)])
+    steps = np.arange(1, ranges) * (float(total[-1]) / ranges)
+    inner: list[int] = np.searchsorted(total, steps).tolist()
+    return sorted({0, *inner, len(costs)})

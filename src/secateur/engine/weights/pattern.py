@@ -16,8 +16,6 @@ BLOCKS = tuple(range(2, 33))
 FILL = 0.95
 DENSE = 0.995
 _SCREENED_COLUMNS = 128
-# Bits of a byte.
-_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,8 @@ def detect(weight: NDArray[np.float32], groups: int = 1) -> Pattern:
     """The pattern of a weight (O, C / groups, kh, kw) or (O, K)."""
     rows = len(weight)
     kept = (weight != 0).reshape(rows, -1)
-    words = packed(kept)
     count = int(np.count_nonzero(kept))
+    words = packed(kept if count < kept.size else kept[:, :1])
     density = count / kept.size if kept.size else 0.0
     empty = rows - int(np.count_nonzero(words.any(axis=1)))
     lengths = _candidates(kept, groups) if density <= DENSE else []
@@ -88,23 +86,26 @@ def occupied(words: NDArray[np.uint64], n: int, groups: int) -> int:
     per_group = len(words) // groups
     if not words.size:
         return 0
-    starts = (np.arange(groups)[:, None] * per_group + np.arange(0, per_group, n)).reshape(-1)
-    used = np.bitwise_or.reduceat(words, starts, axis=0)
-    # The last block of a group may be shorter.
     blocks = -(-per_group // n)
-    last = used[blocks - 1 :: blocks]
-    return n * _ones(used) - (blocks * n - per_group) * _ones(last)
+    starts = np.arange(0, per_group, n)
+    if groups > 1:
+        starts = (np.arange(groups)[:, None] * per_group + starts).reshape(-1)
+    used = np.bitwise_or.reduceat(words, starts, axis=0)
+    missing = blocks * n - per_group  # the last block of a group may be shorter
+    return n * _ones(used) - (missing * _ones(used[blocks - 1 :: blocks]) if missing else 0)
 
 
 def _ones(words: NDArray[np.uint64]) -> int:
-    return int(_ONES[np.ascontiguousarray(words).view(np.uint8)].sum(dtype=np.int64))
+    bits = np.unpackbits(np.ascontiguousarray(words).reshape(-1).view(np.uint8))
+    return int(np.count_nonzero(bits.view(np.bool_)))
 
 
 def _candidates(kept: NDArray[np.bool_], groups: int) -> list[int]:
     """Block lengths that a sample of the columns does not rule out."""
     rows = len(kept) // groups
-    sample = kept[:, :: max(1, kept.shape[1] // _SCREENED_COLUMNS)]
-    count, words = int(np.count_nonzero(sample)), packed(sample)
+    # numpy packs columns that lie next to each other ten times as fast.
+    words = packed(np.ascontiguousarray(kept[:, :: max(1, kept.shape[1] // _SCREENED_COLUMNS)]))
+    count = _ones(words)
     ruled_out: set[int] = set()
     for n in BLOCKS:
         if n > rows:

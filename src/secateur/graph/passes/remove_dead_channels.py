@@ -123,10 +123,10 @@ def block_length(weight: NDArray[np.generic]) -> int:
 
 def _removed(graph: Graph, dead: Indices, paths: Paths, sinks: Sequence[Sink]) -> Graph:
     draft = Draft(graph)
-    gone: dict[str, Indices] = {}
+    flags: dict[str, Flags] = {}
     for place in paths.places:
-        indices = place.indices(dead)
-        gone[place.value] = np.union1d(gone.get(place.value, indices), indices)
+        flags.setdefault(place.value, np.zeros(draft.shape(place.value)[1], bool))[place.indices(dead)] = True
+    gone = {value: np.flatnonzero(which) for value, which in flags.items()}
     for value, indices in gone.items():
         shape = draft.shape(value)
         draft.types[value] = replace(draft.types[value], shape=(shape[0], shape[1] - len(indices), *shape[2:]))
