@@ -13,10 +13,12 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from secateur.engine.emit.builder import KernelModule
+from secateur.engine.extents import Common, extents
 from secateur.engine.layout import Planes
 from secateur.engine.lowering.context import Context, Decision, Tensor
 from secateur.engine.program import Address, Argument, Buffer, Kernel, Step
 from secateur.engine.target import Target
+from secateur.engine.validate import check_extents
 from secateur.graph.ir import Graph
 
 llvm.initialize_native_target()
@@ -156,8 +158,14 @@ def aligned(shape: int, dtype: type, fill: float) -> np.ndarray:
 
 
 def run(steps: list[Step], memory: Memory, isa: str, split: int = 1) -> None:
-    """Run steps in order; units in `split` ranges, as that many threads would get them."""
+    """Run steps in order; units in `split` ranges, as that many threads would get them.
+
+    Each step must pass the proof of engine.validate, and write nowhere but where that says.
+    """
     for step in steps:
+        lanes = TARGETS[isa].lanes
+        check_extents(step, step.kernel.name, lanes, Common([step]))
+        written = {buffer.name: (memory.array(buffer), memory.array(buffer).copy()) for buffer in step.writes}
         kept: list[np.ndarray] = []
         slots = b""
         for name in step.kernel.fields:
@@ -173,7 +181,24 @@ def run(steps: list[Step], memory: Memory, isa: str, split: int = 1) -> None:
             assert np.isnan(scratch[step.scratch // 4 :]).all(), f"{step.kernel.name} wrote behind its scratch"
         for name, before in given.items():
             np.testing.assert_array_equal(memory.wholes[name], before, f"{step.kernel.name} wrote to its input")
+        for name, (after, before) in written.items():
+            changed = np.flatnonzero(
+                after.view(np.uint8).reshape(len(after), -1) != before.view(np.uint8).reshape(len(after), -1)
+            )
+            assert not len(changed) or _is_written(step, name, int(changed[0]), int(changed[-1]) + 1, lanes), name
     memory.check_guards()
+
+
+def _is_written(step: Step, name: str, begin: int, end: int, lanes: int) -> bool:
+    """Does engine.extents say that these bytes of a buffer are written."""
+    spans = [
+        (extent.low + base, extent.high + base)
+        for extent in extents(step, lanes, Common([step]))
+        for address in [step.arguments.get(extent.field)]
+        if extent.write and isinstance(address, Address) and address.buffer.name == name
+        for base in [address.offset * address.buffer.item]
+    ]
+    return min(low for low, _ in spans) <= begin and end <= max(high for _, high in spans)
 
 
 def _only_read(step: Step) -> set[str]:

@@ -324,7 +324,7 @@ def _in_own_process(code: str) -> str:
 
 def _started(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False,
         cwd=Path(__file__).parent.parent,
     )  # fmt: skip
 

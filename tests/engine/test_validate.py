@@ -29,7 +29,7 @@ def without(index: int, field: str) -> Program:
 
 
 def test_a_good_program_passes():
-    validate(GOOD)
+    validate(GOOD, 16)
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,14 @@ def test_a_good_program_passes():
 )
 def test_a_fault_is_named(program, fault):
     with pytest.raises(EngineError, match=fault):
-        validate(program)
+        validate(program, 16)
 
 
 def test_only_a_zeroed_buffer_that_nobody_writes_may_be_read_first():
     zeros = next(buffer for buffer in GOOD.steps[2].reads if buffer.zeroed)
     late = with_step(3, writes=(*GOOD.steps[3].writes, zeros))
     with pytest.raises(EngineError, match="'zeros' is read before"):
-        validate(late)
+        validate(late, 16)
 
 
 def test_axpy_fields_are_what_programs_fill():

@@ -73,7 +73,7 @@ class NativeProgram:
         modes = layout.MODES[target.machine]
         if denormals not in modes:
             raise EngineError(f"denormals='{denormals}' is unknown; it can be {' or '.join(modes)}.")
-        validate(program)
+        validate(program, target.lanes)
         self.target = target
         self.threads = threads
         cache = cache or default_cache()

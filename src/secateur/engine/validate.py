@@ -1,7 +1,9 @@
-"""Proof that a program touches only its own memory, as far as its steps say what they touch.
+"""Proof that a program touches only its own memory.
 
-Kernels check nothing while they run, so a program is checked before its first run (ENGINE.md 4.2). A failure is a
-defect of a lowering, never of a model.
+Kernels check nothing while they run, so a program is checked before its first run (ENGINE.md 4.2): what its steps say
+that they read and write, and where their numbers and tables lead (engine.extents). Nothing is written outside a
+buffer; reads may go past its ends where the zeros of the arena are. A failure is a defect of a lowering, never of a
+model.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from secateur.engine.extents import Common, Extent, Fault, extents
+from secateur.engine.memory import GUARD, LINE
 from secateur.engine.program import Address, Argument, Buffer, Port, Program, Step
 from secateur.errors import EngineError
 
@@ -17,8 +21,8 @@ _UNITS = 1 << 40
 _SCRATCH = 1 << 31
 
 
-def validate(program: Program) -> None:
-    """Check a whole program. raises EngineError naming step and argument."""
+def validate(program: Program, lanes: int) -> None:
+    """Check a whole program, for vectors of `lanes` floats. raises EngineError naming step and argument."""
     if not program.steps:
         raise EngineError("A program without steps computes nothing.")
     ports = {port.buffer: port for port in (*program.inputs, *program.outputs)}
@@ -26,10 +30,11 @@ def validate(program: Program) -> None:
     _check_buffers(program, ports)
     _check_kernels(program)
     written = {port.buffer for port in program.inputs}
+    common = Common(program.steps)
     ever_written = {buffer for step in program.steps for buffer in step.writes}
     for index, step in enumerate(program.steps):
         where = f"step {index} ({step.layer}, {step.kernel.name})"
-        _check_step(step, where)
+        check_step(step, where, lanes, common)
         for buffer in step.reads:
             constant_zero = buffer.zeroed and buffer not in ever_written
             # A kernel that reads and writes one buffer in place names it in both.
@@ -42,6 +47,16 @@ def validate(program: Program) -> None:
     for port in program.inputs:
         if port.buffer in ever_written:
             raise EngineError(f"A step writes the input '{port.name}', which belongs to the caller.")
+
+
+def check_step(step: Step, where: str, lanes: int, common: Common) -> None:
+    """Check one step by itself.
+
+    where    its name in the sentence
+    common   with the other steps of its program
+    """
+    _check_arguments(step, where)
+    check_extents(step, where, lanes, common)
 
 
 def _check_ports(program: Program) -> None:
@@ -78,7 +93,7 @@ def _check_kernels(program: Program) -> None:
             raise EngineError(f"Two different kernels are named '{step.kernel.name}'; the name must tell them apart.")
 
 
-def _check_step(step: Step, where: str) -> None:
+def _check_arguments(step: Step, where: str) -> None:
     fields = step.kernel.fields
     if len(set(fields)) < len(fields) or set(fields) != set(step.arguments):
         raise EngineError(
@@ -94,6 +109,42 @@ def _check_step(step: Step, where: str) -> None:
     for field, value in step.arguments.items():
         for fault in _faults(value, step):
             raise EngineError(f"In {where}, argument '{field}' {fault}.")
+
+
+def check_extents(step: Step, where: str, lanes: int, common: Common) -> None:
+    """Check that a step stays in its memory. Arguments as for `check_step`."""
+    try:
+        touched = extents(step, lanes, common)
+    except Fault as fault:
+        raise EngineError(f"In {where}, {fault}.") from fault
+    for extent in touched:
+        low, high, memory = _bounds(step, extent)
+        if extent.low < low or extent.high > high:
+            verb = "written" if extent.write else "read"
+            raise EngineError(
+                f"In {where}, bytes {extent.low} to {extent.high} of '{extent.field}' are {verb}; {memory} has bytes "
+                f"{low} to {high} there."
+            )
+
+
+def _bounds(step: Step, extent: Extent) -> tuple[int, int, str]:
+    """The bytes that may be touched, counted from the address, and what they belong to."""
+    if extent.field == "scratch":
+        return 0, step.scratch, "scratch memory"
+    value = step.arguments[extent.field]
+    if isinstance(value, np.ndarray):
+        # Constants are never written; each begins on a line of its own, so its last vector may be read whole.
+        return 0, 0 if extent.write else -(-value.nbytes // LINE) * LINE, "the constant"
+    if not isinstance(value, Address):
+        return 0, 0, "what is no address"
+    buffer = value.buffer
+    begin = -value.offset * buffer.item
+    end = begin + buffer.size * buffer.item
+    if not extent.write and not buffer.external:
+        # As engine.memory places it: zeros in front of every group and behind the last.
+        begin -= max(GUARD, buffer.align * buffer.item if buffer.zeroed else 0)
+        end += GUARD
+    return begin, end, f"'{buffer.name}'"
 
 
 def _faults(value: Argument, step: Step) -> Iterator[str]:

@@ -126,6 +126,9 @@ def walk_over(tensors: Sequence[Tensor], keeps_zeros: bool) -> Walk:
     full = (strides[:, long] == strides[0, long]).all(1)
     if not (full | (strides[:, long] == 0).all(1)).all():
         return rows_of(shape, strides)
+    # Whole vectors of a plane may end behind it; a dense array may end there, and the memory be the caller's.
+    if any(f and isinstance(tensor.layout, Flat) for f, tensor in zip(full, tensors, strict=True)):
+        return rows_of(shape, strides)
     picked = [isinstance(tensor.layout, Picked) for tensor in tensors]
     if keeps_zeros and full.all() and not any(picked) and (strides[:, 1] == layout.plane_stride).all():
         return rows_of((layout.n, layout.c * layout.plane_stride), np.stack([strides[:, 0], np.ones_like(full)], 1))
