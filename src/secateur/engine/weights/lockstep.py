@@ -10,7 +10,7 @@ block, so every panel has its own rows in the row table. Bytes per nonzero: 6.
 import numpy as np
 
 from secateur.engine.kernels.conv import AHEAD, PANEL_FIELDS
-from secateur.engine.weights.streams import MAX_DELTA, Floats, Ints, Streams, by_block
+from secateur.engine.weights.streams import MAX_DELTA, Floats, Ints, Streams, by_block, distances, nonzeros
 
 
 def encode_lockstep(
@@ -92,15 +92,13 @@ def _walks(weight: Floats, places: Ints, origin: Ints, length: int) -> tuple[Int
     """
     rows, columns = weight.shape
     kept = by_block(weight != 0, length)
-    found = np.flatnonzero(kept)
-    ends = np.searchsorted(found, np.arange(1, len(kept) + 1) * length)
+    found, ends = nonzeros(kept)
     counts = np.diff(ends, prepend=0)
     # From an element of a block to its position, and to the same element of the whole matrix.
     block, row = np.divmod(np.arange(len(kept)), rows)
-    position = found - np.repeat(np.arange(len(kept)) * length - block * length, counts)
+    position = np.subtract(found, np.repeat((np.arange(len(kept)) - block) * length, counts), out=found)
     place = places[position]
-    gaps = np.empty_like(place)
-    np.subtract(place[1:], place[:-1], out=gaps[1:])
+    gaps = distances(place)
     first = (ends - counts)[counts > 0]
     gaps[first] = place[first] - origin[block[counts > 0]]
     position += np.repeat(row * columns, counts)

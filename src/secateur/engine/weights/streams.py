@@ -101,8 +101,8 @@ def encode(
     kinds = len(patterns)
 
     kept = by_block(_kept(panel_rows, single=kinds == 1), length)
-    found = np.flatnonzero(kept)
-    panel = np.repeat(np.arange(len(kept)), np.count_nonzero(kept, axis=1))
+    found, ends = nonzeros(kept)
+    panel = np.repeat(np.arange(len(kept)), np.diff(ends, prepend=0))
     kind = segment = panel
     if kinds > 1:
         kind = enlarge(patterns, rows)[kept.reshape(-1)[found]]
@@ -117,7 +117,7 @@ def encode(
     position = found + ((block_of - np.arange(len(kept))) * length)[panel]
     origin: Ints = places[::length] if blocks > 1 else np.zeros(1, np.int64)
     begins = (np.cumsum(counts) - counts)[counts > 0]
-    deltas = np.diff(places[position], prepend=0)
+    deltas = distances(places[position])
     deltas[begins] = places[position[begins]] - origin[block_of[panel[begins]]]
 
     sizes = np.array([p.bit_count() for p in patterns], np.int64)
@@ -186,9 +186,27 @@ def by_block(codes: NDArray[Code], length: int) -> NDArray[Code]:
     blocks = max(-(-columns // length), 1)
     if blocks == 1:
         return codes
-    whole = np.zeros((groups, blocks * length), codes.dtype)
-    whole[:, :columns] = codes
+    whole = codes
+    if columns % length:
+        whole = np.zeros((groups, blocks * length), codes.dtype)
+        whole[:, :columns] = codes
     return np.ascontiguousarray(whole.reshape(groups, blocks, length).transpose(1, 0, 2)).reshape(-1, length)
+
+
+def nonzeros(codes: NDArray[np.generic]) -> tuple[Ints, Ints]:
+    """Flat indices of what is not zero in a matrix, and up to which of them each row goes."""
+    # numpy looks through booleans several times as fast as through numbers.
+    flags = codes if codes.dtype == np.bool_ else codes != 0
+    found = np.flatnonzero(flags)
+    edges: Ints = np.arange(1, len(codes) + 1, dtype=np.int64) * codes.shape[1]
+    return found, np.searchsorted(found, edges)
+
+
+def distances(places: Ints) -> Ints:
+    """From each place to the next; the first one is left to be written."""
+    gaps = np.empty_like(places)
+    np.subtract(places[1:], places[:-1], out=gaps[1:])
+    return gaps
 
 
 def _values(
@@ -200,14 +218,15 @@ def _values(
     kind     (steps,) pattern of each step; a position is the last of its steps, `at`
     columns  elements from one row to the next
     """
-    sizes = np.array([p.bit_count() for p in patterns], np.int64)[kind]
+    bits: Ints = np.array(patterns, np.int64)[:, None] >> np.arange(max(patterns).bit_length()) & 1
+    before = np.cumsum(bits, axis=1) - bits
+    sizes = bits.sum(axis=1)[kind]
     ends = np.cumsum(sizes)
     values = np.zeros(int(ends[-1]) if len(ends) else 0, np.float32)
     begins, kind = (ends - sizes)[at], kind[at]
-    for index, pattern in enumerate(patterns):
-        chosen = np.flatnonzero(kind == index)
-        for j, r in enumerate(r for r in range(pattern.bit_length()) if pattern >> r & 1):
-            values[begins[chosen] + j] = elements[source[chosen] + r * columns]
+    for row in range(bits.shape[1]):
+        chosen = np.flatnonzero((bits[:, row] != 0)[kind])
+        values[begins[chosen] + before[:, row][kind[chosen]]] = elements[source[chosen] + row * columns]
     return values
 
 
