@@ -26,14 +26,21 @@ from secateur.graph.ir import Graph, Node
 
 
 def lower(
-    graph: Graph, target: Target, threads: int, choose: Chooser, constants: Constants | None = None
+    graph: Graph,
+    target: Target,
+    threads: int,
+    choose: Chooser,
+    constants: Constants | None = None,
+    *,
+    zeros: bool = True,
 ) -> tuple[Program, tuple[LayerFacts, ...]]:
     """The program of a graph whose nodes all have lowerings, and facts about its layers.
 
     constants    where the program's constants go, layer by layer, if given. The graph's own arrays are then dropped
                  as soon as the last node that reads them is lowered
+    zeros        weights that are zero may be left out
     """
-    context = Context(graph, target, threads, map_pads(graph), choose, flat=flat_values(graph))
+    context = Context(graph, target, threads, map_pads(graph), choose, flat=flat_values(graph), zeros=zeros)
     context.views.update(concat_views(graph, context))
     context.tiled = tiled_values(
         graph,

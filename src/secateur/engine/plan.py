@@ -115,7 +115,9 @@ def _native_plan(graph: Graph, target: Target, options: Options) -> Plan:
         for piece in pieces:
             weights = sum(array.nbytes for array in piece.graph.constants.values())
             constants = Constants(weights + weights // 8)
-            program, facts = lower(piece.graph, target, options.threads, choose, constants)
+            program, facts = lower(
+                piece.graph, target, options.threads, choose, constants, zeros=options.format != "dense"
+            )
             native = NativeProgram(program, target, options.threads, denormals=options.denormals, constants=constants)
             parts.append(NativePart(native, piece.graph.inputs, piece.repeats))
             layers += [fact.repeated(piece.repeats) for fact in facts]

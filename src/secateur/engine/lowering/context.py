@@ -120,6 +120,7 @@ class Context:
     views    value -> its place inside another value's buffer, decided before lowering (concatenation without copies)
     flat     values of rank 4 that lie densely all the same (lowering.flat_values)
     tiled    values that lie in tiles -> lines of each tile (lowering.tiled_values)
+    zeros    weights that are zero may be left out; else they count as all others
     layer    name of the node that is being lowered: conversions between layouts that it needs count as part of it
     """
 
@@ -134,6 +135,7 @@ class Context:
     layers: list[LayerFacts] = field(default_factory=list[LayerFacts])
     flat: frozenset[str] = frozenset()
     tiled: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    zeros: bool = True
     layer: str = ""
     _decisions: dict[str, tuple[Pattern, Decision]] = field(default_factory=dict[str, tuple[Pattern, Decision]])
     _count: int = 0
