@@ -22,12 +22,18 @@ PATTERNS = ("unstructured", *(f"1x{n}" for n in (2, 4, 8, 16, 32)), "channels")
 def settle_(module: "torch.nn.Module", size: tuple[int, int, int], images: int = 8, seed: int = 0) -> None:  # noqa: F821
     """Give every batch norm mean and variance of its input on random images, and scales around one, in place.
 
+    Weights that initialisation left at zero, as those of classifiers of vision transformers, become random.
+
     size    (channels, height, width)
     """
     import torch
     from torch import nn
 
     generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in module.parameters():
+            if weight.ndim > 1 and not weight.any():
+                weight.normal_(0.0, 0.02, generator=generator)
     norms = [each for each in module.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
     kept = [(norm, norm.momentum) for norm in norms]
     for norm in norms:
