@@ -125,8 +125,8 @@ def table(found: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]) -> s
         + ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items())),
         "",
         f"Random weights; dense, 90 % unstructured and 80 % in 1x4 blocks; batches of 1 and 3. A network agrees where "
-        f"no logit differs by more than {TOLERANCE:g} of the largest one, or than {OF_SPREAD:g} times what ONNX Runtime",
-        "differs from itself by, not optimised or with inputs that differ in the last bit (in brackets).",
+        f"no logit differs by more than {TOLERANCE:g} of the largest one, or than {OF_SPREAD:g} times what ONNX",
+        "Runtime differs from itself by, not optimised or with inputs that differ in the last bit (in brackets).",
         "",
         *(f"* {count} {status}" for status, count in counts.most_common()),
         "",
