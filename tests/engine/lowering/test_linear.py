@@ -17,6 +17,7 @@ from secateur.engine.facts import LayerFacts
 from secateur.engine.lowering import linear as lowering
 from secateur.engine.lowering import linear_choice
 from secateur.engine.lowering.context import Decision, lowerings
+from secateur.engine.lowering.linear import block_diagonal
 from secateur.engine.lowering.linear_choice import Way
 from secateur.engine.lowering.linear_cost import gathered_entries
 from secateur.engine.registers import product_tile
@@ -123,6 +124,31 @@ def test_zeros_are_ignored_where_that_is_asked_for(rows: int) -> None:
     assert sparse.weight_bytes < constants["w"].nbytes / 4
     assert dense.kernel.startswith("f32_linear_dense") and dense.weight_bytes >= constants["w"].nbytes
     assert dense.reason == ""
+
+
+@pytest.mark.parametrize("format", ["auto", "dense"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("inputs", "outputs", "groups"), [(12, 18, 3), (64, 64, 4), (40, 40, 40), (20, 40, 20)])
+def test_groups_of_one_pixel_are_one_product(inputs: int, outputs: int, groups: int, batch: int, format: str) -> None:
+    weight = np.random.default_rng(0).standard_normal((outputs, inputs // groups, 1, 1)).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"], group=groups), helper.make_node("Relu", ["c"], ["y"])]
+    proto = model(
+        nodes, [value("x", [batch, inputs, 1, 1])], [value("y", [batch, outputs, 1, 1])],
+        {"w": weight, "b": np.linspace(-1, 1, outputs, dtype=np.float32)},
+    )  # fmt: skip
+    session = compile_onnx(proto, threads=1, format=format)
+    x = np.random.default_rng(1).standard_normal((batch, inputs, 1, 1)).astype(np.float32)
+    np.testing.assert_allclose(session.run(x)["y"], reference(proto, {"x": x})[0], rtol=1e-5, atol=1e-6)
+    (facts,) = session.report().layers
+    assert facts.operator == ("depthwise" if groups == inputs == outputs else "grouped conv")
+    assert facts.macs == facts.work == batch * weight.size and facts.density == 1 and facts.reason == ""
+    assert ("linear" in facts.kernel) == (format == "auto")
+
+
+def test_a_block_diagonal_matrix() -> None:
+    whole = block_diagonal(np.arange(12, dtype=np.float32).reshape(6, 2), 3)
+    assert whole[:2, :2].tolist() == [[0, 1], [2, 3]] and whole[4:, 4:].tolist() == [[8, 9], [10, 11]]
+    assert whole.shape == (6, 6) and np.count_nonzero(whole) == 11
 
 
 # Rows, inputs, outputs, sparsity, block: the fastest way by far when all were timed in turns on Cascade Lake.

@@ -55,13 +55,16 @@ def emit_linear(
     bias: NDArray[np.float32] | None,
     epilogue: Epilogue,
     shape: tuple[int, ...],
+    operator: str = "linear",
+    groups: int = 1,
 ) -> None:
     """Steps and facts of a node that is (rows, inputs) times (outputs, inputs) transposed.
 
     shape    of the weights in the file
+    groups   as many neighbouring parts of the inputs, of which each part of the outputs has one to itself
     """
     x, y = to_flat(context, context.tensor(node.inputs[0])), context.place(node.outputs[0])
-    emit_product(context, node.name, x, y, rows, weight, bias, epilogue, shape)
+    emit_product(context, node.name, x, y, rows, weight, bias, epilogue, shape, operator, groups)
 
 
 def emit_product(
@@ -75,14 +78,20 @@ def emit_product(
     epilogue: Epilogue,
     shape: tuple[int, ...],
     operator: str = "linear",
+    groups: int = 1,
 ) -> None:
     """Steps and facts of y (rows, outputs) = x (rows, inputs) times (outputs, inputs) transposed.
 
+    weight     (outputs, inputs / groups)
     x          dense
     operator   what the report calls it
+    groups     what lies between them are zeros like others
     """
-    outputs, inputs = weight.shape
-    pattern = detect(weight)
+    pattern = own = detect(weight)
+    macs = rows * weight.size
+    if groups > 1:
+        weight = block_diagonal(weight, groups)
+        pattern = detect(weight)
     residual = to_flat(context, epilogue.residual) if epilogue.residual else None
     epilogue = Epilogue(residual, epilogue.activation, epilogue.slope)
     out = y if isinstance(y.layout, Flat) else context.temporary(Flat(y.shape))
@@ -97,14 +106,14 @@ def emit_product(
             operator=operator,
             shape=shape,
             output=y.shape,
-            density=pattern.density,
-            pattern=str(pattern),
+            density=own.density,
+            pattern=str(own),
             kernel=kernel,
             choice=way.choice,
-            macs=rows * outputs * inputs,
-            work=round(rows * outputs * inputs * pattern.density),
+            macs=macs,
+            work=round(macs * own.density),
             weight_bytes=stored,
-            reason=reason,
+            reason=reason if own.kind != "dense" else "",
             candidates=way.candidates,
         )
     )
@@ -167,6 +176,15 @@ def _emit_slabs(
         costs=np.repeat(slabs.costs, parts),
     )
     return slabs.nbytes, kernel.name
+
+
+def block_diagonal(weight: NDArray[np.float32], groups: int) -> NDArray[np.float32]:
+    """(outputs, inputs / groups) as (outputs, inputs): zeros where an output's group has no share."""
+    outputs, inputs = weight.shape
+    whole = np.zeros((groups, outputs // groups, groups, inputs), np.float32)
+    each = np.arange(groups)
+    whole[each, :, each] = weight.reshape(groups, outputs // groups, inputs)
+    return whole.reshape(outputs, groups * inputs)
 
 
 def _padded(values: NDArray[np.float32] | None, size: int) -> NDArray[np.float32]:
