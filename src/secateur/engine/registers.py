@@ -14,6 +14,8 @@ MOST_VECTORS = 14
 # A row of the tile of a matrix product needs an address; x86-64 has 15 general registers.
 MOST_ROWS = 9
 MOST_SLAB = 8
+# Inputs are loaded ahead there.
+MOST_SUMS_OF_NEON = 24
 LATENCY = 4
 L2_BYTES_PER_CYCLE = 24
 
@@ -41,5 +43,7 @@ def product_tile(rows: int, outputs: int, threads: int, target: Target) -> tuple
         for slab in range(1, MOST_SLAB + 1)
         for together in range(1, min(rows, MOST_ROWS) + 1)
         if slab * together + slab + 1 <= target.registers
+        and (target.isa != "neon" or slab * together <= MOST_SUMS_OF_NEON)
     ]
-    return min(fitting, key=lambda tile: (cycles(*tile), -tile[0]))
+    # Among equals the one that reads each weight for more rows: 3x9 takes 2 to 20 % less time than 4x6.
+    return min(fitting, key=lambda tile: (round(cycles(*tile), 3), -tile[0] * tile[1], -tile[1]))
