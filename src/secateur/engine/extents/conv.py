@@ -90,8 +90,8 @@ def _panels(step: Reader) -> tuple[int, int, int, int]:
     deltas = step.check("deltas", np.uint16, 0)
     tables = {
         id(table): table.reshape(-1, kernel.panel_words)
-        for each in step.common.steps
-        if each.arguments.get("deltas") is deltas and each.kernel == kernel
+        for each in step.common.readers("deltas", deltas)
+        if each.kernel == kernel
         for table in [each.arguments["panels"]]
         if isinstance(table, np.ndarray)
     }

@@ -40,6 +40,17 @@ class Common:
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = steps
         self.known: dict[tuple[int, object], Any] = {}
+        self._readers: dict[str, dict[int, list[Step]]] = {}
+
+    def readers(self, field: str, table: NDArray[Any]) -> Sequence[Step]:
+        """The steps whose argument `field` is this table."""
+        if field not in self._readers:
+            found: dict[int, list[Step]] = {}
+            for step in self.steps:
+                if field in step.arguments:
+                    found.setdefault(id(step.arguments[field]), []).append(step)
+            self._readers[field] = found
+        return self._readers[field][id(table)]
 
     def once(self, table: NDArray[Any], key: object, compute: Callable[[], Any]) -> Any:
         """What is computed from a table, kept for the steps that have the same one."""
