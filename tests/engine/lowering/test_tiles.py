@@ -45,7 +45,8 @@ def test_tiles_of_a_tensor_in_tiles_lie_where_its_pixels_are(shape, pad: int, mo
     tiles = plan_tiles(layout, most, lanes, source=inside, target=layout, residual=inside, shift=0)
     begins = np.cumsum([0, *inside.lines]) * ALIGN
     covered = np.zeros((layout.n, begins[-1]), int)
-    for (x, y, residual, mask, _), vectors, image in zip(tiles.table, tiles.sizes, tiles.images, strict=True):
+    images = np.repeat(np.arange(layout.n), len(tiles.sizes) // layout.n)
+    for (x, y, residual, mask, _), vectors, image in zip(tiles.table, tiles.sizes, images, strict=True):
         pixel = mask * lanes
         block = np.searchsorted(begins, pixel, side="right") - 1
         assert x == residual == 4 * (image * inside.image_stride + block * inside.tile_stride + pixel - begins[block])

@@ -118,7 +118,7 @@ def emit_conv(
     }
     reads = (source.tensor, *((other,) if other else ()))
     # A few rows of all tiles at a time write along planes; the rows of a tile lie side by side in tiles anyway.
-    along = choice.resident is not None and not isinstance(out.layout, Tiled)
+    resident = None if isinstance(out.layout, Tiled) else choice.resident
     # Each block of positions is a step of its own: all tiles use its inputs while they are near.
     for index in range(blocks):
         part = slice(index * panels, (index + 1) * panels)
@@ -126,7 +126,7 @@ def emit_conv(
             *(tiles, streams.costs[part], context.threads),
             bounds=bounds,
             packs=packs,
-            chunks=-(-streams.nbytes // blocks // (choice.resident or 1)) if along else 1,
+            chunks=-(-streams.nbytes // blocks // resident) if resident else 1,
         )
         own: dict[str, Argument] = {
             "units": units,

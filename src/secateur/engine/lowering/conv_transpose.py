@@ -36,7 +36,7 @@ def conv_transpose(node: Node, context: Context) -> None:
         kernel = emit_depthwise(context, node.name, shape, weight, bias, x, result, epilogue).name
         stored = weight.nbytes
     else:
-        decision = context.choose(node.name, shape, weight, detect(weight, shape.groups))
+        _, decision = context.decide(node.name, shape, weight)
         streams, kernel = emit_conv(context, node.name, shape, weight, bias, x, result, decision.choice, epilogue)
         stored = streams.nbytes
     if result is not y:

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.engine.choice import Choice
+from secateur.engine.choose import MARGIN
 from secateur.engine.cost import predict
 from secateur.engine.lowering.context import Context
 from secateur.engine.lowering.linear_cost import GATHERED_ROWS, dense_cycles, gathered_cycles, turned_cycles
 from secateur.engine.lowering.linear_pixels import pixel_shape
 from secateur.engine.weights.pattern import Pattern
 
-MARGIN = 0.05
 # An index of a gathered weight has 16 bits.
 MOST_INPUTS = 1 << 16
 # Outputs that may share an index.

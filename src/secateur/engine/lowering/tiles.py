@@ -26,13 +26,11 @@ class Tiles:
     table    (tiles, 5) i64, see kernels.conv.TILE_FIELDS
     vectors  sizes that occur, largest first
     sizes    (tiles,) vectors of each tile
-    images   (tiles,) image that each tile lies in
     """
 
     table: NDArray[np.int64]
     vectors: tuple[int, ...]
     sizes: NDArray[np.int64]
-    images: NDArray[np.int64]
 
 
 def plan_tiles(
@@ -74,8 +72,7 @@ def plan_tiles(
         for image in range(output.n)
         for begin, (block, size) in zip(begins, parts, strict=True)
     ]
-    images = np.repeat(np.arange(output.n), len(sizes))
-    return Tiles(np.array(rows, np.int64), kinds, np.array(sizes * output.n, np.int64), images)
+    return Tiles(np.array(rows, np.int64), kinds, np.array(sizes * output.n, np.int64))
 
 
 def plan_units(
