@@ -17,10 +17,12 @@ from secateur.sparsity.pattern import Pattern, Remainder, make_mask, mask_rule, 
 from secateur.sparsity.patterns.blocks import BlockOf
 from secateur.sparsity.patterns.unstructured import Unstructured
 from secateur.sparsity.plan import PlannedLayer, SparsityPlan
+from secateur.sparsity.planning import plan_sparsity
 from secateur.sparsity.rounding import Rounding, Ties, removed_count
 from secateur.sparsity.schedule import AgpEpochs, AgpIterations, OneShot, Schedule, schedules
 from secateur.sparsity.selection import Selection, match_layers, select_layers
-from secateur.sparsity.sparsify import Sparsifier, plan_sparsity, sparsify_
+from secateur.sparsity.sparsifier import Sparsifier
+from secateur.sparsity.sparsify import sparsify_
 
 __all__ = [
     "AgpEpochs",
