@@ -180,7 +180,8 @@ def _tagged_sections() -> dict[str, type[Section]]:
             found[section.__name__] = section  # type: ignore[assignment]
             for tag in ("stage", "kind"):
                 if tag in section.model_fields:
-                    found[str(section.model_fields[tag].default)] = section  # type: ignore[assignment]
+                    values = get_args(section.model_fields[tag].annotation)
+                    found |= dict.fromkeys(map(str, values), section)  # type: ignore[arg-type]
     return found
 
 

@@ -14,6 +14,7 @@ from secateur.sparsity import Sparsifier, SparsityPlan, plan_sparsity
 # A gradual schedule ends early enough that the kept weights have time to adapt to the last zeros.
 SHARE_OF_EPOCHS_WITH_RISING_SPARSITY = 0.6
 INITIAL_SPARSITY = 0.05
+DEFAULT_SPARSITY = 0.8
 
 
 @stage_handlers.register("sparsify")
@@ -35,7 +36,7 @@ def plan_of(context: Context, stage: SparsifyStage) -> SparsityPlan:
     """Level or reason for every layer; nothing is changed. raises SparsityError, RecipeError."""
     return plan_sparsity(
         context.network,
-        stage.sparsity,
+        DEFAULT_SPARSITY if stage.sparsity is None else stage.sparsity,
         stage.pattern,
         stage.criterion,
         stage.allocation,

@@ -1,0 +1,76 @@
+"""The recipe: what to do, as data.
+
+A recipe names a model, a data set and a list of stages that run in order. Every key has a default that a careful
+user would choose; unknown keys are errors. Words are those of the field and mean the same everywhere (see
+docs/vocabulary.md): sparsity is a fraction of zeros, `base` says among which weights.
+"""
+
+from secateur.recipe.schema.base import Section
+from secateur.recipe.schema.inputs import Data, Model
+from secateur.recipe.schema.methods import Admm, Method, ProbMask, Str
+from secateur.recipe.schema.schedules import (
+    AcDc,
+    AgpEpochs,
+    AgpIterations,
+    Baidu,
+    FixedLevels,
+    MaskRule,
+    OneShot,
+    Ramp,
+    RandomLevel,
+    RigL,
+    Schedule,
+    Splice,
+    Thresholds,
+)
+from secateur.recipe.schema.sparsify import LevelsStage, RemoveChannelsStage, SparsifyPart, SparsifyStage, ThinStage
+from secateur.recipe.schema.stages import (
+    BenchmarkStage,
+    EvaluateStage,
+    ExportStage,
+    FinetuneStage,
+    Recipe,
+    ReportStage,
+    Stage,
+    TrainStage,
+)
+from secateur.recipe.schema.training import Distillation, Regularizer, Training
+
+__all__ = [
+    "AcDc",
+    "Admm",
+    "AgpEpochs",
+    "AgpIterations",
+    "Baidu",
+    "BenchmarkStage",
+    "Data",
+    "Distillation",
+    "EvaluateStage",
+    "ExportStage",
+    "FinetuneStage",
+    "FixedLevels",
+    "LevelsStage",
+    "MaskRule",
+    "Method",
+    "Model",
+    "OneShot",
+    "ProbMask",
+    "Ramp",
+    "RandomLevel",
+    "Recipe",
+    "Regularizer",
+    "RemoveChannelsStage",
+    "ReportStage",
+    "RigL",
+    "Schedule",
+    "Section",
+    "SparsifyPart",
+    "SparsifyStage",
+    "Splice",
+    "Stage",
+    "Str",
+    "ThinStage",
+    "Thresholds",
+    "TrainStage",
+    "Training",
+]
