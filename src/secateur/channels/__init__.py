@@ -1,0 +1,1 @@
+"""Channels of networks: which go together, and removing them."""
