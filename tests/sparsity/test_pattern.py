@@ -13,10 +13,9 @@ from secateur.sparsity import (
     Pattern,
     Unstructured,
     make_mask,
-    mask_rule,
     parse_pattern,
+    pattern_kind,
     pattern_types,
-    removed_count,
 )
 
 
@@ -41,7 +40,7 @@ def test_impossible_blocks_are_refused(spec: str):
 
 @pytest.mark.parametrize("spec", ["unstructred", "1x", "x4", "2:4:8", "1x4-finer", ""])
 def test_unknown_specs_are_refused_with_a_list(spec: str):
-    with pytest.raises(SparsityError, match=r"unknown pattern.*Known: 1x16"):
+    with pytest.raises(SparsityError, match=r"unknown pattern.*Known: 1:4"):
         parse_pattern(spec)
 
 
@@ -50,7 +49,8 @@ def test_unknown_remainder_is_refused():
         parse_pattern("1x4", "sparse")
 
 
-def test_a_new_pattern_is_one_class_and_one_rule():
+def test_a_new_pattern_is_one_class():
+    @pattern_kind
     @dataclass(frozen=True)
     class EveryOther(Pattern):
         @classmethod
@@ -70,19 +70,20 @@ def test_a_new_pattern_is_one_class_and_one_rule():
         def units(self, shape, groups=1):
             return 2
 
-    @mask_rule(EveryOther)
-    def keep_even(scores, pattern, sparsity, rounding, ties, groups):
-        mask = torch.ones_like(scores, dtype=torch.bool)
-        mask[1::2] = removed_count(2, sparsity, rounding) == 0
-        return mask
+        def group_scores(self, scores, groups=1, combine="mean"):
+            return torch.stack([scores[0::2].mean(), scores[1::2].mean()])
+
+        def mask_of(self, kept, scores, groups=1):
+            return kept.repeat(len(scores) // 2)[:, None].expand(scores.shape)
 
     assert EveryOther in pattern_types()
     assert parse_pattern("every-other") == EveryOther()
-    assert make_mask(torch.rand(4, 2), EveryOther(), 0.5)[:, 0].tolist() == [True, False, True, False]
+    scores = torch.tensor([[3.0, 3.0], [1.0, 2.0]]).repeat(2, 1)
+    assert make_mask(scores, EveryOther(), 0.5)[:, 0].tolist() == [True, False, True, False]
     with pytest.raises(SparsityError, match="even number of filters"):
         make_mask(torch.rand(3, 2), EveryOther(), 0.5)
-    with pytest.raises(ValueError, match="two mask rules"):
-        mask_rule(EveryOther)(keep_even)
+    with pytest.raises(ValueError, match="two kinds of pattern named EveryOther"):
+        pattern_kind(EveryOther)
 
 
 def test_exact_ties_go_in_index_order_and_threshold_takes_all_of_them():

@@ -3,7 +3,7 @@
 from secateur.sparsity.allocation import Allocation, AllocationBase, allocate, allocations
 from secateur.sparsity.census import census, structure
 from secateur.sparsity.criterion import Criterion, criteria
-from secateur.sparsity.layers import Layer, layers_of, stored_weight, unwrapped
+from secateur.sparsity.layers import Layer, as_stored, filters_first, layers_of, stored_weight, unwrapped
 from secateur.sparsity.mask import (
     Mask,
     attach_masks_,
@@ -13,8 +13,23 @@ from secateur.sparsity.mask import (
     masks,
     set_mask_,
 )
-from secateur.sparsity.pattern import Pattern, Remainder, make_mask, mask_rule, parse_pattern, pattern_types
+from secateur.sparsity.pattern import (
+    Combine,
+    Pattern,
+    Remainder,
+    keep_above,
+    make_mask,
+    parse_pattern,
+    pattern_kind,
+    pattern_types,
+)
 from secateur.sparsity.patterns.blocks import BlockOf
+from secateur.sparsity.patterns.four_in import FourIn
+from secateur.sparsity.patterns.general import Block
+from secateur.sparsity.patterns.kernel import Kernel
+from secateur.sparsity.patterns.n_m import NM
+from secateur.sparsity.patterns.n_m_2d import SquareNM
+from secateur.sparsity.patterns.structures import Channel, Column, Filter, Row
 from secateur.sparsity.patterns.unstructured import Unstructured
 from secateur.sparsity.plan import PlannedLayer, SparsityPlan
 from secateur.sparsity.planning import plan_sparsity
@@ -23,14 +38,23 @@ from secateur.sparsity.schedule import AgpEpochs, AgpIterations, OneShot, Schedu
 from secateur.sparsity.selection import Selection, match_layers, select_layers
 from secateur.sparsity.sparsifier import Sparsifier
 from secateur.sparsity.sparsify import sparsify_
+from secateur.sparsity.tiles import Tiles
 
 __all__ = [
+    "NM",
     "AgpEpochs",
     "AgpIterations",
     "Allocation",
     "AllocationBase",
+    "Block",
     "BlockOf",
+    "Channel",
+    "Column",
+    "Combine",
     "Criterion",
+    "Filter",
+    "FourIn",
+    "Kernel",
     "Layer",
     "Mask",
     "OneShot",
@@ -38,26 +62,32 @@ __all__ = [
     "PlannedLayer",
     "Remainder",
     "Rounding",
+    "Row",
     "Schedule",
     "Selection",
     "Sparsifier",
     "SparsityPlan",
+    "SquareNM",
     "Ties",
+    "Tiles",
     "Unstructured",
     "allocate",
     "allocations",
+    "as_stored",
     "attach_masks_",
     "census",
     "criteria",
+    "filters_first",
     "fold_masks_",
     "fold_parametrizations_",
     "has_masks",
+    "keep_above",
     "layers_of",
     "make_mask",
-    "mask_rule",
     "masks",
     "match_layers",
     "parse_pattern",
+    "pattern_kind",
     "pattern_types",
     "plan_sparsity",
     "removed_count",

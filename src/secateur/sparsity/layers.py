@@ -34,6 +34,39 @@ class Layer:
     def weights(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def filter_shape(self) -> tuple[int, ...]:
+        """(C_out, C_in/groups, kernel...) or (C_out, C_in), also of a transposed convolution."""
+        return filter_shape(self.shape, self.kind, self.groups)
+
+
+def filter_shape(shape: tuple[int, ...], kind: Kind, groups: int) -> tuple[int, ...]:
+    """The shape filter first of a weight that is stored in `shape`."""
+    if kind != "conv_transpose":
+        return shape
+    return (groups * shape[1], shape[0] // groups, *shape[2:])
+
+
+def filters_first(tensor: Tensor, kind: Kind, groups: int) -> Tensor:
+    """A weight, or a mask of one, as patterns and criteria see it: (C_out, C_in/groups, kernel...).
+
+    torch stores a transposed convolution as (C_in, C_out/groups, kernel...); everything else is filter first.
+    """
+    if kind != "conv_transpose":
+        return tensor
+    return _exchanged(tensor, groups)
+
+
+def as_stored(tensor: Tensor, kind: Kind, groups: int) -> Tensor:
+    """The way back from `filters_first`."""
+    return filters_first(tensor, kind, groups)  # it is its own inverse
+
+
+def _exchanged(tensor: Tensor, groups: int) -> Tensor:
+    first, second, *kernel = tensor.shape
+    grouped = tensor.reshape(groups, first // groups, second, *kernel)
+    return grouped.transpose(1, 2).reshape(groups * second, first // groups, *kernel)
+
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The network inside (Distributed)DataParallel, so that names have no leading `module.`."""

@@ -1,22 +1,23 @@
-"""Patterns: the shapes in which weights may vanish, as plain data whose behaviour is found by its type.
+"""Patterns: the shapes in which weights may vanish, as plain data.
 
-A pattern is one file in `patterns/`: a frozen dataclass and the rule that keeps weights, under one decorator.
+A pattern is one file in `patterns/`: a frozen dataclass under `@pattern_kind`. It says which weights are a unit
+(they go or stay together), what a unit scores, and which mask a choice of units means; everything else is the
+same for all patterns:
 
-    @dataclass(frozen=True)
-    class Unstructured(Pattern): ...
+    make_mask      the lowest units go, as many as the level says
+    keep_above     units above a threshold stay
 
-    @mask_rule(Unstructured)
-    def keep_elements(scores, pattern, sparsity, rounding, ties, groups) -> mask
+Most patterns cut the weight into tiles (`tiles.py`) and only say how large a tile is.
 
-Weights are as torch stores them: (C_out, C_in/groups, kernel...) and (C_out, C_in).
+Shapes and scores are filter first, (C_out, C_in/groups, kernel...) or (C_out, C_in), also those of a transposed
+convolution, which torch stores the other way round: `Layer.filter_shape`, `filters_first`.
 """
 
 import importlib
 import math
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from secateur.registry import unknown
 from secateur.sparsity.rounding import Rounding, Ties, removed_count
 
 Remainder = Literal["short", "dense"]
+Combine = Literal["mean", "sum", "max"]
 
 
 class Pattern(ABC):
@@ -36,6 +38,11 @@ class Pattern(ABC):
     """
 
     remainder: Remainder = "short"
+
+    @property
+    def fixed_level(self) -> float | None:
+        """The largest level, at which every unit has the pattern (N:M); None where all levels are possible."""
+        return None
 
     @classmethod
     @abstractmethod
@@ -55,41 +62,57 @@ class Pattern(ABC):
     def units(self, shape: tuple[int, ...], groups: int = 1) -> int:
         """How many groups of weights go or stay together: what a level is a fraction of."""
 
+    @abstractmethod
+    def group_scores(self, scores: Tensor, groups: int = 1, combine: Combine = "mean") -> Tensor:
+        """One score per unit, in unit order: what decides which units go first.
+
+        combine    how the scores of the weights of a unit become one; by their mean, short blocks at the edge
+                   of the weight compete fairly with whole ones
+        """
+
+    @abstractmethod
+    def mask_of(self, kept: Tensor, scores: Tensor, groups: int = 1) -> Tensor:
+        """The mask, True = kept, in which the units stay that `kept` names in unit order."""
+
     def prunable(self, shape: tuple[int, ...], groups: int = 1) -> int:
-        """Weights that belong to some group; the rest of the tensor stays dense."""
+        """Weights that belong to some unit; the rest of the tensor stays dense."""
         return math.prod(shape)
 
+    def removed_units(
+        self, shape: tuple[int, ...], sparsity: float, rounding: Rounding = "floor", groups: int = 1
+    ) -> int:
+        """How many units go at a level. raises SparsityError when the pattern cannot reach it."""
+        return removed_count(self.units(shape, groups), sparsity, rounding)
 
-P = TypeVar("P", bound=Pattern)
-Rule = Callable[[Tensor, Any, float, Rounding, Ties, int], Tensor]
-_rules: dict[type[Pattern], Rule] = {}
+    def zeros(self, shape: tuple[int, ...], sparsity: float, rounding: Rounding = "floor", groups: int = 1) -> int:
+        """Weights that will be zero; exact where all units have one size, else the expected number."""
+        units = self.units(shape, groups)
+        removed = self.removed_units(shape, sparsity, rounding, groups)
+        return removed * self.prunable(shape, groups) // units if units else 0
 
 
-def mask_rule(pattern: type[Pattern]) -> Callable[[Rule], Rule]:
-    """Decorator: the function that decides which weights of a tensor a pattern keeps.
+P = TypeVar("P", bound=type[Pattern])
+_kinds: dict[str, type[Pattern]] = {}
 
-    The function gets (scores, pattern, sparsity, rounding, ties, groups) and gives a mask, True = kept.
-    """
 
-    def add(rule: Rule) -> Rule:
-        if pattern in _rules:
-            raise ValueError(f"{pattern.__name__} has two mask rules")
-        _rules[pattern] = rule
-        return rule
-
-    return add
+def pattern_kind(pattern: P) -> P:
+    """Decorator: makes a kind of pattern known, so that its specs are understood everywhere."""
+    if pattern.__name__ in _kinds:
+        raise ValueError(f"there are two kinds of pattern named {pattern.__name__}")
+    _kinds[pattern.__name__] = pattern
+    return pattern
 
 
 def pattern_types() -> tuple[type[Pattern], ...]:
-    """Every kind of pattern there is: the files of `patterns/`, and whatever else has a mask rule."""
+    """Every kind of pattern there is: the files of `patterns/`, and whatever else is registered."""
     package = importlib.import_module("secateur.sparsity.patterns")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
-    return tuple(_rules)
+    return tuple(_kinds.values())
 
 
 def parse_pattern(pattern: str | Pattern, remainder: Remainder = "short") -> Pattern:
-    """The pattern a spec names: 'unstructured', '1x4', '1x4-fine', ...; a pattern is given back as it is.
+    """The pattern a spec names: 'unstructured', '1x4', '2:4', 'filter', ...; a pattern is given back as it is.
 
     raises    SparsityError  unknown spec, or an impossible one such as 1x1
     """
@@ -114,38 +137,61 @@ def make_mask(
     *,
     ties: Ties = "exact",
     groups: int = 1,
+    combine: Combine = "mean",
 ) -> Tensor:
-    """Which weights of one tensor stay: the groups with the highest scores.
+    """Which weights of one tensor stay: the units with the highest scores.
 
-    scores     one finite score per weight, larger = keep
-    sparsity   fraction of the pattern's groups that go
+    scores     filter first, one finite score per weight, larger = keep
+    sparsity   fraction of the weights in units that go
     groups     of a grouped convolution
     returns    boolean mask of the same shape, True = kept
     raises     SparsityError  scores that are not numbers, level outside 0..1, pattern that does not apply
     """
+    shape = _checked(scores, pattern, groups)
+    count = pattern.removed_units(shape, sparsity, rounding, groups)
+    kept = remove_lowest(pattern.group_scores(scores, groups, combine), count, ties)
+    return pattern.mask_of(kept, scores, groups)
+
+
+def keep_above(
+    scores: Tensor, pattern: Pattern, threshold: float, *, groups: int = 1, combine: Combine = "mean"
+) -> Tensor:
+    """Which weights of one tensor stay: units whose score is strictly greater than a threshold.
+
+    returns    boolean mask of the same shape, True = kept
+    raises     SparsityError  as make_mask, or a pattern whose level is fixed
+    """
+    _checked(scores, pattern, groups)
+    if pattern.fixed_level is not None:
+        raise SparsityError(
+            f"{pattern} keeps a fixed share of every group, so a threshold cannot choose its weights; give a level."
+        )
+    return pattern.mask_of(pattern.group_scores(scores, groups, combine) > threshold, scores, groups)
+
+
+def _checked(scores: Tensor, pattern: Pattern, groups: int) -> tuple[int, ...]:
     if not bool(torch.isfinite(scores).all()):
         raise SparsityError("the scores hold values that are not finite numbers; the weights are damaged.")
     shape = tuple(scores.shape)
     reason = pattern.applies(shape, groups)
     if reason is not None:
         raise SparsityError(f"{pattern} cannot apply to a weight of shape {shape}: {reason}.")
-    return _rules[type(pattern)](scores, pattern, sparsity, rounding, ties, groups)
+    return shape
 
 
-def remove_lowest(scores: Tensor, sparsity: float, rounding: Rounding, ties: Ties) -> Tensor:
-    """The choice every score-based pattern ends in: True for the groups that stay.
+def remove_lowest(scores: Tensor, count: int, ties: Ties = "exact") -> Tensor:
+    """The choice every pattern ends in: True for the units that stay, `count` of the lowest go.
 
-    scores    any shape, one score per group; index order is the order of the flattened tensor
+    scores    one per unit; equal ones go in index order
+    ties      exact: exactly `count` go; threshold: everything up to the score of the last one
     """
-    flat = scores.flatten()
-    count = removed_count(flat.numel(), sparsity, rounding)
     if count == 0:
         return torch.ones_like(scores, dtype=torch.bool)
-    threshold = torch.kthvalue(flat, count).values
-    removed = flat <= threshold
+    threshold = torch.kthvalue(scores, count).values
+    removed = scores <= threshold
     if ties == "exact":
         surplus = int(removed.sum()) - count
         if surplus:
-            equal = torch.nonzero(flat == threshold).flatten()
+            equal = torch.nonzero(scores == threshold).flatten()
             removed[equal[len(equal) - surplus :]] = False
-    return ~removed.reshape(scores.shape)
+    return ~removed

@@ -138,7 +138,7 @@ class SparsityPlan:
             f"target {100 * self.sparsity:.2f} %, planned {100 * self.achieved:.2f} % "
             f"(base {self.base}: {BASES[self.base]})"
         )
-        remainder = f" (remainder {self.pattern.remainder})" if str(self.pattern) != "unstructured" else ""
+        remainder = f" (remainder {self.pattern.remainder})" if "remainder" in vars(self.pattern) else ""
         lines.append(
             f"pattern {self.pattern}{remainder}, criterion {self.criterion}, allocation {self.allocation}, "
             f"rounding {self.rounding}, ties {self.ties}; {len(self.levels)} layers pruned, "

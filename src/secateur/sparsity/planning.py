@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
+from secateur.errors import SparsityError
 from secateur.sparsity.allocation import AllocationBase, allocate
 from secateur.sparsity.criterion import criteria
 from secateur.sparsity.layers import Layer, layers_of
 from secateur.sparsity.pattern import Pattern, Remainder, parse_pattern
 from secateur.sparsity.plan import PlannedLayer, SparsityPlan
-from secateur.sparsity.rounding import Rounding, Ties, removed_count
+from secateur.sparsity.rounding import Rounding, Ties
 from secateur.sparsity.selection import match_layers, select_layers
 
 
@@ -65,10 +66,12 @@ def plan_sparsity(
         allocation,
         base=base,
         excluded=selection.skipped,
-        cap=cap,
+        cap=cap if rule.fixed_level is None else min(cap, rule.fixed_level),
         given={name: level for name, level in given.items() if name in chosen},
         scale=scale,
-        prunable={layer.name: rule.prunable(layer.shape, layer.groups) for layer in layers if layer.name in chosen},
+        prunable={
+            layer.name: rule.prunable(layer.filter_shape, layer.groups) for layer in layers if layer.name in chosen
+        },
     )
     planned = tuple(
         _planned(layer, rule, rounding, allocated.levels.get(layer.name), allocated.skipped.get(layer.name))
@@ -80,7 +83,9 @@ def plan_sparsity(
 def _planned(layer: Layer, rule: Pattern, rounding: Rounding, level: float | None, reason: str | None) -> PlannedLayer:
     if level is None:
         return PlannedLayer(layer.name, layer.kind, layer.shape, layer.groups, None, 0, 0, reason)
-    units = rule.units(layer.shape, layer.groups)
-    removed = removed_count(units, level, rounding)
-    zeros = removed * rule.prunable(layer.shape, layer.groups) // units if units else 0
+    units = rule.units(layer.filter_shape, layer.groups)
+    try:
+        zeros = rule.zeros(layer.filter_shape, level, rounding, layer.groups)
+    except SparsityError as error:
+        raise SparsityError(f"{layer.name}: {error}") from error
     return PlannedLayer(layer.name, layer.kind, layer.shape, layer.groups, level, units, zeros)

@@ -56,7 +56,7 @@ def select_layers(
     wanted = {name for glob in include for name in match_layers(layers, glob)}
     first, last = _first_convolution(layers), _classifier(layers)
     for layer in layers:
-        reason = rule.applies(layer.shape, layer.groups, layer.kind)
+        reason = rule.applies(layer.filter_shape, layer.groups, layer.kind)
         if layer.name in wanted:
             pass
         elif layer is first and not include_first:

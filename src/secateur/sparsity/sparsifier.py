@@ -13,7 +13,7 @@ from torch import nn
 
 from secateur.errors import SparsityError
 from secateur.sparsity.criterion import criteria
-from secateur.sparsity.layers import layers_of, stored_weight, unwrapped, weighted_modules
+from secateur.sparsity.layers import as_stored, filters_first, layers_of, stored_weight, unwrapped, weighted_modules
 from secateur.sparsity.mask import attach_masks_, set_mask_
 from secateur.sparsity.pattern import make_mask
 from secateur.sparsity.plan import PlannedLayer, SparsityPlan
@@ -66,13 +66,14 @@ class Sparsifier:
     def _choose_(self, module: nn.Module, layer: PlannedLayer, level: float) -> None:
         # One number of 32 bits per seed and layer: the generator ignores everything above them.
         generator = torch.Generator().manual_seed(crc32(f"{self.seed} {layer.name}".encode()))
-        scores = criteria[self.criterion](stored_weight(module), generator)
+        weight = filters_first(stored_weight(module), layer.kind, layer.groups)
+        scores = criteria[self.criterion](weight, generator)
         plan = self.plan
         try:
             mask = make_mask(scores, plan.pattern, level, plan.rounding, ties=plan.ties, groups=layer.groups)
         except SparsityError as error:
             raise SparsityError(f"{layer.name}: {error}") from error
-        set_mask_(module, mask)
+        set_mask_(module, as_stored(mask, layer.kind, layer.groups))
 
 
 def _check_fits(model: nn.Module, plan: SparsityPlan) -> None:

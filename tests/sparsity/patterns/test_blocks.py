@@ -115,7 +115,6 @@ def test_a_dense_remainder_is_never_removed():
         ((32, 1, 3, 3), 32, "depthwise", "does not apply to depthwise"),
         ((3, 8, 3, 3), 1, "conv", "at least 4 output channels, it has 3"),
         ((12, 2, 3, 3), 4, "conv", "per group, it has 3"),
-        ((8, 8, 3, 3), 1, "conv_transpose", "transposed"),
     ],
 )
 def test_reasons_why_blocks_cannot_apply(shape, groups, kind, reason):

@@ -13,23 +13,20 @@ our own design. Filters are not rearranged here.
 
 import re
 from dataclasses import dataclass
-from math import ceil, prod
 from typing import Literal, Self
-
-import torch
-from torch import Tensor
 
 from secateur.errors import SparsityError
 from secateur.graph.census import Kind
-from secateur.sparsity.pattern import Pattern, Remainder, mask_rule, remove_lowest
-from secateur.sparsity.rounding import Rounding, Ties
+from secateur.sparsity.pattern import Remainder, pattern_kind
+from secateur.sparsity.tiles import Tiles
 
 Span = Literal["kernel", "position"]
 _SPEC = re.compile(r"1x(\d+)(-fine)?")
 
 
+@pattern_kind
 @dataclass(frozen=True)
-class BlockOf(Pattern):
+class BlockOf(Tiles):
     """Blocks of `n` consecutive output filters.
 
     span         what of a filter belongs to the block: the kernel of one input channel, or one input position
@@ -43,7 +40,7 @@ class BlockOf(Pattern):
     def __post_init__(self) -> None:
         if not 2 <= self.n <= 32:
             raise SparsityError(
-                f"1x{self.n} blocks are not possible: N goes from 2 to 32 (for N = 1 use unstructured)."
+                f"1x{self.n} blocks are not possible: N goes from 2 to 32 (for N = 1 use kernel or unstructured)."
             )
 
     @classmethod
@@ -61,8 +58,6 @@ class BlockOf(Pattern):
         return f"1x{self.n}{'-fine' if self.span == 'position' else ''}"
 
     def applies(self, shape: tuple[int, ...], groups: int = 1, kind: Kind = "conv") -> str | None:
-        if kind == "conv_transpose":
-            return f"{self} blocks are made of filters, and a transposed convolution stores input channels first"
         if len(shape) < 2:
             return f"{self} blocks need a weight of two or more dimensions"
         if groups > 1 and shape[1] == 1:
@@ -72,34 +67,6 @@ class BlockOf(Pattern):
             return f"{self} blocks need at least {self.n} output channels{each}, it has {shape[0] // groups}"
         return None
 
-    def units(self, shape: tuple[int, ...], groups: int = 1) -> int:
-        filters = shape[0] // groups
-        blocks = filters // self.n if self.remainder == "dense" else ceil(filters / self.n)
-        return groups * blocks * (shape[1] if self.span == "kernel" else prod(shape[1:]))
-
-    def prunable(self, shape: tuple[int, ...], groups: int = 1) -> int:
-        filters = shape[0] // groups
-        kept_dense = filters % self.n if self.remainder == "dense" else 0
-        return groups * (filters - kept_dense) * prod(shape[1:])
-
-
-@mask_rule(BlockOf)
-def keep_blocks(
-    scores: Tensor, pattern: BlockOf, sparsity: float, rounding: Rounding, ties: Ties, groups: int
-) -> Tensor:
-    """Mask without the blocks of lowest mean score; ties in the order (group, block, channel, position)."""
-    n = pattern.n
-    filters = scores.shape[0] // groups
-    # (group, filter, channel, position); double precision, so that sums do not invent an order among equals.
-    grouped = scores.double().reshape(groups, filters, scores.shape[1], -1)
-    whole = filters // n * n
-    means = grouped[:, :whole].reshape(groups, whole // n, n, *grouped.shape[2:]).mean(dim=2)
-    if whole < filters and pattern.remainder == "short":
-        means = torch.cat([means, grouped[:, whole:].mean(dim=1, keepdim=True)], dim=1)
-    if pattern.span == "kernel":
-        means = means.mean(dim=-1, keepdim=True)
-    kept_blocks = remove_lowest(means, sparsity, rounding, ties)
-    mask = torch.ones_like(grouped, dtype=torch.bool)
-    covered = filters if pattern.remainder == "short" else whole
-    mask[:, :covered] = kept_blocks.repeat_interleave(n, dim=1)[:, :covered]
-    return mask.reshape(scores.shape)
+    def tile(self, shape: tuple[int, ...], groups: int = 1) -> tuple[int, ...]:
+        kernel = shape[2:] if self.span == "kernel" else (1,) * len(shape[2:])
+        return (self.n, 1, *kernel)

@@ -1,18 +1,15 @@
 """Unstructured: any subset of the weights of a tensor; the lowest scores go."""
 
 from dataclasses import dataclass
-from math import prod
 from typing import Self
 
-from torch import Tensor
-
-from secateur.graph.census import Kind
-from secateur.sparsity.pattern import Pattern, Remainder, mask_rule, remove_lowest
-from secateur.sparsity.rounding import Rounding, Ties
+from secateur.sparsity.pattern import Remainder, pattern_kind
+from secateur.sparsity.tiles import Tiles
 
 
+@pattern_kind
 @dataclass(frozen=True)
-class Unstructured(Pattern):
+class Unstructured(Tiles):
     """Every weight for itself."""
 
     @classmethod
@@ -26,16 +23,5 @@ class Unstructured(Pattern):
     def __str__(self) -> str:
         return "unstructured"
 
-    def applies(self, shape: tuple[int, ...], groups: int = 1, kind: Kind = "conv") -> str | None:
-        return None
-
-    def units(self, shape: tuple[int, ...], groups: int = 1) -> int:
-        return prod(shape)
-
-
-@mask_rule(Unstructured)
-def keep_elements(
-    scores: Tensor, pattern: Unstructured, sparsity: float, rounding: Rounding, ties: Ties, groups: int
-) -> Tensor:
-    """Mask without the lowest scores."""
-    return remove_lowest(scores, sparsity, rounding, ties)
+    def tile(self, shape: tuple[int, ...], groups: int = 1) -> tuple[int, ...]:
+        return (1,) * len(shape)
