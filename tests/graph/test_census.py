@@ -114,3 +114,27 @@ def test_statistics_line_and_compute_summary():
     summary = CENSUS.compute_summary().splitlines()
     assert summary[2].split() == ["conv", "conv", "3×8×8", "192", "4×8×8", "256", "100", "1,000"]
     assert summary[-1].split() == ["total", "400", "1,300"]
+
+
+def test_relative_to_the_dense_network_removed_channels_count_as_zeros():
+    smaller = Census(
+        layers=(
+            layer("conv", "conv", 50, 45, 10, channels=2, zero_channels=1),
+            layer("fc", "linear", 150, 150, 1, channels=6),
+        ),
+        input_shape=(3, 8, 8),
+        parameters=212,
+    )
+    found = smaller.relative_to(CENSUS)
+    assert (found.weights, found.nonzeros, found.macs, found.sparse_macs) == (400, 195, 1300, 600)
+    assert found.layer("conv").zero_channels == 3
+    # 420 - 400 = 20 other parameters before, 212 - 200 = 12 now.
+    assert found.base("all_params").zeros == 205 + 8
+    assert CENSUS.relative_to(CENSUS).base("macs") == CENSUS.base("macs")
+
+
+def test_a_layer_that_is_gone_counts_as_zero_and_one_that_is_new_is_an_error():
+    only_fc = Census((CENSUS.layers[1],), (3, 8, 8), 310)
+    assert only_fc.relative_to(CENSUS).layer("conv").nonzeros == 0
+    with pytest.raises(SparsityError, match="conv"):
+        CENSUS.relative_to(only_fc)

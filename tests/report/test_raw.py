@@ -12,7 +12,7 @@ KEYS = {
     "": [
         *("schema", "secateur", "title", "model", "data", "command", "started", "finished", "seconds", "technique"),
         *("accuracy", "runtime_accuracy", "reductions", "layers", "structure", "files", "load"),
-        *("latencies", "layer_times", "advice", "export_checks", "epochs", "stages", "recipe", "machine"),
+        *("latencies", "layer_times", "advice", "export_checks", "epochs", "levels", "stages", "recipe", "machine"),
     ],
     "technique": ["pattern", "sparsity", "planned", "base", "criterion", "allocation"],
     "accuracy": ["dense", "compressed", "drop", "drop_standard_error"],

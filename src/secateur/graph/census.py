@@ -11,7 +11,7 @@ embeddings. A zero weight saves its MAC at every position, border positions incl
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from secateur.errors import ArtifactError, SparsityError
@@ -144,6 +144,26 @@ class Census:
         """MACs / MACs of nonzero weights, dynamic MACs left out."""
         return _ratio(self.macs, self.sparse_macs)
 
+    def relative_to(self, dense: "Census") -> "Census":
+        """The same counts with the dense network as the base: what was taken out counts as zero.
+
+        Of a network from which channels were removed, reductions are meant relative to the one before.
+
+        raises    SparsityError  a layer that the dense network does not have
+        """
+        own = {layer.name: layer for layer in self.layers}
+        for name in own:
+            dense.layer(name)
+        layers = tuple(_within(layer, own.get(layer.name)) for layer in dense.layers)
+        removed = (dense.parameters - dense.weights) - (self.parameters - self.weights)
+        return replace(
+            dense,
+            layers=layers,
+            other_zeros=self.other_zeros + removed,
+            dynamic_macs=self.dynamic_macs,
+            notes=self.notes,
+        )
+
     def layer(self, name: str) -> LayerCount:
         """The layer of that name. raises SparsityError with the nearest name."""
         for layer in self.layers:
@@ -270,6 +290,13 @@ def _row(name: str, kind: str, shape: str, positions: str, counts: LayerCount | 
         f"{counts.macs:,}",
         f"{counts.sparse_macs:,}",
     )
+
+
+def _within(dense: LayerCount, left: LayerCount | None) -> LayerCount:
+    if left is None:
+        return replace(dense, nonzeros=0, zero_channels=dense.channels)
+    gone = dense.channels - left.channels
+    return replace(dense, nonzeros=left.nonzeros, zero_channels=left.zero_channels + gone, note=left.note)
 
 
 def _weights_of(base: Base, layers: list[LayerCount]) -> BaseCount:

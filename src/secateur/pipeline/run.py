@@ -44,10 +44,11 @@ from secateur.training.checkpoint import digest_of
 LOCK_FILE = ".lock"
 NETWORK_FILE = "model.safetensors"
 RESULT_FILE = "result.json"
+LEVELS_FOLDER = "levels"
 
 # What a stage leaves in the run folder itself.
 ARTIFACT_OF = {
-    "export": (MODEL_FILE, WEIGHTS_FILE, PLAN_FILE, DENSE_FOLDER),
+    "export": (MODEL_FILE, WEIGHTS_FILE, PLAN_FILE, DENSE_FOLDER, LEVELS_FOLDER),
     "report": ("report.html", "report.md", "report.json", "tables"),
 }
 

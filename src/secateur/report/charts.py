@@ -52,7 +52,7 @@ def training_chart(content: Content) -> Chart | None:
         sparse = any(epoch.sparsity for epoch in epochs)
         panels = 2 if sparse else 1
         beside = width == WIDE
-        figure = _figure(width, 270 if beside else 230 * panels)
+        figure = new_figure(width, 270 if beside else 230 * panels)
         axes = figure.subplots(1 if beside else panels, panels if beside else 1, squeeze=False).flatten()
         _accuracy_panel(axes[0], epochs, dense, content.epochs)
         if sparse:
@@ -60,7 +60,7 @@ def training_chart(content: Content) -> Chart | None:
         figure.legend(loc="outside lower left", ncols=3, columnspacing=1.2, borderpad=0)
         return figure
 
-    return _chart("training", "Training", caption, draw)
+    return make_chart("training", "Training", caption, draw)
 
 
 def layers_chart(content: Content) -> Chart | None:
@@ -81,11 +81,11 @@ def layers_chart(content: Content) -> Chart | None:
     caption += "; beside the bars stands dense / left."
 
     def draw(width: int) -> Figure:
-        figure = _figure(width, 74 + 20 * len(shown))
+        figure = new_figure(width, 74 + 20 * len(shown))
         _layers_panel(figure.add_subplot(), shown)
         return figure
 
-    return _chart("layers", "Work per layer", caption, draw)
+    return make_chart("layers", "Work per layer", caption, draw)
 
 
 def latency_chart(content: Content) -> Chart | None:
@@ -108,7 +108,7 @@ def latency_chart(content: Content) -> Chart | None:
 
     def draw(width: int) -> Figure:
         heights = [len(group) * 2 * _ROW + 62 for group in groups.values()]
-        figure = _figure(width, sum(heights) + 40)
+        figure = new_figure(width, sum(heights) + 40)
         panels = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights).flatten()
         for axes, group in zip(panels, groups.values(), strict=True):
             _latency_panel(axes, group, content.latencies, room=1.62 if width == NARROW else 1.22)
@@ -121,17 +121,19 @@ def latency_chart(content: Content) -> Chart | None:
         figure.legend(handles=shown, loc="outside upper left", ncols=3, columnspacing=1.2, borderpad=0)
         return figure
 
-    return _chart("latency", "Latency", caption, draw)
+    return make_chart("latency", "Latency", caption, draw)
 
 
-def _chart(name: str, title: str, caption: str, draw: Callable[[int], Figure]) -> Chart:
+def make_chart(name: str, title: str, caption: str, draw: Callable[[int], Figure]) -> Chart:
+    """A chart in both widths; `draw` gets a width in pixels."""
     with drawing():
         wide = page_svg(draw(WIDE), f"{name}-wide", title, caption)
         narrow = page_svg(draw(NARROW), f"{name}-narrow", title, caption)
     return Chart(name, title, caption, wide, narrow)
 
 
-def _figure(width: int, height: int) -> Figure:
+def new_figure(width: int, height: int) -> Figure:
+    """An empty figure of so many pixels."""
     # 72 per inch: one unit of the drawing is one pixel of the page.
     layout = ConstrainedLayoutEngine(h_pad=7 / 72, w_pad=3 / 72)
     return Figure(figsize=(width / 72, height / 72), dpi=72, layout=layout)

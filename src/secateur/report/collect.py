@@ -15,6 +15,7 @@ from secateur.report.content import (
     ExportCheck,
     FileSize,
     Layer,
+    Level,
     StageTime,
     Storage,
     Technique,
@@ -22,6 +23,7 @@ from secateur.report.content import (
 from secateur.report.fields import Fields
 from secateur.report.format import bytes_text
 from secateur.report.latencies import latencies, read_benchmark, runtime_accuracies
+from secateur.report.levels import level
 
 _DENSE_FOLDER = "dense/"
 _TRAINING_KINDS = ("train", "sparsify", "finetune")
@@ -37,7 +39,7 @@ def collect(record: RunRecord, title: str | None = None) -> Content:
     raises    ArtifactError  with file and key, when a stage's result is not what that stage writes
     """
     results = _results(record)
-    export = _last(results, "export")
+    export = _last([(kind, fields) for kind, fields in results if not _is_level(kind, fields)], "export")
     measured = _last(results, "benchmark")
     benchmark = read_benchmark(measured)
     plans = [fields.fields("plan") for kind, fields in results if kind == "sparsify" and "plan" in fields]
@@ -69,6 +71,7 @@ def collect(record: RunRecord, title: str | None = None) -> Content:
         cpus=benchmark.machine.cpus if benchmark else None,
         checks=_checks(export),
         epochs=_epochs(results),
+        levels=_levels(results),
     )
 
 
@@ -120,6 +123,24 @@ def _accuracy(results: list[tuple[str, Fields]]) -> AccuracyChange | None:
         else:
             dense = _evaluation(fields)
     return AccuracyChange(dense, compressed) if dense or compressed else None
+
+
+def _is_level(kind: str, fields: Fields) -> bool:
+    """Whether a stage exported one level of a table, and not the result of the run."""
+    return kind == "export" and "folder" in fields and bool(fields.text("folder"))
+
+
+def _levels(results: list[tuple[str, Fields]]) -> tuple[Level, ...]:
+    levels: list[Level] = []
+    accuracy: Accuracy | None = None
+    for kind, fields in results:
+        if kind == "evaluate":
+            accuracy = _evaluation(fields)
+        elif kind in _TRAINING_KINDS:
+            accuracy = None
+        elif _is_level(kind, fields):
+            levels.append(level(fields, accuracy))
+    return tuple(levels)
 
 
 def _evaluation(fields: Fields) -> Accuracy:

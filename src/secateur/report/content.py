@@ -218,10 +218,21 @@ class Technique:
 
 
 @dataclass(frozen=True)
+class Level:
+    """One level of a table of levels: its folder in the run, its counts, and how well it does."""
+
+    folder: str
+    census: Census
+    accuracy: Accuracy | None
+    weights_bytes: int | None
+
+
+@dataclass(frozen=True)
 class Content:
     """Everything that one report says. What a run did not do is None or empty.
 
     dense, compressed    counts of the exported networks
+    levels               of a run over a table of levels, in order
     machine              as the run recorded it, flattened: (what, value)
     layer_times          of both networks, layer by layer, in each runtime that tells
     advice               one sentence for each batch and thread count: which technique pays here
@@ -252,6 +263,7 @@ class Content:
     cpus: int | None = None
     checks: tuple[ExportCheck, ...] = ()
     epochs: tuple[Epoch, ...] = ()
+    levels: tuple[Level, ...] = ()
 
     @property
     def seconds(self) -> float:

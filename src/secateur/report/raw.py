@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from secateur.graph import Census
-from secateur.report.content import Accuracy, Content, FileSize, Latency, Layer
+from secateur.report.content import Accuracy, Content, FileSize, Latency, Layer, Level
 
 SCHEMA = 2
 
@@ -37,6 +37,7 @@ def raw(content: Content, version: str) -> dict[str, Any]:
         "advice": list(content.advice),
         "export_checks": [asdict(check) for check in content.checks],
         "epochs": [asdict(epoch) for epoch in content.epochs],
+        "levels": [_level(level) for level in content.levels],
         "stages": [asdict(stage) for stage in content.stages],
         "recipe": content.recipe,
         "machine": dict(content.machine),
@@ -88,3 +89,12 @@ def _latency(row: Latency) -> dict[str, Any]:
         if value[name]:
             del value[name]["samples"]
     return value
+
+
+def _level(level: Level) -> dict[str, Any]:
+    return {
+        "folder": level.folder,
+        "accuracy": _accuracy(level.accuracy),
+        "totals": _totals(level.census),
+        "weights_bytes": level.weights_bytes,
+    }

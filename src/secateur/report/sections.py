@@ -7,6 +7,7 @@ from secateur.report import network_tables as network
 from secateur.report import run_tables as run
 from secateur.report.charts import Chart, latency_chart, layers_chart, training_chart
 from secateur.report.content import Content
+from secateur.report.levels import levels_chart, levels_table
 from secateur.report.table import Table
 
 # The benchmark itself may fill every CPU; what is beyond that comes from elsewhere.
@@ -75,6 +76,10 @@ def _accuracy(content: Content) -> Section:
     return Section("accuracy", "Accuracy", tables=tables)
 
 
+def _levels(content: Content) -> Section:
+    return Section("levels", "Levels", (), _charts(content, levels_chart), _tables(content, levels_table))
+
+
 def _speed(content: Content) -> Section:
     found = (
         load_sentence(content),
@@ -121,6 +126,7 @@ def _run(content: Content) -> Section:
 
 _ORDER: tuple[Callable[[Content], Section], ...] = (
     _accuracy,
+    _levels,
     _speed,
     _size,
     _layers,

@@ -51,7 +51,7 @@ def benchmark_stage(context: Context, stage: BenchmarkStage) -> dict[str, Any]:
     found: dict[str, Any] = {"benchmark": result.to_dict(), "speedups": None, "advice": [], "layers": []}
     if context.dense is None:
         return found
-    counts = census(context.network)
+    counts = census(context.network).relative_to(census(context.dense))
     table = speedup_table(result, expected_of(counts))
     found["speedups"] = table.to_dict()
     found["advice"] = [advice(table, batch, threads) for batch, threads in result.settings()]

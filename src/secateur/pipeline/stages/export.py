@@ -2,6 +2,7 @@
 
 model.onnx, weights.safetensors, plan.json, recipe.yaml       the compressed network
 dense/model.onnx, dense/weights.safetensors                   the baseline it is compared with
+levels/NN/                                                    one level of a table, without a baseline of its own
 """
 
 from collections.abc import Iterator
@@ -40,12 +41,13 @@ def export_stage(context: Context, stage: ExportStage) -> dict[str, Any]:
     raises        ExportError  a network that cannot be exported, or whose file computes something else
     """
     networks = {"compressed": context.network}
-    if context.dense is not None:
+    home = context.folder / stage.folder
+    if context.dense is not None and not stage.folder:
         networks["dense"] = context.dense
     checks, formats, sizes = {}, {}, {}
     with track(len(networks), "export") as progress:
         for name, network in networks.items():
-            folder = context.folder / (DENSE_FOLDER if name == "dense" else "")
+            folder = home / (DENSE_FOLDER if name == "dense" else "")
             dynamic = stage.batch == "dynamic"
             export_onnx(
                 network,
@@ -63,9 +65,12 @@ def export_stage(context: Context, stage: ExportStage) -> dict[str, Any]:
             progress.advance()
     say(f"export: {checks['compressed']}")
     counts = {name: census(network) for name, network in networks.items()}
-    write_json(context.folder / PLAN_FILE, _plan(context, counts["compressed"].to_dict()))
-    save_recipe(context.recipe, context.folder / RECIPE_FILE)
+    if context.dense is not None:
+        counts["compressed"] = counts["compressed"].relative_to(counts.get("dense") or census(context.dense))
+    write_json(home / PLAN_FILE, _plan(context, counts["compressed"].to_dict()))
+    save_recipe(context.recipe, home / RECIPE_FILE)
     return {
+        "folder": stage.folder,
         "files": sizes,
         "check": asdict(checks["compressed"]),
         "check_dense": asdict(checks["dense"]) if "dense" in checks else None,
