@@ -1,6 +1,6 @@
 """Checkpoints: everything that the rest of a run depends on, in one file without pickle.
 
-A checkpoint is a safetensors file. Its tensors are the model's state (masks included) and the optimiser's;
+A checkpoint is a safetensors file. Its tensors are the model's state (masks included), the optimiser's and the hooks';
 its metadata is one JSON text with the place in the run, the running sums of the epoch, the history and a
 description of the run, and a digest of all of it. Random numbers need no state: the loop derives them from
 (seed, step, process) at every step, and the images' order and augmentation come from (seed, epoch, image).
@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from secateur.errors import TrainingError
 from secateur.files import atomic_path
 from secateur.training.history import History
+from secateur.training.hooks import Hook, restore_states_, states
 from secateur.training.optimizer import load_optimizer_tensors_, optimizer_tensors
 
 FORMAT, VERSION = "secateur training checkpoint", 1
-MODEL, OPTIMIZER = "model.", "optimizer."
+MODEL, OPTIMIZER, HOOKS = "model.", "optimizer.", "hooks."
 EMPTY = History()
 
 
@@ -52,11 +53,17 @@ class Place:
 
 
 def save_checkpoint(
-    path: Path, place: Place, model: nn.Module, optimizer: torch.optim.Optimizer, run: Mapping[str, Any]
+    path: Path,
+    place: Place,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    run: Mapping[str, Any],
+    hooks: tuple[Hook, ...] = (),
 ) -> None:
     """Write a checkpoint, whole or not at all. raises DiskError."""
     tensors = {MODEL + name: value for name, value in model.state_dict().items()}
     tensors |= {OPTIMIZER + name: value for name, value in optimizer_tensors(optimizer).items()}
+    tensors |= {HOOKS + name: value for name, value in states(hooks).items()}
     # A copy of each: safetensors refuses tensors that share memory or are not contiguous.
     tensors = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
@@ -72,8 +79,14 @@ def save_checkpoint(
         temporary.write_bytes(save(tensors, {"secateur": text, "sha256": _digest(tensors, text)}))
 
 
-def load_checkpoint_(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: Mapping[str, Any]) -> Place:
-    """Bring `model` and `optimizer` to where the checkpoint stands.
+def load_checkpoint_(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    run: Mapping[str, Any],
+    hooks: tuple[Hook, ...] = (),
+) -> Place:
+    """Bring `model`, `optimizer` and `hooks` to where the checkpoint stands.
 
     returns   its place, or the beginning when there is no such file
     raises    TrainingError  a damaged file, or one of another run or model; nothing has been changed then
@@ -91,6 +104,9 @@ def load_checkpoint_(path: Path, model: nn.Module, optimizer: torch.optim.Optimi
     except TrainingError as error:
         raise TrainingError(f"{path} belongs to another run: {error} {_remedy(path)}") from error
     model.load_state_dict(weights)
+    restore_states_(
+        hooks, {name.removeprefix(HOOKS): value for name, value in tensors.items() if name.startswith(HOOKS)}
+    )
     return place
 
 

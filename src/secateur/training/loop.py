@@ -13,10 +13,10 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -30,16 +30,18 @@ from secateur.recipe import Distillation, Training
 from secateur.sparsity import Sparsifier, layers_of
 from secateur.sparsity.layers import weighted_modules
 from secateur.training import distributed
-from secateur.training.checkpoint import Place, digest_of, load_checkpoint_, save_checkpoint
+from secateur.training.checkpoint import Place, load_checkpoint_, save_checkpoint
 from secateur.training.distillation import as_teacher, distillation_loss, outputs_of
 from secateur.training.evaluate import accuracy_where_it_is, check_labels
 from secateur.training.history import History, Row, finite
+from secateur.training.hooks import Hook, Scene
 from secateur.training.learning_rate import learning_rate
+from secateur.training.mask_updates import MaskUpdates
 from secateur.training.optimizer import build_optimizer, clip_gradients_, set_learning_rate_
 from secateur.training.placement import moved, placed
+from secateur.training.run import Run
 from secateur.training.tensorboard import tensorboard_log
 from secateur.zoo.image_data import ImageData
-from secateur.zoo.loader import loader
 from secateur.zoo.preprocessing import Preprocessing
 
 CHECKPOINT, HISTORY = "checkpoint.safetensors", "history.json"
@@ -54,7 +56,8 @@ def fit(
     preprocessing: Preprocessing,
     teacher: nn.Module | None = None,
     distillation: Distillation | None = None,
-    sparsifier: Sparsifier | None = None,
+    sparsifier: Sparsifier | Sequence[Sparsifier] | None = None,
+    hooks: Sequence[Hook] = (),
     seed: int = 0,
     name: str = "train",
     evaluate_each_epoch: bool = True,
@@ -66,7 +69,8 @@ def fit(
 
     folder                 gets checkpoint.safetensors, history.json and tensorboard/; one folder a run
     teacher                with `distillation`: whom to learn from, by default the model as it is given
-    sparsifier             chooses the masks again whenever its schedule is due
+    sparsifier             chooses the masks again whenever its schedule is due; several have layers of their own
+    hooks                  what else happens at every epoch and step, after the sparsifiers, in this order
     evaluate_each_epoch    otherwise only after the last one
     raises                 TrainingError  a loss not finite, a checkpoint damaged or of another run
                            DataError      no training images, or labels that the model has no output for
@@ -79,10 +83,10 @@ def fit(
         teacher = as_teacher(model if teacher is None else teacher)
     elif teacher is not None:
         raise TrainingError("a teacher was given, but not how to learn from it: give a distillation too.")
-    if sparsifier is not None and sparsifier.model is not model:
-        raise TrainingError("the sparsifier was built for another model than the one to train.")
-    run = _Run(
-        model, data, config, Path(folder), preprocessing, teacher, distillation, sparsifier, seed, name,
+    sparsifiers = (sparsifier,) if isinstance(sparsifier, Sparsifier) else sparsifier or ()
+    every_hook = (*map(MaskUpdates, sparsifiers), *hooks)
+    run = Run(
+        model, data, config, Path(folder), preprocessing, teacher, distillation, every_hook, seed, name,
         evaluate_each_epoch, workers, train_limit, test_limit,
     )  # fmt: skip
     device = distributed.device()
@@ -93,74 +97,21 @@ def fit(
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True))
         for network in filter(None, (model, teacher)):
             stack.enter_context(placed(network, device))
+        for hook in every_hook:
+            stack.callback(hook.close)
         return _train(run, device)
 
 
-@dataclass(frozen=True)
-class _Run:
-    """The arguments of `fit`."""
-
-    model: nn.Module
-    data: ImageData
-    config: Training
-    folder: Path
-    preprocessing: Preprocessing
-    teacher: nn.Module | None
-    distillation: Distillation | None
-    sparsifier: Sparsifier | None
-    seed: int
-    name: str
-    evaluate_each_epoch: bool
-    workers: int
-    train_limit: int | None
-    test_limit: int | None
-
-    def batches(self, epoch: int, skip: int = 0) -> Any:
-        """This process's share of the training images of one epoch, without the first `skip` batches."""
-        return loader(
-            self.data,
-            "train",
-            self.preprocessing,
-            batch_size=distributed.share_of(self.config.batch_size),
-            augment=self.config.augment,
-            seed=self.seed,
-            epoch=epoch,
-            skip_batches=skip,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
-            workers=self.workers,
-            limit=self.train_limit,
-        )
-
-    def description(self) -> dict[str, Any]:
-        """All that the numbers of this run depend on, except the starting weights and the machine."""
-        sparsifier = self.sparsifier
-        return {
-            "config": self.config.model_dump(mode="json", exclude={"checkpoint_seconds"}),
-            "distillation": self.distillation and self.distillation.model_dump(mode="json"),
-            "teacher": self.teacher and digest_of(self.teacher),
-            "sparsifier": sparsifier
-            and {
-                "schedule": repr(sparsifier.schedule),
-                "criterion": sparsifier.criterion,
-                "seed": sparsifier.seed,
-                "levels": dict(sparsifier.plan.levels),
-                "pattern": str(sparsifier.plan.pattern),
-            },
-            "seed": self.seed,
-            "data": self.data.name,
-            "preprocessing": self.preprocessing.to_dict(),
-            "train_limit": self.train_limit,
-            "test_limit": self.test_limit,
-            "evaluate_each_epoch": self.evaluate_each_epoch,
-        }
-
-
-def _train(run: _Run, device: torch.device) -> History:
+def _train(run: Run, device: torch.device) -> History:
     optimizer = build_optimizer(run.model, run.config)
+    steps = len(run.batches(0))
+    if not steps:
+        raise DataError(f"{run.data.name} has fewer training images than there are processes.")
+    for hook in run.hooks:
+        hook.begin(Scene(run.model, optimizer, run.teacher, run.config, steps, run.seed))
     description = json.loads(json.dumps(run.description()))
     path = run.folder / CHECKPOINT
-    place = load_checkpoint_(path, run.model, optimizer, description)
+    place = load_checkpoint_(path, run.model, optimizer, description, run.hooks)
     distributed.barrier()  # every process has read the file before the main one writes it again
     learner = run.model
     if distributed.started():
@@ -168,17 +119,20 @@ def _train(run: _Run, device: torch.device) -> History:
 
     def save(place: Place) -> None:
         if distributed.is_main():
-            save_checkpoint(path, place, run.model, optimizer, description)
+            save_checkpoint(path, place, run.model, optimizer, description, run.hooks)
 
-    steps = len(run.batches(0))
-    if not steps:
-        raise DataError(f"{run.data.name} has fewer training images than there are processes.")
     with _log(run, place) as log:
         while place.epoch < run.config.epochs:
-            if run.sparsifier is not None and run.sparsifier.schedule.unit == "epoch" and place.batch == 0:
-                run.sparsifier.update_(place.epoch)
+            if place.batch == 0:
+                for hook in run.hooks:
+                    hook.before_epoch(place.epoch)
             place = _train_epoch(run, learner, optimizer, place, steps, save)
+            if place.epoch + 1 == run.config.epochs:
+                for hook in run.hooks:
+                    hook.end()
             row = _finish_epoch(run, place, steps)
+            for hook in run.hooks:
+                hook.after_epoch(row)
             log(row)
             history = History((*place.history.rows, row))
             done = place.epoch + 1
@@ -191,7 +145,7 @@ def _train(run: _Run, device: torch.device) -> History:
 
 
 def _train_epoch(
-    run: _Run,
+    run: Run,
     learner: nn.Module,
     optimizer: torch.optim.Optimizer,
     place: Place,
@@ -206,11 +160,11 @@ def _train_epoch(
         progress.advance(place.batch)
         for images, labels in run.batches(place.epoch, place.batch):
             step = place.epoch * steps + place.batch
-            if run.sparsifier is not None and run.sparsifier.schedule.unit == "iteration":
-                run.sparsifier.update_(step)
             rate = learning_rate(config, step, steps)
             set_learning_rate_(optimizer, rate)
             torch.manual_seed(_noise_seed(run.seed, step, distributed.rank()))
+            for hook in run.hooks:
+                hook.before_step(step)
 
             inputs, targets = moved(images, labels, device)
             with torch.autocast(device.type, torch.bfloat16, config.mixed_precision and device.type == "cuda"):
@@ -220,6 +174,9 @@ def _train_epoch(
             loss = F.cross_entropy(outputs, targets, label_smoothing=config.label_smoothing)
             if taught is not None and run.distillation is not None:
                 loss = distillation_loss(loss, outputs, taught, run.distillation)
+            for hook in run.hooks:
+                extra = hook.extra_loss(run.model, step)
+                loss = loss if extra is None else loss + extra
             sums = _sums(loss, outputs, targets)
             if not math.isfinite(sums[0]):
                 raise TrainingError(
@@ -230,8 +187,12 @@ def _train_epoch(
 
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            for hook in run.hooks:
+                hook.after_backward(step)
             clip_gradients_(run.model, config.clip_gradient_norm)
             optimizer.step()
+            for hook in run.hooks:
+                hook.after_step(step)
 
             before, now = now, time.monotonic()
             place = replace(
@@ -249,9 +210,10 @@ def _train_epoch(
     return place
 
 
-def _finish_epoch(run: _Run, place: Place, steps: int) -> Row:
+def _finish_epoch(run: Run, place: Place, steps: int) -> Row:
     """Evaluate where that is wanted, and sum the epoch up."""
     started, accuracy = time.monotonic(), None
+    run.model.eval()
     if run.evaluate_each_epoch or place.epoch + 1 == run.config.epochs:
         accuracy = accuracy_where_it_is(
             run.model,
@@ -262,7 +224,7 @@ def _finish_epoch(run: _Run, place: Place, steps: int) -> Row:
             workers=run.workers,
             name=f"{run.name} {place.epoch + 1}/{run.config.epochs} test",
         )
-    return Row(
+    row = Row(
         epoch=place.epoch,
         learning_rate=learning_rate(run.config, (place.epoch + 1) * steps - 1, steps),
         loss=place.loss_sum / place.images,
@@ -273,6 +235,8 @@ def _finish_epoch(run: _Run, place: Place, steps: int) -> Row:
         sparsity=_sparsity(run.model),
         seconds=place.seconds + time.monotonic() - started,
     )
+    run.model.train()
+    return row
 
 
 @torch.no_grad()
@@ -297,7 +261,7 @@ def _noise_seed(seed: int, step: int, rank: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()[:8], "little") >> 1
 
 
-def _log(run: _Run, place: Place) -> contextlib.AbstractContextManager[Callable[[Row], None]]:
+def _log(run: Run, place: Place) -> contextlib.AbstractContextManager[Callable[[Row], None]]:
     if distributed.is_main():
         return tensorboard_log(run.folder, place.epoch)
     return contextlib.nullcontext(lambda row: None)
