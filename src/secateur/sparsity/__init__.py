@@ -1,8 +1,9 @@
 """Zeros in networks: which patterns, where, how many, when, and what was reached."""
 
+import secateur.sparsity.scores  # noqa: F401  registers the criteria
 from secateur.sparsity.allocation import Allocation, AllocationBase, allocate, allocations
 from secateur.sparsity.census import census, structure
-from secateur.sparsity.criterion import Criterion, criteria
+from secateur.sparsity.criterion import Criterion, ScoreInputs, criteria, score_rule
 from secateur.sparsity.layers import Layer, as_stored, filters_first, layers_of, stored_weight, unwrapped
 from secateur.sparsity.mask import (
     Mask,
@@ -35,13 +36,16 @@ from secateur.sparsity.plan import PlannedLayer, SparsityPlan
 from secateur.sparsity.planning import plan_sparsity
 from secateur.sparsity.rounding import Rounding, Ties, removed_count
 from secateur.sparsity.schedule import AgpEpochs, AgpIterations, OneShot, Schedule, schedules
+from secateur.sparsity.scoring import Scorer, Scoring
 from secateur.sparsity.selection import Selection, match_layers, select_layers
 from secateur.sparsity.sparsifier import Sparsifier
 from secateur.sparsity.sparsify import sparsify_
+from secateur.sparsity.statistics import ActivationStatistics, GradientStatistics, LayerStatistics
 from secateur.sparsity.tiles import Tiles
 
 __all__ = [
     "NM",
+    "ActivationStatistics",
     "AgpEpochs",
     "AgpIterations",
     "Allocation",
@@ -54,8 +58,10 @@ __all__ = [
     "Criterion",
     "Filter",
     "FourIn",
+    "GradientStatistics",
     "Kernel",
     "Layer",
+    "LayerStatistics",
     "Mask",
     "OneShot",
     "Pattern",
@@ -64,6 +70,9 @@ __all__ = [
     "Rounding",
     "Row",
     "Schedule",
+    "ScoreInputs",
+    "Scorer",
+    "Scoring",
     "Selection",
     "Sparsifier",
     "SparsityPlan",
@@ -92,6 +101,7 @@ __all__ = [
     "plan_sparsity",
     "removed_count",
     "schedules",
+    "score_rule",
     "select_layers",
     "set_mask_",
     "sparsify_",

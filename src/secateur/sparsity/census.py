@@ -34,15 +34,15 @@ def census(model: nn.Module, input_shape: Sequence[int] | None = None) -> Census
     raises         ModelError  the network does not run on an image of that shape
     """
     network = unwrapped(model)
-    shape = _input_shape(network, input_shape)
+    shape = input_shape_of(network, input_shape)
     layers = layers_of(network)
     uses = {layer.name: _Use() for layer in layers}
     functional: dict[str, _Use] = {}
-    with torch.no_grad(), _evaluating(network), parametrize.cached():
+    with torch.no_grad(), evaluating(network), parametrize.cached():
         modules = weighted_modules(network)
         watch = _Watch(network, layers, modules, uses, functional)
         with watch.hooks(), watch:
-            _run(network, shape)
+            run_once(network, shape)
         counts = [_count(layer, modules[layer.name], uses[layer.name]) for layer in layers]
         parameters = dict(network.named_parameters())
         counts += [_count_functional(name, parameters[name], use) for name, use in functional.items()]
@@ -179,14 +179,15 @@ def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _input_shape(network: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]:
+def input_shape_of(network: nn.Module, given: Sequence[int] | None = None) -> tuple[int, ...]:
+    """(channels, height, width): what is given, else that of `preprocessing`, else 3x224x224."""
     preprocessing = getattr(network, "preprocessing", None)
     shape = given if given is not None else getattr(preprocessing, "input_size", DEFAULT_INPUT)
     return tuple(int(side) for side in cast(Sequence[int], shape))
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Generator[None]:
+def evaluating(network: nn.Module) -> Generator[None]:
     """Evaluation mode with attention computed openly; every module's own mode comes back afterwards."""
     modes = {module: module.training for module in network.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -200,7 +201,8 @@ def _evaluating(network: nn.Module) -> Generator[None]:
             module.training = mode
 
 
-def _run(network: nn.Module, shape: tuple[int, ...]) -> None:
+def run_once(network: nn.Module, shape: tuple[int, ...]) -> None:
+    """One forward pass on an empty image. raises ModelError when the network does not take such an image."""
     like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
     image = torch.zeros((1, *shape), dtype=like.dtype, device=like.device)
     try:

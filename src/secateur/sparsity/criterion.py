@@ -1,36 +1,126 @@
-"""Criteria: one score per weight, larger = keep.
+"""Criteria: scores of weights, larger = keep.
 
-    magnitude   |w|      over a block: its L1 norm
-    l2          w^2      over a block: its squared L2 norm; the same ranking as magnitude for single weights
-    random      uniform  the baseline; every weight has the same chance, the count stays exact
+A criterion is one function in `scores/` under one decorator; it gets everything that is known about a layer and
+gives one score per weight, or one per filter.
 
-A pattern combines the scores of a group. Scores never depend on the current mask.
+    @score_rule("magnitude", "l1")
+    def magnitude(inputs: ScoreInputs) -> Tensor:
+        return inputs.weight.abs()
+
+A pattern combines the scores of the weights of a unit: their mean, sum or maximum, as the criterion says. Scores
+never depend on the current mask.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
+from secateur.errors import SparsityError
+from secateur.graph.census import Kind
 from secateur.registry import Registry
+from secateur.sparsity.norms import NormScale
+from secateur.sparsity.pattern import Combine, Pattern
+from secateur.sparsity.patterns.structures import Column, Filter
+from secateur.sparsity.statistics import ActivationStatistics, GradientStatistics, LayerStatistics
 
-Criterion = Callable[[Tensor, Generator], Tensor]
+Need = Literal["activations", "gradients", "norm"]
+Per = Literal["weight", "filter"]
+
+
+def _seed_0() -> Generator:
+    return Generator().manual_seed(0)
+
+
+@dataclass(frozen=True)
+class ScoreInputs:
+    """What a criterion may look at.
+
+    weight        filter first: (C_out, C_in/groups, kernel...), also of a transposed convolution
+    generator     on the CPU, for criteria that draw
+    norm          of the batch norm that follows; None where there is none
+    statistics    None where nothing was gathered
+    """
+
+    weight: Tensor
+    groups: int = 1
+    kind: Kind = "conv"
+    generator: Generator = field(default_factory=_seed_0)
+    norm: NormScale | None = None
+    statistics: LayerStatistics | None = None
+
+    @property
+    def activations(self) -> ActivationStatistics:
+        """raises SparsityError where they were not gathered"""
+        if self.statistics is None or self.statistics.activations is None:
+            raise SparsityError("there are no statistics of its activations; gather_statistics makes them from images.")
+        return self.statistics.activations
+
+    @property
+    def gradients(self) -> GradientStatistics:
+        """raises SparsityError where they were not gathered"""
+        if self.statistics is None or self.statistics.gradients is None:
+            raise SparsityError("there are no statistics of its gradients; gather_statistics makes them from images.")
+        return self.statistics.gradients
+
+    @property
+    def filters(self) -> Tensor:
+        """(C_out, weights of a filter), in double precision."""
+        return self.weight.double().flatten(1)
+
+
+ScoreFunction = Callable[[ScoreInputs], Tensor]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """How weights are scored.
+
+    scores     one finite number per weight, or per filter
+    combine    how the scores of a unit's weights become one
+    needs      what must be known besides the weights
+    per        "filter": only for patterns that remove whole filters
+    drawn      the units that go are drawn, each with the level as its chance, so their number varies
+    """
+
+    name: str
+    scores: ScoreFunction
+    combine: Combine = "mean"
+    needs: frozenset[Need] = frozenset()
+    per: Per = "weight"
+    drawn: bool = False
+
+    def applies(self, pattern: Pattern) -> str | None:
+        """None when the criterion can rank the units of that pattern, otherwise the reason why not."""
+        if self.per == "weight" or isinstance(pattern, Filter | Column):
+            return None
+        return (
+            f"criterion {self.name} scores whole filters, so it goes with the pattern filter or column, not {pattern}"
+        )
+
+    def weight_scores(self, inputs: ScoreInputs) -> Tensor:
+        """One score per weight, in the shape of `inputs.weight`. raises SparsityError for missing statistics."""
+        with torch.no_grad():
+            found = self.scores(inputs)
+        if self.per == "filter":
+            found = found.reshape(-1, *(1 for _ in inputs.weight.shape[1:])).expand(inputs.weight.shape)
+        return found
+
+
 criteria: Registry[Criterion] = Registry("criterion")
 
 
-@criteria.register("magnitude")
-def magnitude(weight: Tensor, generator: Generator) -> Tensor:
-    """|w|."""
-    return weight.detach().abs()
+def score_rule(
+    *names: str, combine: Combine = "mean", needs: Iterable[Need] = (), per: Per = "weight", drawn: bool = False
+) -> Callable[[ScoreFunction], ScoreFunction]:
+    """Decorator: makes a function a criterion, under each of `names`."""
+    # All weights of a filter have its score: the maximum gives it back without the rounding of a sum.
+    combined: Combine = "max" if per == "filter" else combine
 
+    def add(scores: ScoreFunction) -> ScoreFunction:
+        criteria.register(*names)(Criterion(names[0], scores, combined, frozenset(needs), per, drawn))
+        return scores
 
-@criteria.register("l2")
-def l2(weight: Tensor, generator: Generator) -> Tensor:
-    """w squared, in double precision: single precision loses the order of weights below 1e-19."""
-    return weight.detach().double().square()
-
-
-@criteria.register("random")
-def random(weight: Tensor, generator: Generator) -> Tensor:
-    """Uniform numbers from a generator on the CPU, so that the choice does not depend on the device."""
-    return torch.rand(weight.shape, generator=generator, dtype=torch.float64).to(weight.device)
+    return add

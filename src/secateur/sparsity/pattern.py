@@ -17,6 +17,7 @@ import importlib
 import math
 import pkgutil
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Literal, Self, TypeVar
 
 import torch
@@ -138,18 +139,22 @@ def make_mask(
     ties: Ties = "exact",
     groups: int = 1,
     combine: Combine = "mean",
+    change: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Which weights of one tensor stay: the units with the highest scores.
 
     scores     filter first, one finite score per weight, larger = keep
     sparsity   fraction of the weights in units that go
     groups     of a grouped convolution
+    combine    how the scores of a unit's weights become one
+    change     what is done to the scores of the units before they are ranked
     returns    boolean mask of the same shape, True = kept
     raises     SparsityError  scores that are not numbers, level outside 0..1, pattern that does not apply
     """
     shape = _checked(scores, pattern, groups)
     count = pattern.removed_units(shape, sparsity, rounding, groups)
-    kept = remove_lowest(pattern.group_scores(scores, groups, combine), count, ties)
+    ranked = pattern.group_scores(scores, groups, combine)
+    kept = remove_lowest(ranked if change is None else change(ranked), count, ties)
     return pattern.mask_of(kept, scores, groups)
 
 

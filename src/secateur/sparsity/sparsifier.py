@@ -6,18 +6,19 @@ Masks are recomputed from the stored dense weights, so a removed weight may come
 rises.
 """
 
+from collections.abc import Mapping
 from zlib import crc32
 
 import torch
 from torch import nn
 
 from secateur.errors import SparsityError
-from secateur.sparsity.criterion import criteria
-from secateur.sparsity.layers import as_stored, filters_first, layers_of, stored_weight, unwrapped, weighted_modules
+from secateur.sparsity.layers import layers_of, unwrapped, weighted_modules
 from secateur.sparsity.mask import attach_masks_, set_mask_
-from secateur.sparsity.pattern import make_mask
 from secateur.sparsity.plan import PlannedLayer, SparsityPlan
 from secateur.sparsity.schedule import OneShot, Schedule
+from secateur.sparsity.scoring import Scorer, Scoring
+from secateur.sparsity.statistics import LayerStatistics
 
 
 class Sparsifier:
@@ -33,17 +34,24 @@ class Sparsifier:
         model: nn.Module,
         plan: SparsityPlan,
         schedule: Schedule | None = None,
-        criterion: str | None = None,
+        criterion: str | Scoring | None = None,
         seed: int = 0,
+        statistics: Mapping[str, LayerStatistics] | None = None,
     ) -> None:
-        """schedule: one-shot when None; criterion: that of the plan when None. raises SparsityError."""
+        """Attach masks that keep everything.
+
+        schedule      one-shot when None
+        criterion     that of the plan when None
+        statistics    of `gather_statistics`, for criteria that look at data
+        raises        SparsityError
+        """
         self.model = unwrapped(model)
         self.plan = plan
         self.schedule = schedule or OneShot(plan.sparsity)
-        self.criterion = criterion or plan.criterion
+        scoring = criterion if isinstance(criterion, Scoring) else Scoring(criterion or plan.criterion)
         self.seed = seed
-        _ = criteria[self.criterion]
         _check_fits(self.model, plan)
+        self.scorer = Scorer(self.model, scoring, statistics)
         attach_masks_(self.model, plan.levels)
 
     def update_(self, position: int) -> bool:
@@ -66,14 +74,8 @@ class Sparsifier:
     def _choose_(self, module: nn.Module, layer: PlannedLayer, level: float) -> None:
         # One number of 32 bits per seed and layer: the generator ignores everything above them.
         generator = torch.Generator().manual_seed(crc32(f"{self.seed} {layer.name}".encode()))
-        weight = filters_first(stored_weight(module), layer.kind, layer.groups)
-        scores = criteria[self.criterion](weight, generator)
         plan = self.plan
-        try:
-            mask = make_mask(scores, plan.pattern, level, plan.rounding, ties=plan.ties, groups=layer.groups)
-        except SparsityError as error:
-            raise SparsityError(f"{layer.name}: {error}") from error
-        set_mask_(module, as_stored(mask, layer.kind, layer.groups))
+        set_mask_(module, self.scorer.mask(layer, module, plan.pattern, level, generator, plan.rounding, plan.ties))
 
 
 def _check_fits(model: nn.Module, plan: SparsityPlan) -> None:
