@@ -1,65 +1,15 @@
-"""Allocations: ERK as published, targets met exactly in each base, caps, and honest refusals."""
-
-import math
+"""Allocations: targets met exactly in each base, bounds, and honest refusals."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.errors import RecipeError, SparsityError
-from secateur.sparsity import Layer, allocate, layers_of
+from secateur.sparsity import AllocationOptions, Layer, allocate
 
 
 def layers(*shapes: tuple[int, ...]) -> list[Layer]:
     return [Layer(f"l{i}", "conv" if len(s) > 2 else "linear", s) for i, s in enumerate(shapes)]
-
-
-def by_group(levels: dict[str, float]) -> dict[str, float]:
-    return {name: round(level, 4) for name, level in levels.items()}
-
-
-def test_erk_with_scale_1_as_published(resnet):
-    """ALGORITHMS.md L5."""
-    found = allocate(layers_of(resnet(18)), 0.5, "erk", scale=1.0)
-    levels = by_group(found.levels)
-    dense = [name for name, level in levels.items() if level == 0]
-    assert len(dense) == 14
-    assert {"conv1", "fc", "layer3.0.conv1", "layer3.0.downsample.0", "layer4.0.downsample.0"} <= set(dense)
-    assert all(levels[name] == 0 for name in levels if name.startswith(("layer1", "layer2")))
-    assert [levels[f"layer3.{n}"] for n in ("0.conv2", "1.conv1", "1.conv2")] == [0.3212] * 3
-    assert levels["layer4.0.conv1"] == 0.4929
-    assert [levels[f"layer4.{n}"] for n in ("0.conv2", "1.conv1", "1.conv2")] == [0.6626] * 3
-    assert found.achieved == pytest.approx(0.5, abs=1e-12)
-
-
-def test_erk_with_scale_one_half_as_published(resnet):
-    """ALGORITHMS.md L5."""
-    found = allocate(layers_of(resnet(18)), 0.5, "erk", scale=0.5)
-    levels = by_group(found.levels)
-    dense = [name for name, level in levels.items() if level == 0]
-    assert len(dense) == 9
-    assert {"conv1", "fc"} <= set(dense) and sum("downsample" in name for name in dense) == 3
-    assert levels["layer2.0.conv1"] == 0.0178
-    assert [levels[f"layer2.{n}"] for n in ("0.conv2", "1.conv1", "1.conv2")] == [0.2011] * 3
-    assert levels["layer3.0.conv1"] == 0.3108
-    assert [levels[f"layer3.{n}"] for n in ("0.conv2", "1.conv1", "1.conv2")] == [0.4383] * 3
-    assert levels["layer4.0.conv1"] == 0.5145
-    assert [levels[f"layer4.{n}"] for n in ("0.conv2", "1.conv1", "1.conv2")] == [0.6040] * 3
-    assert found.achieved == pytest.approx(0.5, abs=1e-12)
-
-
-def erk_by_the_book(layers: list[Layer], sparsity: float, scale: float) -> dict[str, float]:
-    """The loop of ALGORITHMS.md E2: mark layers dense until no density exceeds one."""
-    p = {x.name: (sum(x.shape) / math.prod(x.shape)) ** scale for x in layers}
-    dense: set[str] = set()
-    while True:
-        kept = sum(x.weights - sparsity * x.weights for x in layers if x.name not in dense)
-        kept -= sum(sparsity * x.weights for x in layers if x.name in dense)
-        eps = kept / sum(p[x.name] * x.weights for x in layers if x.name not in dense)
-        most = max(p[x.name] for x in layers if x.name not in dense)
-        if eps * most <= 1:
-            return {x.name: 0.0 if x.name in dense else 1 - eps * p[x.name] for x in layers}
-        dense |= {x.name for x in layers if p[x.name] == most}
 
 
 SHAPES = st.lists(
@@ -69,18 +19,11 @@ SHAPES = st.lists(
 )
 
 
-@given(SHAPES, st.floats(0.05, 0.95), st.sampled_from([0.5, 1.0]))
-def test_erk_is_the_published_loop_where_no_cap_bites(shapes, sparsity, scale):
-    found = layers(*shapes)
-    expected = erk_by_the_book(found, sparsity, scale)
-    assert allocate(found, sparsity, "erk", scale=scale, cap=1.0).levels == pytest.approx(expected, abs=1e-9)
-
-
 @settings(deadline=None)
 @given(
     SHAPES,
     st.floats(0, 0.98),
-    st.sampled_from(["uniform", "erk"]),
+    st.sampled_from(["uniform", "erk", "er", "heuristic"]),
     st.sampled_from(["conv_linear", "selected"]),
     st.floats(0.5, 1.0),
     st.integers(0, 3),
@@ -94,11 +37,11 @@ def test_the_target_is_met_or_refused(shapes, sparsity, allocation, base, cap, e
     reachable = cap * sum(layer.weights for layer in free)
     if wanted > reachable * (1 + 1e-9):
         with pytest.raises(SparsityError, match="out of reach"):
-            allocate(found, sparsity, allocation, base=base, excluded=reasons, cap=cap)
+            allocate(found, sparsity, allocation, base=base, excluded=reasons, options=AllocationOptions(cap=cap))
         return
     if wanted > reachable * (1 - 1e-9):
         return  # on the edge, where rounding decides
-    got = allocate(found, sparsity, allocation, base=base, excluded=reasons, cap=cap)
+    got = allocate(found, sparsity, allocation, base=base, excluded=reasons, options=AllocationOptions(cap=cap))
     assert sum(got.levels[layer.name] * layer.weights for layer in free) == pytest.approx(wanted, abs=1e-5)
     assert got.achieved == pytest.approx(sparsity if counted else 0.0, abs=1e-9)
     assert all(-1e-12 <= level <= cap + 1e-12 for level in got.levels.values())
@@ -106,7 +49,7 @@ def test_the_target_is_met_or_refused(shapes, sparsity, allocation, base, cap, e
     assert all(got.levels[name] == pytest.approx(cap) for name in got.capped)
 
 
-@given(SHAPES, st.floats(0, 0.98), st.floats(0, 0.98), st.sampled_from(["uniform", "erk"]))
+@given(SHAPES, st.floats(0, 0.98), st.floats(0, 0.98), st.sampled_from(["uniform", "erk", "er", "heuristic"]))
 def test_levels_are_monotone_in_the_target(shapes, one, other, allocation):
     low, high = sorted((one, other))
     less = allocate(layers(*shapes), low, allocation).levels
@@ -126,7 +69,7 @@ def test_what_the_cap_cuts_off_is_taken_from_the_others():
     found = layers((200, 200), (20, 20), (20, 20))
     free = allocate(found, 0.9, "erk")
     assert free.capped == () and free.levels["l0"] > 0.9
-    got = allocate(found, 0.9, "erk", cap=0.905)
+    got = allocate(found, 0.9, "erk", options=AllocationOptions(cap=0.905))
     assert got.capped == ("l0",) and got.levels["l0"] == pytest.approx(0.905)
     assert got.levels["l1"] > free.levels["l1"]
     assert got.achieved == pytest.approx(0.9, abs=1e-12)
@@ -155,7 +98,15 @@ def test_weights_out_of_a_pattern_s_reach_are_made_up_for():
 
 @pytest.mark.parametrize(
     "options",
-    [{"sparsity": 1.0}, {"sparsity": -0.1}, {"cap": 0.0}, {"base": "params"}, {"given": {"l0": 2.0}}],
+    [
+        {"sparsity": 1.0},
+        {"sparsity": -0.1},
+        {"sparsity": float("nan")},
+        {"sparsity": None},
+        {"base": "params"},
+        {"given": {"l0": 2.0}},
+        {"caps": {"l0": -1.0}},
+    ],
 )
 def test_impossible_numbers_are_sentences(options):
     with pytest.raises(SparsityError, match=r"\.$"):
@@ -165,3 +116,48 @@ def test_impossible_numbers_are_sentences(options):
 def test_unknown_allocation_names_the_nearest():
     with pytest.raises(RecipeError, match="Did you mean 'uniform'"):
         allocate(layers((4, 4)), 0.5, "unifrom")
+
+
+@settings(deadline=None)
+@given(SHAPES, st.floats(0, 0.7), st.sampled_from(["uniform", "erk", "heuristic"]), st.data())
+def test_no_level_leaves_its_bounds_and_what_they_cut_off_goes_elsewhere(shapes, sparsity, allocation, data):
+    found = layers(*shapes)
+    caps = {layer.name: data.draw(st.floats(0.3, 1.0)) for layer in found[::2]}
+    options = AllocationOptions(cap=0.95, floor=0.1, level_max_factor=1.6, density_min_factor=0.4)
+    bound = max(0.0, min(0.9, 1.6 * sparsity, 1 - 0.4 * (1 - sparsity)))
+    bounds = {layer.name: min(bound, caps.get(layer.name, 1.0)) for layer in found}
+    reachable = sum(bounds[layer.name] * layer.weights for layer in found)
+    wanted = sparsity * sum(layer.weights for layer in found)
+    if wanted > reachable * (1 - 1e-9):
+        return
+    got = allocate(found, sparsity, allocation, caps=caps, options=options)
+    assert all(-1e-12 <= level <= bounds[name] + 1e-12 for name, level in got.levels.items())
+    # a layer of one weight has ln 1 = 0 and stays dense under heuristic
+    lost = sum(layer.weights == 1 for layer in found) / sum(layer.weights for layer in found)
+    assert got.achieved == pytest.approx(sparsity, abs=1e-9 + lost)
+
+
+def test_a_refusal_names_every_bound_that_was_set():
+    options = AllocationOptions(cap=0.9, floor=0.2, level_max_factor=1.5, density_min_factor=0.5)
+    with pytest.raises(SparsityError, match=r"at most 0\.4000 with cap 0\.9, floor 0\.2, level_max_factor 1\.5, den"):
+        allocate(layers((10, 10), (10, 10)), 0.6, excluded={"l0": "first"}, options=options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cap": 0.0},
+        {"cap": float("nan")},
+        {"floor": 1.0},
+        {"tuning": 1.5},
+        {"tolerance": -0.1},
+        {"power": -1.0},
+        {"power": float("inf")},
+        {"level_max_factor": float("nan")},
+        {"bound": -1.0},
+        {"decay": "cubic"},
+    ],
+)
+def test_options_that_make_no_sense_are_sentences(options):
+    with pytest.raises(SparsityError, match=r"\.$"):
+        AllocationOptions(**options)

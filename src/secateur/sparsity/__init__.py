@@ -1,10 +1,15 @@
 """Zeros in networks: which patterns, where, how many, when, and what was reached."""
 
 import secateur.sparsity.scores  # noqa: F401  registers the criteria
-from secateur.sparsity.allocation import Allocation, AllocationBase, allocate, allocations
+from secateur.sparsity.allocation import Allocation, AllocationBase, allocate, total_sparsity
+from secateur.sparsity.allocation_options import AllocationOptions
+from secateur.sparsity.allocation_problem import Problem, allocations, fill
+from secateur.sparsity.allocators.uniform import levels_of_small
 from secateur.sparsity.census import census, structure
 from secateur.sparsity.criterion import Criterion, ScoreInputs, criteria, score_rule
+from secateur.sparsity.hardware_cap import HardwareCaps, LayerSeconds, hardware_cap
 from secateur.sparsity.layers import Layer, as_stored, filters_first, layers_of, stored_weight, unwrapped
+from secateur.sparsity.levels_file import read_levels
 from secateur.sparsity.mask import (
     Mask,
     attach_masks_,
@@ -38,6 +43,7 @@ from secateur.sparsity.rounding import Rounding, Ties, removed_count
 from secateur.sparsity.schedule import AgpEpochs, AgpIterations, OneShot, Schedule, schedules
 from secateur.sparsity.scoring import Scorer, Scoring
 from secateur.sparsity.selection import Selection, match_layers, select_layers
+from secateur.sparsity.sensitivity import SensitivityRow, SensitivityTable
 from secateur.sparsity.sparsifier import Sparsifier
 from secateur.sparsity.sparsify import sparsify_
 from secateur.sparsity.statistics import ActivationStatistics, GradientStatistics, LayerStatistics
@@ -50,6 +56,7 @@ __all__ = [
     "AgpIterations",
     "Allocation",
     "AllocationBase",
+    "AllocationOptions",
     "Block",
     "BlockOf",
     "Channel",
@@ -59,13 +66,16 @@ __all__ = [
     "Filter",
     "FourIn",
     "GradientStatistics",
+    "HardwareCaps",
     "Kernel",
     "Layer",
+    "LayerSeconds",
     "LayerStatistics",
     "Mask",
     "OneShot",
     "Pattern",
     "PlannedLayer",
+    "Problem",
     "Remainder",
     "Rounding",
     "Row",
@@ -74,6 +84,8 @@ __all__ = [
     "Scorer",
     "Scoring",
     "Selection",
+    "SensitivityRow",
+    "SensitivityTable",
     "Sparsifier",
     "SparsityPlan",
     "SquareNM",
@@ -86,12 +98,15 @@ __all__ = [
     "attach_masks_",
     "census",
     "criteria",
+    "fill",
     "filters_first",
     "fold_masks_",
     "fold_parametrizations_",
+    "hardware_cap",
     "has_masks",
     "keep_above",
     "layers_of",
+    "levels_of_small",
     "make_mask",
     "masks",
     "match_layers",
@@ -99,6 +114,7 @@ __all__ = [
     "pattern_kind",
     "pattern_types",
     "plan_sparsity",
+    "read_levels",
     "removed_count",
     "schedules",
     "score_rule",
@@ -107,5 +123,6 @@ __all__ = [
     "sparsify_",
     "stored_weight",
     "structure",
+    "total_sparsity",
     "unwrapped",
 ]

@@ -47,6 +47,7 @@ class SparsityPlan:
 
     sparsity    the target, in `base`
     capped      layers at the largest level allowed
+    trials      (setting, sparsity) of every step of an allocation that searches
     """
 
     sparsity: float
@@ -58,6 +59,7 @@ class SparsityPlan:
     ties: Ties
     layers: tuple[PlannedLayer, ...]
     capped: tuple[str, ...] = ()
+    trials: tuple[tuple[float, float], ...] = ()
 
     @property
     def levels(self) -> dict[str, float]:
@@ -96,6 +98,7 @@ class SparsityPlan:
             "rounding": self.rounding,
             "ties": self.ties,
             "capped": list(self.capped),
+            "trials": [list(trial) for trial in self.trials],
             "layers": [asdict(layer) | {"shape": list(layer.shape)} for layer in self.layers],
         }
 
@@ -114,6 +117,7 @@ class SparsityPlan:
                 ties=value["ties"],
                 layers=tuple(_planned(layer) for layer in value["layers"]),
                 capped=tuple(value["capped"]),
+                trials=tuple((float(setting), float(achieved)) for setting, achieved in value["trials"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError, SparsityError) as error:
             raise ArtifactError(f"this is not a sparsity plan: {type(error).__name__} {error}.") from error

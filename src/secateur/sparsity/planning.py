@@ -5,9 +5,13 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from secateur.errors import SparsityError
-from secateur.sparsity.allocation import AllocationBase, allocate
+from secateur.graph.census import Kind
+from secateur.sparsity.allocation import Allocation, AllocationBase, allocate
+from secateur.sparsity.allocation_options import AllocationOptions
 from secateur.sparsity.criterion import criteria
+from secateur.sparsity.hardware_cap import LayerSeconds, hardware_cap
 from secateur.sparsity.layers import Layer, layers_of
+from secateur.sparsity.network_facts import NetworkFacts
 from secateur.sparsity.pattern import Pattern, Remainder, parse_pattern
 from secateur.sparsity.plan import PlannedLayer, SparsityPlan
 from secateur.sparsity.rounding import Rounding, Ties
@@ -16,7 +20,7 @@ from secateur.sparsity.selection import match_layers, select_layers
 
 def plan_sparsity(
     model: nn.Module,
-    sparsity: float,
+    sparsity: float | None = None,
     pattern: str | Pattern = "1x4",
     criterion: str = "magnitude",
     allocation: str = "uniform",
@@ -26,22 +30,26 @@ def plan_sparsity(
     include_first: bool = False,
     include_depthwise: bool = False,
     include_classifier: bool = False,
+    only: Iterable[str] = (),
     exclude: Iterable[str] = (),
+    exclude_kinds: Iterable[Kind] = (),
     min_weights: int = 0,
     levels: Mapping[str, float] | None = None,
-    cap: float = 0.99,
-    scale: float = 1.0,
+    options: AllocationOptions | None = None,
+    hardware: LayerSeconds | None = None,
     rounding: Rounding = "floor",
     ties: Ties = "exact",
 ) -> SparsityPlan:
     """A level or a reason for every layer of `model`; the model is not changed.
 
-    sparsity    target fraction of zeros in `base`
+    sparsity    target fraction of zeros in `base`. None where something else decides: a pattern with one level
+                (2:4), allocation listed, allocation sensitivity with a bound
+    only        names or globs of the layers to prune; by default all
     levels      name or glob -> level of single layers, also of the first convolution, depthwise layers and
                 the classifier; a later entry overrides an earlier one; the target then holds for the other
                 layers
-    cap         the largest level of one layer
-    scale       exponent of the erk allocation
+    options     bounds, and what single allocations can be told
+    hardware    measured times: no layer gets sparser than makes it faster, and one that gains nothing stays dense
     raises      SparsityError  target out of reach, a glob that matches nothing, an unknown pattern
                 RecipeError    an unknown criterion or allocation
     """
@@ -56,28 +64,83 @@ def plan_sparsity(
         include_depthwise=include_depthwise,
         include_classifier=include_classifier,
         include=given,
+        only=only,
         exclude=exclude,
+        exclude_kinds=exclude_kinds,
         min_weights=min_weights,
     )
-    chosen = set(selection.chosen)
-    allocated = allocate(
-        layers,
-        sparsity,
-        allocation,
-        base=base,
-        excluded=selection.skipped,
-        cap=cap if rule.fixed_level is None else min(cap, rule.fixed_level),
-        given={name: level for name, level in given.items() if name in chosen},
-        scale=scale,
-        prunable={
-            layer.name: rule.prunable(layer.filter_shape, layer.groups) for layer in layers if layer.name in chosen
-        },
-    )
+    given = {name: level for name, level in given.items() if name in selection.chosen}
+    reach = {
+        layer.name: rule.prunable(layer.filter_shape, layer.groups)
+        for layer in layers
+        if layer.name in selection.chosen
+    }
+    useful = hardware_cap(hardware) if hardware else None
+    excluded = {name: reason for name, reason in (useful.dense if useful else {}).items() if name not in given}
+    excluded |= selection.skipped
+    if rule.fixed_level is not None:
+        allocated = _fixed(layers, rule, sparsity, allocation, base, excluded, given, reach)
+    else:
+        allocated = allocate(
+            layers,
+            sparsity,
+            allocation,
+            base=base,
+            excluded=excluded,
+            given=given,
+            prunable=reach,
+            caps={name: cap for name, cap in (useful.caps if useful else {}).items() if name not in given},
+            options=options,
+            ties=ties,
+            facts=NetworkFacts(model, rule),
+        )
     planned = tuple(
         _planned(layer, rule, rounding, allocated.levels.get(layer.name), allocated.skipped.get(layer.name))
         for layer in layers
     )
-    return SparsityPlan(sparsity, base, rule, criterion, allocation, rounding, ties, planned, allocated.capped)
+    target = _target(sparsity, rule, allocated)
+    return SparsityPlan(
+        target,
+        base,
+        rule,
+        criterion,
+        allocation,
+        rounding,
+        ties,
+        planned,
+        allocated.capped,
+        tuple((trial.setting, trial.achieved) for trial in allocated.trials),
+    )
+
+
+def _fixed(
+    layers: tuple[Layer, ...],
+    rule: Pattern,
+    sparsity: float | None,
+    allocation: str,
+    base: AllocationBase,
+    excluded: Mapping[str, str],
+    given: Mapping[str, float],
+    reach: Mapping[str, int],
+) -> Allocation:
+    """A pattern with one level: every layer that can have it gets that level."""
+    level = rule.fixed_level or 0.0
+    if sparsity is not None and abs(sparsity - level) > 1e-9:
+        raise SparsityError(
+            f"{rule} removes {level:g} of every layer it is applied to, not {sparsity:g}; leave it out."
+        )
+    if allocation not in ("uniform", "listed"):
+        raise SparsityError(f"{rule} has one level, {level:g}, so that allocation {allocation} has nothing to choose.")
+    free = (layer.name for layer in layers if layer.name not in excluded and layer.name not in given)
+    everywhere = {} if allocation == "listed" else dict.fromkeys(free, level)
+    return allocate(layers, None, "listed", base=base, excluded=excluded, given={**everywhere, **given}, prunable=reach)
+
+
+def _target(sparsity: float | None, rule: Pattern, allocated: Allocation) -> float:
+    """What the schedule ends at, and what the plan says was asked."""
+    if sparsity is not None:
+        return sparsity
+    return allocated.achieved if rule.fixed_level is None else rule.fixed_level
 
 
 def _planned(layer: Layer, rule: Pattern, rounding: Rounding, level: float | None, reason: str | None) -> PlannedLayer:

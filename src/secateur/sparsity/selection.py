@@ -2,6 +2,8 @@
 
     excluded by default    the first convolution, depthwise convolutions, the classifier; each has a switch
     excluded by name       globs such as layer4.*; a leading `module.` is ignored
+    excluded by kind       linear, depthwise, ...
+    not named              where layers are named at all, those that are not
     cannot                 the pattern does not fit the shape; fewer weights than `min_weights`
 
 The first convolution is the one defined first. The classifier is the last linear layer defined, or the last
@@ -11,10 +13,12 @@ convolution where there is no linear layer (SqueezeNet).
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import get_args
 
 from torch import nn
 
 from secateur.errors import SparsityError
+from secateur.graph.census import Kind
 from secateur.registry import unknown
 from secateur.sparsity.layers import Layer, layers_of
 from secateur.sparsity.pattern import Pattern, parse_pattern
@@ -36,14 +40,18 @@ def select_layers(
     include_depthwise: bool = False,
     include_classifier: bool = False,
     include: Iterable[str] = (),
+    only: Iterable[str] = (),
     exclude: Iterable[str] = (),
+    exclude_kinds: Iterable[Kind] = (),
     min_weights: int = 0,
 ) -> Selection:
     """The layers of `model` that `pattern` may prune.
 
     include    names or globs that the defaults and `min_weights` do not hold back
+    only       names or globs; when there are any, all others stay dense. A name in full counts as included
     exclude    names or globs; one that matches nothing is an error; stronger than include
-    raises     SparsityError  no layer at all, or a glob that matches nothing
+    exclude_kinds    conv, depthwise, conv_transpose, linear
+    raises     SparsityError  no layer at all, a glob that matches nothing, a kind that does not exist
     """
     layers = layers_of(model)
     if not layers:
@@ -54,11 +62,20 @@ def select_layers(
         for name in match_layers(layers, glob):
             skipped.setdefault(name, f"excluded by '{glob}'")
     wanted = {name for glob in include for name in match_layers(layers, glob)}
+    named = {name: glob for glob in only for name in match_layers(layers, glob)}
+    wanted |= {name for name, glob in named.items() if glob.removeprefix("module.") == name}
+    kinds: set[str] = set(exclude_kinds)
+    for kind in sorted(kinds.difference(get_args(Kind))):
+        raise SparsityError(unknown("kind of layer", kind, get_args(Kind)))
     first, last = _first_convolution(layers), _classifier(layers)
     for layer in layers:
         reason = rule.applies(layer.filter_shape, layer.groups, layer.kind)
         if layer.name in wanted:
             pass
+        elif named and layer.name not in named:
+            reason = "not among the layers named"
+        elif layer.kind in kinds:
+            reason = f"excluded: {layer.kind}"
         elif layer is first and not include_first:
             reason = "first convolution"
         elif layer is last and not include_classifier:

@@ -13,7 +13,7 @@ from secateur.sparsity.sparsifier import Sparsifier
 
 def sparsify_(
     model: nn.Module,
-    sparsity: float = 0.8,
+    sparsity: float | None = 0.8,
     pattern: str | Pattern = "1x4",
     criterion: str = "magnitude",
     allocation: str = "uniform",
@@ -24,6 +24,7 @@ def sparsify_(
 ) -> SparsityPlan:
     """Remove weights of `model` at once; masks stay attached, so that training keeps the zeros.
 
+    sparsity   None where the pattern or the allocation decides
     options    as in `plan_sparsity`
     returns    the plan that was carried out; `fold_masks_` makes the zeros permanent
     raises     SparsityError

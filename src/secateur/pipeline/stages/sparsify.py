@@ -47,7 +47,7 @@ def plan_of(context: Context, stage: SparsifyStage) -> SparsityPlan:
         include_classifier=stage.include_classifier,
         exclude=stage.exclude,
         levels=stage.levels,
-        cap=stage.cap,
+        options=sparsity.AllocationOptions(cap=stage.cap),
     )
 
 
