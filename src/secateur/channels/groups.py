@@ -114,20 +114,17 @@ class ChannelGroups:
         return sum(math.prod(use.shape) * use.positions for use in self.tensors.values())
 
     def __str__(self) -> str:
-        headers = ("group", "made by", "read by", "channels", "remark")
-        rows = [
-            (
-                group.name,
-                _listed(group.producers),
-                _listed(group.consumers),
-                str(group.size),
-                f"frozen: {group.frozen}" if group.frozen else _remark(group),
-            )
-            for group in self.groups
-        ]
+        headers = ("group", "made by", "read by", "remark", "channels")
+        rows: dict[object, tuple[str, str, str, str, int]] = {}
+        for group in self.groups:
+            # What the frozen channels of a layer are read by is of no use to anybody: one row for all of them.
+            key = (group.producers or group.name.partition(":")[0], group.frozen) if group.frozen else group.name
+            name, made, read, remark, size = rows.get(key, (group.name, "", "", "", 0))
+            made, read = made or _listed(group.producers), read or _listed(group.consumers)
+            rows[key] = (name, made, read, remark or _remark(group), size + group.size)
+        table = text_table(headers, [(*row[:4], str(row[4])) for row in rows.values()], left=4)
         removable = sum(group.size for group in self.free)
         total = sum(group.size for group in self.groups)
-        table = text_table(headers, rows, left=3)
         return f"{table}\n{removable} of {total} channels may go, in {len(self.free)} of {len(self.groups)} groups"
 
 
@@ -141,6 +138,8 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def _remark(group: ChannelGroup) -> str:
+    if group.frozen:
+        return f"frozen: {group.frozen}"
     if group.size == 1:
         return "one unit: nothing can go"
     return f"equal numbers in {group.segments} segments" if group.segments > 1 else ""
