@@ -1,98 +1,51 @@
-"""Schedules: the published values of ALGORITHMS.md L2 and L3."""
+"""What all schedules have in common, under the names of the recipe."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.errors import SparsityError
-from secateur.sparsity import AgpEpochs, AgpIterations, OneShot, schedules
+from secateur.sparsity import Schedule, schedules
+
+MAKERS = {
+    "one_shot": lambda: schedules["one_shot"](0.7),
+    "agp": lambda: schedules["agp"](3, 20, 2, 0.1, 0.7),
+    "agp_iterations": lambda: schedules["agp_iterations"](40, 0.7, every=3),
+    "linear": lambda: schedules["linear"](3, 20, 2, 0.1, 0.7),
+    "polynomial": lambda: schedules["polynomial"](3, 20, 2, 0.1, 0.7, "iteration", 2.0),
+    "exponential": lambda: schedules["exponential"](3, 20, 2, 0.1, 0.7),
+    "cosine": lambda: schedules["cosine"](3, 20, 2, 0.1, 0.7),
+    "cubic_steps": lambda: schedules["cubic_steps"](3, 4, 5, 0.1, 0.7),
+    "fixed": lambda: schedules["fixed"](0.7, (2, 5, 9)),
+    "random": lambda: schedules["random"](0.2, 0.7, 3, 20, 2),
+}
 
 
-@pytest.mark.parametrize(
-    ("schedule", "epochs", "values"),
-    [
-        (
-            AgpEpochs(0, 30, 2, 0.05, 0.70),
-            range(0, 29, 2),
-            ".05 .179574 .290671 .384712 .46312 .527314 .578717 .61875 .648834 .67039 .68484 .693604 .698105 "
-            ".699763 .70",
-        ),
-        (
-            AgpEpochs(1, 29, 2, 0.05, 0.87),
-            range(1, 28, 2),
-            ".05 .225048 .373223 .496764 .597911 .678903 .74198 .789381 .823345 .846113 .859923 .867014 .869627 .87",
-        ),
-        (
-            AgpEpochs(0, 35, 1, 0.05, 0.85),
-            (0, 1, 5, 10, 17, 25, 33, 34),
-            ".05 .118532 .353582 .568624 .75 .835162 .84998 .85",
-        ),
-        (AgpEpochs(0, 4, 1, 0.3, 0.9), range(4), ".3 .722222 .877778 .9"),
-    ],
-)
-def test_agp_in_epochs_as_published(schedule: AgpEpochs, epochs, values: str):
-    for epoch, value in zip(epochs, values.split(), strict=True):
-        assert schedule.due(epoch)
-        assert schedule.sparsity_at(epoch) == pytest.approx(float(value), abs=5.1e-7)
+def test_every_schedule_is_known_under_its_kind():
+    assert set(MAKERS) == set(schedules)
 
 
-@given(st.integers(0, 50), st.integers(1, 60), st.integers(1, 12))
-def test_agp_in_epochs_rises_to_the_final_level_exactly(start: int, length: int, every: int):
-    end = start + length
-    if (length - 1) // every == 0:
-        with pytest.raises(SparsityError, match="fewer than two steps"):
-            AgpEpochs(start, end, every, 0.05, 0.7)
-        return
-    schedule = AgpEpochs(start, end, every, 0.05, 0.7)
-    due = [epoch for epoch in range(end + 20) if schedule.due(epoch)]
-    assert due[0] == start and due[-1] < end <= due[-1] + every
-    assert schedule.sparsity_at(start) == pytest.approx(0.05)
-    assert schedule.sparsity_at(due[-1]) == 0.7 == schedule.sparsity_at(end + 100)
-    levels = [schedule.sparsity_at(epoch) for epoch in range(end + 20)]
+@pytest.mark.parametrize("kind", sorted(MAKERS))
+def test_levels_change_only_where_masks_do(kind):
+    schedule: Schedule = MAKERS[kind]()
+    assert schedule.due(schedule.first)
+    assert not any(schedule.due(t) for t in range(schedule.first))
+    assert schedule.stop is None or not any(schedule.due(t) for t in range(schedule.stop, 200))
+    if kind != "agp_iterations":  # whose level rises at every iteration, while masks change at some
+        for t in range(schedule.first + 1, 60):
+            assert schedule.due(t) or schedule.sparsity_at(t) == schedule.sparsity_at(t - 1)
+    assert all(0.0 <= schedule.sparsity_at(t) <= schedule.final for t in range(60))
+
+
+@pytest.mark.parametrize("kind", sorted(set(MAKERS) - {"random"}))
+def test_levels_never_fall_and_end_at_the_final_one(kind):
+    schedule: Schedule = MAKERS[kind]()
+    levels = [schedule.sparsity_at(t) for t in range(60)]
     assert levels == sorted(levels)
-    # between two scheduled epochs the masks, and so the level in force, stay
-    assert all(levels[e] == levels[e - 1] for e in range(start + 1, end + 20) if not schedule.due(e))
+    assert levels[-1] == schedule.final == 0.7
 
 
-@pytest.mark.parametrize(
-    ("share", "value"),
-    [(0, 0), (0.1, 0), (0.2, 0.433594), (0.3, 0.65625), (0.4, 0.738281), (0.5, 0.75), (1, 0.75)],
-)
-def test_agp_in_iterations_as_published(share: float, value: float):
-    schedule = AgpIterations(10_000, 0.75)
-    assert schedule.sparsity_at(int(share * 10_000)) == pytest.approx(value, abs=5.1e-7)
-
-
-def test_agp_in_iterations_changes_masks_every_so_often_and_ends_exactly():
-    schedule = AgpIterations(1000, 0.75, begin=0.1, end=0.5, every=150)
-    assert [t for t in range(1001) if schedule.due(t)] == [100, 250, 400, 500]
-    assert schedule.sparsity_at(500) == 0.75
-
-
-def test_one_shot():
-    schedule = OneShot(0.8)
-    assert schedule.sparsity_at(0) == schedule.sparsity_at(99) == 0.8
-    assert [t for t in range(5) if schedule.due(t)] == [0]
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: AgpEpochs(0, 30, 2, 0.7, 0.7),
-        lambda: AgpEpochs(0, 30, 2, 0.0, 1.2),
-        lambda: AgpEpochs(0, 30, 0, 0.0, 0.5),
-        lambda: AgpIterations(10, 0.5, begin=0.5, end=0.5),
-        lambda: AgpIterations(10, 0.5, begin=0.0, end=1.5),
-        lambda: AgpIterations(100, 0.5, every=0),
-        lambda: OneShot(-0.1),
-    ],
-)
-def test_contradictions_are_sentences(make):
-    with pytest.raises(SparsityError, match=r"\.$"):
-        make()
-
-
-def test_units_and_names():
-    assert set(schedules) == {"one_shot", "agp", "agp_iterations"}
-    assert schedules["agp"](0, 5, 1, 0.1, 0.5).unit == "epoch"
-    assert schedules["agp_iterations"](100, 0.5).unit == "iteration"
+@given(st.integers(0, 9), st.integers(1, 9), st.integers(1, 5))
+def test_equal_schedules_are_equal_and_pure(start, rises, every):
+    one, other = (schedules["linear"](start, start + rises * every + 1, every, 0.1, 0.6) for _ in range(2))
+    assert one == other and repr(one) == repr(other)
+    assert [one.sparsity_at(t) for t in range(50)] == [other.sparsity_at(t) for t in range(50)]

@@ -16,9 +16,11 @@ from secateur.sparsity.mask import (
     fold_masks_,
     fold_parametrizations_,
     has_masks,
+    mask_of,
     masks,
     set_mask_,
 )
+from secateur.sparsity.mask_keeper import MaskKeeper
 from secateur.sparsity.pattern import (
     Combine,
     Pattern,
@@ -40,7 +42,11 @@ from secateur.sparsity.patterns.unstructured import Unstructured
 from secateur.sparsity.plan import PlannedLayer, SparsityPlan
 from secateur.sparsity.planning import plan_sparsity
 from secateur.sparsity.rounding import Rounding, Ties, removed_count
-from secateur.sparsity.schedule import AgpEpochs, AgpIterations, OneShot, Schedule, schedules
+from secateur.sparsity.schedule import Schedule, Timing, schedules
+from secateur.sparsity.scheduling.agp import AgpEpochs, AgpIterations, CubicSteps
+from secateur.sparsity.scheduling.levels import FixedLevels, RandomLevel
+from secateur.sparsity.scheduling.one_shot import OneShot
+from secateur.sparsity.scheduling.ramps import Cosine, Exponential, Linear, Polynomial, Ramp
 from secateur.sparsity.scoring import Scorer, Scoring
 from secateur.sparsity.selection import Selection, match_layers, select_layers
 from secateur.sparsity.sensitivity import SensitivityRow, SensitivityTable
@@ -62,8 +68,12 @@ __all__ = [
     "Channel",
     "Column",
     "Combine",
+    "Cosine",
     "Criterion",
+    "CubicSteps",
+    "Exponential",
     "Filter",
+    "FixedLevels",
     "FourIn",
     "GradientStatistics",
     "HardwareCaps",
@@ -71,11 +81,16 @@ __all__ = [
     "Layer",
     "LayerSeconds",
     "LayerStatistics",
+    "Linear",
     "Mask",
+    "MaskKeeper",
     "OneShot",
     "Pattern",
     "PlannedLayer",
+    "Polynomial",
     "Problem",
+    "Ramp",
+    "RandomLevel",
     "Remainder",
     "Rounding",
     "Row",
@@ -91,6 +106,7 @@ __all__ = [
     "SquareNM",
     "Ties",
     "Tiles",
+    "Timing",
     "Unstructured",
     "allocate",
     "allocations",
@@ -108,6 +124,7 @@ __all__ = [
     "layers_of",
     "levels_of_small",
     "make_mask",
+    "mask_of",
     "masks",
     "match_layers",
     "parse_pattern",

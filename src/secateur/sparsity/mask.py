@@ -2,14 +2,15 @@
 
     forward     w.masked_fill(not mask, 0)        so a removed weight is +0, whatever an optimiser step did
     backward    removed weights get no gradient; momentum and weight decay move only the hidden dense copy
+                straight through: every weight gets the gradient of the masked one (Distiller's double copies)
 
 The mask is a boolean buffer beside the parameter: it is in the state dict, moves with the module, and is the
 same on every rank of DistributedDataParallel. Layers that share a weight share one mask. Folding writes the
 zeros into the weight and leaves no trace of the mask.
 """
 
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +22,35 @@ from secateur.sparsity.layers import stored_weight, weighted_modules
 
 
 class Mask(nn.Module):
-    """The parametrization of one weight: a boolean mask, True = kept."""
+    """The parametrization of one weight: a boolean mask, True = kept.
+
+    straight_through    removed weights get the gradient too; a rule of one training, not part of the state
+    """
 
     mask: Tensor
+    straight_through: bool = False
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool, requires_grad=False))
 
     def forward(self, weight: Tensor) -> Tensor:
+        if self.straight_through:
+            apply = cast(Callable[[Tensor, Tensor], Tensor], _StraightThrough.apply)  # type: ignore[reportUnknownMemberType]
+            return apply(weight, self.mask)
         return weight.masked_fill(~self.mask, 0.0)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Masked forward, the gradient as if there were no mask."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, mask: Tensor) -> Tensor:
+        return weight.masked_fill(~mask, 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0], None
 
 
 def attach_masks_(model: nn.Module, names: Iterable[str]) -> None:
@@ -66,15 +86,18 @@ def set_mask_(module: nn.Module, mask: Tensor) -> None:
     mask      boolean, the shape of the weight, True = kept
     raises    SparsityError  the layer has no mask, or the new one has another shape or type
     """
-    found = _mask_of(module)
-    if found is None:
-        raise SparsityError(f"this {type(module).__name__} has no mask; attach_masks_ gives it one.")
+    found = _needed(module)
     if mask.shape != found.mask.shape or mask.dtype != torch.bool:
         raise SparsityError(
             f"the mask of a weight of shape {tuple(found.mask.shape)} must be boolean and of that shape, "
             f"not {mask.dtype} of shape {tuple(mask.shape)}."
         )
     found.mask.copy_(mask)
+
+
+def straight_through_(module: nn.Module, on: bool) -> None:
+    """Let the removed weights of one layer get gradients, or no longer. raises SparsityError without a mask."""
+    _needed(module).straight_through = on
 
 
 def masks(model: nn.Module) -> dict[str, Tensor]:
@@ -114,6 +137,18 @@ def fold_parametrizations_(module: nn.Module) -> None:
             parameter = nn.Parameter(value)
         parameter.data = value
         module.register_parameter(name, parameter)
+
+
+def mask_of(module: nn.Module) -> Tensor:
+    """The mask of one layer, True = kept. raises SparsityError when it has none."""
+    return _needed(module).mask
+
+
+def _needed(module: nn.Module) -> Mask:
+    found = _mask_of(module)
+    if found is None:
+        raise SparsityError(f"this {type(module).__name__} has no mask; attach_masks_ gives it one.")
+    return found
 
 
 def _mask_of(module: nn.Module) -> Mask | None:

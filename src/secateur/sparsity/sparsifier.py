@@ -7,21 +7,24 @@ rises.
 """
 
 from collections.abc import Mapping
+from typing import Any
 from zlib import crc32
 
 import torch
 from torch import nn
 
-from secateur.errors import SparsityError
-from secateur.sparsity.layers import layers_of, unwrapped, weighted_modules
-from secateur.sparsity.mask import attach_masks_, set_mask_
+from secateur.recipe import MaskRule
+from secateur.sparsity.layers import weighted_modules
+from secateur.sparsity.mask import set_mask_
+from secateur.sparsity.mask_keeper import MaskKeeper
 from secateur.sparsity.plan import PlannedLayer, SparsityPlan
-from secateur.sparsity.schedule import OneShot, Schedule
+from secateur.sparsity.schedule import Schedule, Timing
+from secateur.sparsity.scheduling.one_shot import OneShot
 from secateur.sparsity.scoring import Scorer, Scoring
 from secateur.sparsity.statistics import LayerStatistics
 
 
-class Sparsifier:
+class Sparsifier(MaskKeeper):
     """Keeps the masks of a network at the level that a schedule asks for.
 
     Building one gives the planned layers masks that keep everything. The same seed chooses the same weights
@@ -37,38 +40,54 @@ class Sparsifier:
         criterion: str | Scoring | None = None,
         seed: int = 0,
         statistics: Mapping[str, LayerStatistics] | None = None,
+        rule: MaskRule | None = None,
     ) -> None:
-        """Attach masks that keep everything.
+        """A sparsifier of `model` as it is now.
 
         schedule      one-shot when None
         criterion     that of the plan when None
         statistics    of `gather_statistics`, for criteria that look at data
+        rule          scheduled, and masks that hold, when None
         raises        SparsityError
         """
-        self.model = unwrapped(model)
-        self.plan = plan
         self.schedule = schedule or OneShot(plan.sparsity)
         scoring = criterion if isinstance(criterion, Scoring) else Scoring(criterion or plan.criterion)
         self.seed = seed
-        _check_fits(self.model, plan)
-        self.scorer = Scorer(self.model, scoring, statistics)
-        attach_masks_(self.model, plan.levels)
+        self.scorer = Scorer(model, scoring, statistics)
+        super().__init__(model, plan, rule)
 
-    def update_(self, position: int) -> bool:
-        """Recompute the masks if they are due at this epoch or iteration.
+    @property
+    def criterion(self) -> str:
+        return self.scorer.scoring.criterion
 
-        returns    whether masks were recomputed
-        raises     SparsityError  weights that are not finite numbers, with the layer's name
+    @property
+    def timing(self) -> Timing:
+        return self.schedule
+
+    def choose_(self, position: int) -> None:
+        """Choose the masks at the level of an epoch or iteration.
+
+        raises    SparsityError  weights that are not finite numbers, with the layer's name
         """
-        if not self.schedule.due(position):
-            return False
         final = self.schedule.final
         share = self.schedule.sparsity_at(position) / final if final else 1.0
         modules = weighted_modules(self.model)
         for layer in self.plan.layers:
             if layer.level is not None:
                 self._choose_(modules[layer.name], layer, layer.level * share)
-        return True
+
+    def settled(self, position: int) -> bool:
+        return position >= self.schedule.first and self.schedule.sparsity_at(position) == self.schedule.final
+
+    def description(self) -> dict[str, Any]:
+        return {
+            "schedule": repr(self.schedule),
+            "mask": self.rule.model_dump(mode="json"),
+            "criterion": repr(self.scorer.scoring),
+            "seed": self.seed,
+            "levels": dict(self.plan.levels),
+            "pattern": str(self.plan.pattern),
+        }
 
     @torch.no_grad()
     def _choose_(self, module: nn.Module, layer: PlannedLayer, level: float) -> None:
@@ -76,16 +95,3 @@ class Sparsifier:
         generator = torch.Generator().manual_seed(crc32(f"{self.seed} {layer.name}".encode()))
         plan = self.plan
         set_mask_(module, self.scorer.mask(layer, module, plan.pattern, level, generator, plan.rounding, plan.ties))
-
-
-def _check_fits(model: nn.Module, plan: SparsityPlan) -> None:
-    shapes = {layer.name: layer.shape for layer in layers_of(model)}
-    for layer in plan.layers:
-        if layer.level is None:
-            continue
-        if layer.name not in shapes:
-            raise SparsityError(f"the plan prunes {layer.name}, which the model does not have.")
-        if shapes[layer.name] != layer.shape:
-            raise SparsityError(
-                f"the plan is for another model: {layer.name} has shape {shapes[layer.name]}, not {layer.shape}."
-            )

@@ -80,6 +80,10 @@ class Hook:
     def after_epoch(self, row: Row) -> None:
         """An epoch has been evaluated."""
 
+    def settled(self, row: Row) -> bool:
+        """Whether what was evaluated has the final sparsity, as far as this hook decides it."""
+        return True
+
     def close(self) -> None:
         """The training is over or has been broken off; also called when `begin` never was."""
 

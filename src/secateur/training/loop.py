@@ -27,7 +27,7 @@ from secateur.errors import DataError, TrainingError
 from secateur.files import write_json
 from secateur.progress import track
 from secateur.recipe import Distillation, Training
-from secateur.sparsity import Sparsifier, layers_of
+from secateur.sparsity import MaskKeeper, layers_of
 from secateur.sparsity.layers import weighted_modules
 from secateur.training import distributed
 from secateur.training.checkpoint import Place, load_checkpoint_, save_checkpoint
@@ -56,7 +56,7 @@ def fit(
     preprocessing: Preprocessing,
     teacher: nn.Module | None = None,
     distillation: Distillation | None = None,
-    sparsifier: Sparsifier | Sequence[Sparsifier] | None = None,
+    sparsifier: MaskKeeper | Sequence[MaskKeeper] | None = None,
     hooks: Sequence[Hook] = (),
     seed: int = 0,
     name: str = "train",
@@ -83,7 +83,7 @@ def fit(
         teacher = as_teacher(model if teacher is None else teacher)
     elif teacher is not None:
         raise TrainingError("a teacher was given, but not how to learn from it: give a distillation too.")
-    sparsifiers = (sparsifier,) if isinstance(sparsifier, Sparsifier) else sparsifier or ()
+    sparsifiers = (sparsifier,) if isinstance(sparsifier, MaskKeeper) else sparsifier or ()
     every_hook = (*map(MaskUpdates, sparsifiers), *hooks)
     run = Run(
         model, data, config, Path(folder), preprocessing, teacher, distillation, every_hook, seed, name,

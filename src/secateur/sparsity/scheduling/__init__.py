@@ -1,0 +1,1 @@
+"""Schedules, a file for each family."""
