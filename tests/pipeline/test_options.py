@@ -68,3 +68,21 @@ def test_a_value_out_of_range_is_told_as_in_a_recipe():
 def test_the_recipe_can_be_saved_and_run_again():
     recipe = recipe_of("resnet20_cifar10", Options(finetune_epochs=1), IMAGES)
     assert parse_recipe(recipe_to_yaml(recipe)) == recipe
+
+
+def test_channels_alone_make_no_zeros() -> None:
+    recipe = recipe_of("resnet20_cifar10", Options(remove_channels=0.4, round_to=4, epochs=3), IMAGES)
+    assert [stage.stage for stage in recipe.stages if "sparsify" in stage.stage] == []
+    found = next(stage for stage in recipe.stages if stage.stage == "remove_channels")
+    assert (found.target, found.base, found.round_to, found.training.epochs) == (0.4, "macs", 4, 3)
+
+
+def test_channels_and_a_sparsity_are_both_done_channels_first() -> None:
+    recipe = recipe_of("resnet20_cifar10", Options(remove_channels=0.4, sparsity=0.5), IMAGES)
+    kinds = [stage.stage for stage in recipe.stages]
+    assert kinds.index("remove_channels") < kinds.index("sparsify")
+
+
+def test_without_a_sparsity_the_pattern_decides() -> None:
+    assert stages("resnet20_cifar10")["sparsify"].sparsity is None
+    assert stages("resnet20_cifar10", sparsity=0.3)["sparsify"].sparsity == 0.3

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-MODEL, DATA, ZEROS, TRAINING, OUTPUT = "Model", "Images", "Zeros", "Training", "Run"
+MODEL, DATA, ZEROS, CHANNELS, TRAINING, OUTPUT = "Model", "Images", "Zeros", "Channels", "Training", "Run"
 
 
 class Schedule(StrEnum):
@@ -21,6 +21,12 @@ class Schedule(StrEnum):
 class Base(StrEnum):
     conv_linear = "conv_linear"
     selected = "selected"
+
+
+class ChannelsBase(StrEnum):
+    macs = "macs"
+    parameters = "parameters"
+    channels = "channels"
 
 
 class Optimizer(StrEnum):
@@ -70,18 +76,36 @@ def compress(
         Option(
             "--pattern",
             "-p",
-            help="unstructured; 1xN: N output channels share their kept kernels; 1xN-fine: their kept positions.",
+            help="unstructured; 1xN: N output channels share their kept kernels; 1xN-fine: their kept positions; "
+            "2:4; filter; kernel; block:1x8x1x1 ... (docs/vocabulary.md).",
             rich_help_panel=ZEROS,
         ),
     ] = "1x4",
     sparsity: Annotated[
-        float, Option("--sparsity", "-s", help="Fraction of zeros among the weights of --base.", rich_help_panel=ZEROS)
-    ] = 0.8,
+        float | None,
+        Option(
+            "--sparsity",
+            "-s",
+            help="Fraction of zeros among the weights of --base; by default 0.8, or what the pattern fixes.",
+            rich_help_panel=ZEROS,
+        ),
+    ] = None,
+    levels: Annotated[
+        str | None,
+        Option(
+            help="Several sparsities in one training, such as 0.3,0.5,0.7: an artifact of each, and the curve.",
+            rich_help_panel=ZEROS,
+        ),
+    ] = None,
     base: Annotated[
         Base, Option(help="All conv and linear weights, or those of the pruned layers.", rich_help_panel=ZEROS)
     ] = Base.conv_linear,
-    criterion: Annotated[str, Option(help="magnitude, l2 or random.", rich_help_panel=ZEROS)] = "magnitude",
-    allocation: Annotated[str, Option(help="uniform or erk.", rich_help_panel=ZEROS)] = "uniform",
+    criterion: Annotated[
+        str, Option(help="magnitude, taylor, fpgm, random ... (docs/vocabulary.md).", rich_help_panel=ZEROS)
+    ] = "magnitude",
+    allocation: Annotated[
+        str, Option(help="uniform, erk, global, energy ... (docs/vocabulary.md).", rich_help_panel=ZEROS)
+    ] = "uniform",
     schedule: Annotated[
         Schedule, Option(help="agp: rising while training; one_shot: at once.", rich_help_panel=ZEROS)
     ] = Schedule.agp,
@@ -91,6 +115,20 @@ def compress(
     include_first: Annotated[bool, Option(help="Prune the first convolution too.", rich_help_panel=ZEROS)] = False,
     include_depthwise: Annotated[bool, Option(help="Prune depthwise layers too.", rich_help_panel=ZEROS)] = False,
     include_classifier: Annotated[bool, Option(help="Prune the classifier too.", rich_help_panel=ZEROS)] = False,
+    remove_channels: Annotated[
+        float | None,
+        Option(
+            help="Take out whole channels: this fraction of --channels-base. Zeros only if --sparsity asks for them.",
+            rich_help_panel=CHANNELS,
+        ),
+    ] = None,
+    channels_base: Annotated[
+        ChannelsBase, Option(help="What --remove-channels is a fraction of.", rich_help_panel=CHANNELS)
+    ] = ChannelsBase.macs,
+    channels_criterion: Annotated[
+        str, Option(help="l2, l1, fpgm, taylor, bn_scale ... (docs/vocabulary.md).", rich_help_panel=CHANNELS)
+    ] = "l2",
+    round_to: Annotated[int, Option(help="Channels remain a multiple of this.", rich_help_panel=CHANNELS)] = 1,
     epochs: Annotated[
         int | None,
         Option(help="Of training while zeros are made: 10; 0 makes them at once.", rich_help_panel=TRAINING),
@@ -135,10 +173,14 @@ def compress(
 
     `secateur compress resnet50 --data imagefolder:DIR --pattern unstructured --sparsity 0.9 --epochs 10 --dry-run`
 
+    `secateur compress resnet20_cifar10 --levels 0.3,0.5,0.7,0.9 --out levels`
+
+    `secateur compress resnet20_cifar10 --remove-channels 0.5 --out thinner`
+
     `secateur compress --recipe recipe.yaml --out run`
     """
     from secateur import api
-    from secateur.cli.values import chosen, numbers, words
+    from secateur.cli.values import chosen, fractions, numbers, words
     from secateur.training import distributed
 
     given = chosen(
@@ -149,6 +191,7 @@ def compress(
     given |= {"batch": numbers("--export-batch", export_batch)[0]} if export_batch != "dynamic" else {}
     given |= {"batches": numbers("--batches", batches)} if "batches" in given else {}
     given |= {"threads": numbers("--threads", threads)} if threads else {}
+    given |= {"levels": fractions("--levels", levels)} if levels else {}
     given = {name: value.value if isinstance(value, StrEnum) else value for name, value in given.items()}
     if dry_run:
         typer.echo(api.plan(model, data, recipe, out=out, **given))

@@ -33,6 +33,17 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
     return found
 
 
+def fractions(option: str, text: str) -> tuple[float, ...]:
+    """Comma-separated fractions of at least 0 and below 1. raises RecipeError."""
+    try:
+        found = tuple(float(word) for word in words(text))
+    except ValueError as error:
+        raise RecipeError(f"{option} takes fractions separated by commas, such as 0.3,0.5; found '{text}'.") from error
+    if not found or not all(0.0 <= value < 1.0 for value in found):
+        raise RecipeError(f"{option} takes fractions of at least 0 and below 1, such as 0.3,0.5; found '{text}'.")
+    return found
+
+
 def shape(option: str, text: str | None) -> tuple[int, ...] | None:
     """An image size such as 3x224x224. raises RecipeError."""
     if text is None:

@@ -1,6 +1,7 @@
 """A recipe from a handful of options: what `secateur compress MODEL --pattern 1x4 ...` runs.
 
-    train (only for a network without weights) -> evaluate -> sparsify while training, with distillation
+    train (only for a network without weights) -> evaluate -> remove channels (if asked)
+    -> sparsify while training, with distillation; or one training over a table of levels
     -> finetune (if asked) -> evaluate -> export -> benchmark -> report
 
 Data without training images gets its zeros at once, without training.
@@ -25,6 +26,10 @@ class Options:
     epochs            while sparsifying; None: 10, or none where there are no training images
     train_epochs      of the dense network beforehand; None: 15 for a network without weights, otherwise none
     learning_rate     None: 0.1 for the dense network (0.001 with AdamW), a fifth of that for the sparse one
+    sparsity          None: 0.8, or what the pattern fixes
+    levels            one training over these sparsities, with an artifact of each; `epochs` are those of one level
+    remove_channels   fraction of `channels_base` to take out as whole channels; zeros are then made only if
+                      `sparsity` or `levels` asks for them
     """
 
     weights: str | None = None
@@ -38,7 +43,12 @@ class Options:
     train_limit: int | None = None
     test_limit: int | None = None
     pattern: str = "1x4"
-    sparsity: float = 0.8
+    sparsity: float | None = None
+    levels: tuple[float, ...] = ()
+    remove_channels: float | None = None
+    channels_base: Literal["macs", "parameters", "channels"] = "macs"
+    channels_criterion: str = "l2"
+    round_to: int = 1
     base: Literal["conv_linear", "selected"] = "conv_linear"
     criterion: str = "magnitude"
     allocation: str = "uniform"
@@ -86,24 +96,27 @@ def recipe_of(model: str, options: Options, images: zoo.ImageData) -> Recipe:
     if train_epochs:
         training = _training(options, train_epochs, dense_rate) | {"warmup_epochs": min(2.0, train_epochs / 5)}
         stages.append({"stage": "train", "training": training})
-    stages += [
-        {"stage": "evaluate"},
-        {
-            "stage": "sparsify",
-            "pattern": options.pattern,
-            "sparsity": options.sparsity,
-            "base": options.base,
-            "criterion": options.criterion,
-            "allocation": options.allocation,
-            "schedule": {"kind": options.schedule},
-            "exclude": options.exclude,
-            "include_first": options.include_first,
-            "include_depthwise": options.include_depthwise,
-            "include_classifier": options.include_classifier,
-            "training": _training(options, epochs, sparse_rate),
-            **(distillation if epochs else {}),
-        },
-    ]
+    stages.append({"stage": "evaluate"})
+    learning = {"training": _training(options, epochs, sparse_rate), **(distillation if epochs else {})}
+    if options.remove_channels is not None:
+        stages.append(
+            {
+                "stage": "remove_channels",
+                "target": options.remove_channels,
+                "base": options.channels_base,
+                "criterion": options.channels_criterion,
+                "exclude": options.exclude,
+                "round_to": options.round_to,
+                **learning,
+            }
+        )
+    if options.levels:
+        training = _training(options, epochs * len(options.levels), sparse_rate)
+        stages.append({"stage": "levels", "table": options.levels, **_zeros(options), **learning, "training": training})
+    elif options.remove_channels is None or options.sparsity is not None:
+        schedule = {"kind": options.schedule}
+        zeros = _zeros(options) | {"sparsity": options.sparsity, "schedule": schedule}
+        stages.append({"stage": "sparsify", **zeros, **learning})
     if options.finetune_epochs:
         training = _training(options, options.finetune_epochs, sparse_rate / 5)
         stages.append({"stage": "finetune", "training": training, **distillation})
@@ -144,6 +157,19 @@ def data_of(options: Options) -> Data:
     return build_recipe(
         {"model": {"name": "any"}, "data": value, "stages": [{"stage": "evaluate"}]}, "the command"
     ).data
+
+
+def _zeros(options: Options) -> dict[str, Any]:
+    return {
+        "pattern": options.pattern,
+        "base": options.base,
+        "criterion": options.criterion,
+        "allocation": options.allocation,
+        "exclude": options.exclude,
+        "include_first": options.include_first,
+        "include_depthwise": options.include_depthwise,
+        "include_classifier": options.include_classifier,
+    }
 
 
 def _training(options: Options, epochs: int, learning_rate: float) -> dict[str, Any]:

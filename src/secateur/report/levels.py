@@ -83,7 +83,7 @@ def _panel(axes: Axes, points: list[tuple[float, float]], dense: float | None) -
         axes.axhline(dense, color=DENSE, linewidth=1.8)
     for place, value in zip(places, values, strict=True):
         label = f"{value:.2f}"
-        axes.annotate(label, (place, value), (0, -14), textcoords="offset points", ha="center", color=INK)
+        axes.annotate(label, (place, value), (-5, -13), textcoords="offset points", ha="right", color=INK)
     everything = [*values, *([] if dense is None else [dense])]
     room = max(0.5, 0.25 * (max(everything) - min(everything)))
     axes.set_ylim(min(everything) - room, max(everything) + 0.4 * room)
