@@ -115,7 +115,7 @@ def allocate(
     capped = tuple(
         name
         for (name, level), bound in zip(levels.items(), bounds, strict=True)
-        if level >= bound - 1e-9 and (sparsity is None or sparsity < bound)
+        if level >= bound - 1e-9 and (sparsity is None or abs(sparsity - bound) > 1e-9)
     )
     levels |= {layer.name: given[layer.name] for layer in layers if layer.name in given}
     ordered = {layer.name: levels[layer.name] for layer in layers if layer.name in levels}
