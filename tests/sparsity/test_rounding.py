@@ -52,3 +52,18 @@ def test_levels_outside_the_range_are_refused(sparsity: float):
 def test_unknown_rounding_names_the_nearest():
     with pytest.raises(SparsityError, match="Did you mean 'floor'"):
         removed_count(10, 0.5, "flor")
+
+
+@pytest.mark.parametrize(
+    ("n", "s", "removed"), [(10, 0.0, 1), (10, 0.33, 4), (11, 0.5, 6), (10, 0.5, 5), (10, 1.0, 10)]
+)
+def test_percentile_is_pocketflow_s_nearest_rank(n, s, removed):
+    """ALGORITHMS.md A5: round((n - 1) s) + 1, halves to even, so that one weight goes even at s = 0."""
+    assert removed_count(n, s, "percentile") == removed
+    ordered = list(range(n))
+    threshold = ordered[round((n - 1) * s)]
+    assert sum(value <= threshold for value in ordered) == removed
+
+
+def test_percentile_of_nothing_is_nothing():
+    assert removed_count(0, 0.5, "percentile") == 0

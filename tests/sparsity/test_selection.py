@@ -90,3 +90,22 @@ def test_resnet50_defaults(resnet):
     selection = select_layers(resnet(50), "1x4")
     assert len(selection.chosen) == 52
     assert selection.skipped == {"conv1": "first convolution", "fc": "classifier"}
+
+
+def test_only_the_layers_that_are_named_and_a_full_name_lifts_the_defaults():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 4))
+    found = select_layers(model, only=["module.0", "2"])
+    assert found.chosen == ("0", "2")
+    assert found.skipped == {"1": "not among the layers named", "3": "not among the layers named"}
+    assert select_layers(model, only=["*"]).chosen == ("1", "2")
+    with pytest.raises(SparsityError, match="unknown layer or glob 'conv'"):
+        select_layers(model, only=["conv"])
+
+
+def test_kinds_are_excluded_and_unknown_ones_are_errors():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Linear(8, 8), nn.Linear(8, 4))
+    found = select_layers(model, include_first=True, include_depthwise=True, exclude_kinds=["linear", "depthwise"])
+    assert found.chosen == ("0",)
+    assert found.skipped == {"1": "excluded: depthwise", "2": "excluded: linear", "3": "excluded: linear"}
+    with pytest.raises(SparsityError, match=r"unknown kind of layer 'dense'"):
+        select_layers(model, exclude_kinds=["dense"])
