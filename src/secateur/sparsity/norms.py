@@ -3,6 +3,7 @@
 y = gamma (x - mean) / sqrt(var + eps) + beta,   so a filter's weights act with the scale gamma / sqrt(var + eps)
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -71,10 +72,9 @@ def following_norms(model: nn.Module) -> dict[str, str]:
 
 def norm_modules(model: nn.Module) -> dict[str, _BatchNorm]:
     """Name -> batch norm with running statistics."""
-    found = cast(dict[str, nn.Module], dict(unwrapped(model).named_modules()))
     return {
         name: module
-        for name, module in found.items()
+        for name, module in cast(Iterator[tuple[str, nn.Module]], unwrapped(model).named_modules())
         if isinstance(module, _BatchNorm) and module.running_var is not None
     }
 

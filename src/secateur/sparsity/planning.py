@@ -8,13 +8,13 @@ from secateur.errors import SparsityError
 from secateur.graph.census import Kind
 from secateur.sparsity.allocation import Allocation, AllocationBase, allocate
 from secateur.sparsity.allocation_options import AllocationOptions
-from secateur.sparsity.criterion import criteria
 from secateur.sparsity.hardware_cap import LayerSeconds, hardware_cap
 from secateur.sparsity.layers import Layer, layers_of
 from secateur.sparsity.network_facts import NetworkFacts
 from secateur.sparsity.pattern import Pattern, Remainder, parse_pattern
 from secateur.sparsity.plan import PlannedLayer, SparsityPlan
 from secateur.sparsity.rounding import Rounding, Ties
+from secateur.sparsity.scoring import Scoring
 from secateur.sparsity.selection import match_layers, select_layers
 
 
@@ -53,8 +53,8 @@ def plan_sparsity(
     raises      SparsityError  target out of reach, a glob that matches nothing, an unknown pattern
                 RecipeError    an unknown criterion or allocation
     """
-    _ = criteria[criterion]
     rule = parse_pattern(pattern, remainder)
+    Scoring(criterion).check(rule)
     layers = layers_of(model)
     given = {name: level for glob, level in (levels or {}).items() for name in match_layers(layers, glob)}
     selection = select_layers(

@@ -42,7 +42,8 @@ class Scoring:
     @property
     def needs(self) -> frozenset[Need]:
         """What must be known besides the weights."""
-        return self.rule.needs | ({"norm"} if self.fold_norm else frozenset[Need]())
+        folded: frozenset[Need] = frozenset({"norm"} if self.fold_norm else ())
+        return self.rule.needs | folded
 
     def check(self, pattern: Pattern) -> None:
         """raises SparsityError unless the criterion can rank the units of `pattern`"""

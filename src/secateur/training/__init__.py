@@ -6,5 +6,16 @@ from secateur.training.evaluate import Accuracy, evaluate
 from secateur.training.history import History, Row
 from secateur.training.learning_rate import learning_rate
 from secateur.training.loop import fit
+from secateur.training.statistics import gather_statistics
 
-__all__ = ["Accuracy", "History", "Row", "distill", "evaluate", "fit", "learning_rate", "soft_loss"]
+__all__ = [
+    "Accuracy",
+    "History",
+    "Row",
+    "distill",
+    "evaluate",
+    "fit",
+    "gather_statistics",
+    "learning_rate",
+    "soft_loss",
+]

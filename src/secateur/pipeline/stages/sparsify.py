@@ -6,6 +6,7 @@ from typing import Any
 from secateur import sparsity, zoo
 from secateur.errors import RecipeError
 from secateur.pipeline.context import Context, stage_handlers
+from secateur.pipeline.scoring import scoring_of, statistics_for
 from secateur.pipeline.stages.train import train_network
 from secateur.progress import say
 from secateur.recipe import AgpEpochs, AgpIterations, SparsifyStage
@@ -25,7 +26,9 @@ def sparsify_stage(context: Context, stage: SparsifyStage) -> dict[str, Any]:
     say(f"sparsify: {plan.pattern} {100 * plan.achieved:.2f} % of {plan.base}, {len(plan.levels)} layers")
     gradual = stage.training.epochs > 0
     schedule = schedule_of(context, stage, plan.sparsity) if gradual else sparsity.OneShot(plan.sparsity)
-    sparsifier = Sparsifier(context.network, plan, schedule, seed=context.recipe.seed)
+    scoring = scoring_of(stage)
+    statistics = statistics_for(context, scoring, stage.statistics_images)
+    sparsifier = Sparsifier(context.network, plan, schedule, scoring, context.recipe.seed, statistics)
     if not gradual:
         sparsifier.update_(0)
         return {"plan": plan.to_dict(), "history": []}

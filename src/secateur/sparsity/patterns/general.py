@@ -46,8 +46,7 @@ class Block(Tiles):
         match = _SPEC.fullmatch(spec)
         if match is None:
             return None
-        height, width = (_side(text or "1") for text in (match[3], match[4]))
-        return cls(int(match[1]), int(match[2]), height, width, remainder)
+        return cls(int(match[1]), int(match[2]), _side(match[3]), _side(match[4]), remainder)
 
     @classmethod
     def examples(cls) -> tuple[str, ...]:
@@ -82,5 +81,5 @@ class Block(Tiles):
         return (self.filters, self.channels, *extents)
 
 
-def _side(text: str) -> Side:
-    return "k" if text == "k" else int(text)
+def _side(text: str | None) -> Side:
+    return "k" if text == "k" else int(text or 1)

@@ -125,7 +125,7 @@ def arrangements(n: int, m: int) -> tuple[tuple[int, ...], ...]:
 
 def _best(tiles: Tensor, n: int, m: int) -> Tensor:
     choices = torch.tensor(arrangements(n, m), dtype=tiles.dtype, device=tiles.device)
-    best = torch.cat([(part @ choices.T).argmax(dim=1) for part in tiles.split(TILES_AT_A_TIME)])
+    best = torch.cat([(part @ choices.T).argmax(dim=1) for part in torch.split(tiles, TILES_AT_A_TIME)])
     return choices[best] > 0
 
 

@@ -8,6 +8,8 @@
 Source: He et al. 2019, "Filter Pruning via Geometric Median"; nuclear norm as in MSBench.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,20 +42,21 @@ def fpgm_cos(inputs: ScoreInputs) -> Tensor:
 @score_rule("nuclear", per="filter")
 def nuclear(inputs: ScoreInputs) -> Tensor:
     """How much the nuclear norm falls without the filter."""
-    # The singular values of M are the roots of the eigenvalues of the smaller Gram matrix; without row i that is
-    # the Gram matrix without row and column i, or M^T M - m_i m_i^T.
     filters = inputs.filters
-    whole = _nuclear_norm(filters)
+    if filters.shape[1] > len(filters):
+        # Rows in the coordinates of their own span: the same norms from a square matrix, R^T of M^T = Q R.
+        filters = cast(Tensor, torch.linalg.qr(filters.T, mode="r").R).T  # pyright: ignore[reportUnknownMemberType]
     every = torch.arange(len(filters), device=filters.device)
+    whole = _nuclear_norm(filters)
     return torch.stack([whole - _nuclear_norm(filters[every != index]) for index in range(len(filters))])
 
 
 def _nuclear_norm(matrix: Tensor) -> Tensor:
-    return torch.linalg.matrix_norm(matrix, "nuc")
+    return cast(Tensor, torch.linalg.svdvals(matrix)).sum()  # pyright: ignore[reportUnknownMemberType]
 
 
 def _mean_distance(filters: Tensor, power: float) -> Tensor:
     # Not by the product of filters: the difference of two nearly equal ones would drown in rounding.
     exact = "donot_use_mm_for_euclid_dist"
-    parts = [torch.cdist(part, filters, power, exact) for part in filters.split(FILTERS_AT_A_TIME)]
+    parts = [torch.cdist(part, filters, power, exact) for part in torch.split(filters, FILTERS_AT_A_TIME)]
     return torch.cat(parts).mean(dim=1)
