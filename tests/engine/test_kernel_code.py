@@ -4,8 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from engine.small_programs import Axpy, RowSums
 from secateur.engine import kernel_code
@@ -72,3 +76,36 @@ def test_another_process_compiles_nothing(tmp_path):
     again, good = process()
     assert len(again) == 1 and good
     assert process() == [[], True]
+
+
+class SlowCache(ObjectCache):
+    """A cache that lets another thread fork while it is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.asked = threading.Event()
+
+    def get(self, *what):
+        self.asked.set()
+        time.sleep(0.5)
+        return super().get(*what)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_child_forked_while_another_thread_loads_kernels_can_load_kernels(tmp_path):
+    cache = SlowCache(tmp_path / "cache")
+    loader = threading.Thread(target=load_kernels, args=([Axpy(name="test_slow")], TARGET, cache))
+    loader.start()
+    assert cache.asked.wait(20)
+    child = os.fork()
+    if child == 0:
+        load_kernels([Axpy(name="test_of_a_child")], TARGET, ObjectCache(tmp_path / "cache"))
+        os._exit(0)
+    loader.join()
+    deadline = time.monotonic() + 60
+    while not (done := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if not done[0]:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert done == (child, 0), "the child waits for a lock that nobody will release"

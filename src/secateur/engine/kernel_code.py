@@ -10,6 +10,7 @@ from pathlib import Path
 import llvmlite
 
 from secateur.engine.compiler import Code, compile_kernels, ir_text
+from secateur.engine.forks import free_in_children
 from secateur.engine.llvm import llvm
 from secateur.engine.object_cache import ABI, ObjectCache
 from secateur.engine.program import Kernel
@@ -22,7 +23,7 @@ _OWN = ("secateur.engine.kernels.", "secateur.engine.runner_ir")
 
 # Never unloaded: a kernel is a few KiB, many programs share it, and LLVM does not give back all memory of loading it.
 _loaded: dict[bytes, "LoadedKernel"] = {}
-_lock = threading.RLock()
+_lock = free_in_children(threading.RLock())
 
 
 @dataclass(frozen=True)

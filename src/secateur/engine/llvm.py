@@ -3,18 +3,19 @@
 LLVM's state is shared by the process: whole sequences of its calls run under LOCK.
 """
 
-import os
-import sys
 import threading
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
+from secateur.engine.forks import free_in_children
+
 llvm: Any = import_module("llvmlite.binding")
-LOCK = threading.RLock()
-if sys.platform != "win32":
-    # A child that is forked while another thread compiles would find LLVM's own locks held for ever.
-    os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release)
+# llvmlite's own lock, which finalizers of its objects take on whatever thread they run. It has no public name.
+_library_lock: Any = getattr(getattr(getattr(llvm, "ffi", None), "lib", None), "_lock", None)
+if isinstance(getattr(_library_lock, "_lock", None), type(threading.RLock())):
+    free_in_children(_library_lock._lock)
+LOCK = free_in_children(threading.RLock())
 
 
 @lru_cache(maxsize=2)

@@ -16,6 +16,7 @@ import numpy as np
 
 from secateur.engine import runner_layout as layout
 from secateur.engine.constants import Constants
+from secateur.engine.forks import free_in_children
 from secateur.engine.kernel_code import load_kernels
 from secateur.engine.memory import GUARD, LINE, plan_memory
 from secateur.engine.object_cache import ObjectCache, default_cache
@@ -262,7 +263,7 @@ class NativeProgram:
 
 _CALIBRATION_NS = 20_000_000
 _runners: dict[Target, Runner] = {}
-_runners_lock = threading.Lock()
+_runners_lock = free_in_children(threading.Lock())
 _programs: "weakref.WeakSet[NativeProgram]" = weakref.WeakSet()
 
 
