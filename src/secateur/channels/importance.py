@@ -1,0 +1,115 @@
+"""How much every channel of a group matters.
+
+    score(unit) = sum over the tensors of the group of  criterion(filter) / norm of that tensor's scores
+
+The tensors are the filters that make the channels (and depthwise filters), on request also what the consumers read
+of them. Weights count as the network computes with them: masks applied.
+Source: ALGORITHMS.md C, group scores; option `leader` is Distiller's rule.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from secateur.channels.groups import ChannelGroup, ChannelGroups, Member, layer_of
+from secateur.channels.selection import Scores
+from secateur.channels.tensors import named, tensors_of
+from secateur.errors import SparsityError
+from secateur.registry import Registry, unknown
+
+FilterCriterion = Callable[[Tensor], Tensor]
+Normalize = Literal["none", "max", "mean", "norm"]
+
+# Criteria of whole filters that need nothing but the weight; those of `secateur.sparsity` come as functions.
+filter_criteria: Registry[FilterCriterion] = Registry("criterion of channels")
+
+
+@filter_criteria.register("l1")
+def l1(weight: Tensor) -> Tensor:
+    """Sum of magnitudes of each filter."""
+    return weight.flatten(1).abs().sum(1)
+
+
+@filter_criteria.register("l2")
+def l2(weight: Tensor) -> Tensor:
+    """Length of each filter."""
+    return weight.flatten(1).norm(dim=1)
+
+
+def group_scores(
+    model: nn.Module,
+    groups: ChannelGroups,
+    criterion: str | FilterCriterion | Mapping[str, Tensor] = "l2",
+    *,
+    normalize: Normalize = "mean",
+    consumers: bool = False,
+    leader: bool = False,
+) -> dict[str, Scores]:
+    """Name of every free group -> (size,) float64 scores of its units, larger = keep.
+
+    criterion    a name (l1, l2), a function from a weight with its filters along axis 0 to (filters,) scores, or
+                 such scores by name of the layer, for criteria that need data
+    normalize    divide the scores of each tensor by their max, mean or norm before they are summed
+    consumers    add what the consumers read of each channel; not with scores by layer
+    leader       only the first layer of a group decides
+    """
+    if normalize not in get_args(Normalize):
+        raise SparsityError(unknown("normalization", normalize, get_args(Normalize)))
+    rule = filter_criteria[criterion] if isinstance(criterion, str) else criterion
+    tensors = tensors_of(model)
+    return {group.name: _scores(group, tensors, rule, normalize, consumers, leader) for group in groups.free}
+
+
+def _scores(
+    group: ChannelGroup,
+    tensors: dict[str, list[Tensor]],
+    rule: FilterCriterion | Mapping[str, Tensor],
+    normalize: str,
+    consumers: bool,
+    leader: bool,
+) -> Scores:
+    chosen = [member for member in group.members if member.role == "producer"]
+    chosen = chosen[:1] if leader and chosen else chosen
+    if not leader:
+        roles = ("depthwise", "consumer") if consumers and callable(rule) else ("depthwise",)
+        chosen += [member for member in group.members if member.role in roles]
+    if not chosen:
+        chosen = [member for member in group.members if member.role in ("parameter", "norm")]
+    total = np.zeros(group.size)
+    for member in chosen:
+        if callable(rule):
+            found = rule(filters_of(named(tensors, member.tensor), member))
+        elif layer_of(member.tensor) in rule:
+            found = rule[layer_of(member.tensor)]
+        else:
+            continue
+        values = found.detach().double().cpu().numpy()
+        if values.shape != (member.length,) or not np.isfinite(values).all():
+            raise SparsityError(
+                f"{layer_of(member.tensor)}: its {member.length} filters need one finite score each, "
+                f"the criterion gave {values.shape}."
+            )
+        total += values[member.positions].sum(axis=1) / _size(values, normalize)
+    return total
+
+
+@torch.no_grad()
+def filters_of(found: list[Tensor], member: Member) -> Tensor:
+    """(length, ...) the part of a weight that belongs to each entry of a member's axis, masks applied."""
+    weight, *masks = found
+    for mask in masks:
+        weight = weight.masked_fill(~mask, 0.0)
+    if member.groups > 1:
+        parts = torch.stack(weight.chunk(member.groups))
+        return parts.transpose(1, 2).flatten(0, 1)
+    return weight.movedim(member.axis, 0)
+
+
+def _size(values: Scores, normalize: str) -> float:
+    if normalize == "none":
+        return 1.0
+    size = {"max": np.abs(values).max(), "mean": np.abs(values).mean(), "norm": np.linalg.norm(values)}[normalize]
+    return float(size) or 1.0

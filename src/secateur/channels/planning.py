@@ -1,0 +1,58 @@
+"""From a network to a removal plan: groups, a trial, scores, selection."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from secateur.channels.confirm import confirmed
+from secateur.channels.importance import FilterCriterion, Normalize, group_scores
+from secateur.channels.plan import RemovalPlan, make_plan
+from secateur.channels.selection import Base, Scope, select_channels
+from secateur.channels.trace import channel_groups, input_shape
+
+
+def plan_channels(
+    model: nn.Module,
+    target: float,
+    input_size: Sequence[int] | None = None,
+    *,
+    base: Base = "macs",
+    scope: Scope = "uniform",
+    criterion: str | FilterCriterion | Mapping[str, Tensor] = "l2",
+    normalize: Normalize = "mean",
+    consumers: bool = False,
+    leader: bool = False,
+    ratios: Mapping[str, float] | None = None,
+    exclude: Iterable[str] = (),
+    round_to: int = 1,
+    min_channels: int | None = None,
+) -> RemovalPlan:
+    """Which channels of `model` go so that a fraction `target` of `base` is gone; nothing is changed yet.
+
+    target          fraction of the network's macs or parameters, or of the channels of every group that may shrink
+    input_size      of one image, see channel_groups
+    scope           uniform: the same share of every group; global: the lowest scores of the whole network
+    criterion       l1, l2, a function of a weight, or scores by layer, see group_scores, with `normalize`,
+                    `consumers` and `leader`
+    ratios          glob of a layer -> share of its group, whatever the target says
+    exclude         globs of layers whose channels all stay
+    round_to        channels that stay are a multiple of this
+    min_channels    fewest channels that stay, by default `round_to`
+    raises          SparsityError  a glob that matches nothing, a target out of reach
+                    ModelError     the network does not run on such an input
+    """
+    groups = confirmed(model, channel_groups(model, input_size), input_shape(model, input_size))
+    scores = group_scores(model, groups, criterion, normalize=normalize, consumers=consumers, leader=leader)
+    selection = select_channels(
+        groups,
+        scores,
+        target,
+        base=base,
+        scope=scope,
+        ratios=ratios,
+        exclude=exclude,
+        round_to=round_to,
+        min_channels=min_channels,
+    )
+    name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "scores by layer")
+    return make_plan(groups, selection.removed, target=target, base=base, criterion=name, reasons=selection.reasons)
