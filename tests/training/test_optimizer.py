@@ -10,6 +10,7 @@ from secateur.sparsity import attach_masks_, fold_masks_, masks, set_mask_
 from secateur.training.optimizer import (
     build_optimizer,
     clip_gradients_,
+    frozen_biases,
     load_optimizer_tensors_,
     optimizer_tensors,
     set_learning_rate_,
@@ -47,6 +48,29 @@ def test_sgd_with_nesterov_in_closed_form():
         velocity = 0.5 * velocity + gradient
         expected -= rate * (gradient + 0.5 * velocity)
     assert model.weight.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_frozen_biases_keep_their_values_and_weights_train(job):
+    model = job.network(norm=True)
+    model[4].bias.requires_grad_(False)
+    before = {key: value.detach().clone() for key, value in model.named_parameters()}
+    with frozen_biases(model, True):
+        optimizer = build_optimizer(model, settings(weight_decay=0.1, learning_rate=0.1))
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(torch.randn(8, 3, job.SIDE, job.SIDE)).square().sum().backward()
+            clip_gradients_(model, 1.0)
+            optimizer.step()
+    moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
+    assert moved == {key for key in before if key.endswith("weight")}
+    trainable = {key for key, value in model.named_parameters() if value.requires_grad}
+    assert trainable == set(before) - {"4.bias"}, "afterwards they are what they were"
+
+
+def test_biases_train_unless_they_are_frozen(job):
+    model = job.network()
+    with frozen_biases(model, False):
+        assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])

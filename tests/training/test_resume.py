@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from secateur.files import read_json
-from secateur.recipe import Distillation
-from secateur.sparsity import AgpEpochs, Sparsifier, plan_sparsity
+from secateur.recipe import Distillation, MaskRule
+from secateur.sparsity import AgpEpochs, Sparsifier, SpliceRule, ThresholdSparsifier, plan_sparsity
 from secateur.training import History, fit
 
 FLAGS = ("--norm", "--sparse", "--teacher")
@@ -130,6 +130,38 @@ def test_masks_are_chosen_once_an_epoch(job, tmp_path):
     resumed, positions = run(tmp_path / "broken")
     assert positions == [2]
     assert_same_state(resumed, whole)
+
+
+RULES = {
+    "every step": {"update": "every_step"},
+    "backup": {"update": "backup", "reset_optimizer": True},
+    "double copies": {"gradients": "all", "every_steps": 5},
+    "first step": {"skip_first_step": True, "every_steps": 4},
+    "discard": {"discard_after_step": True, "every_steps": 4},
+    "lift": {"keep_at_end": False},
+}
+
+
+@pytest.mark.parametrize(("name", "thresholds"), [*((name, False) for name in RULES), ("backup", True), ("lift", True)])
+def test_every_mask_rule_goes_on_in_the_middle_of_an_epoch(job, tmp_path, name, thresholds):
+    def run(folder, stop=None):
+        model = job.network()
+        if stop is not None:
+            job.stop_before_step(model, stop)
+        plan, rule = plan_sparsity(model, 0.5, "unstructured", base="selected"), MaskRule(**RULES[name])
+        if thresholds:
+            splice = SpliceRule(sensitivities=dict.fromkeys(plan.levels, 0.1), growth=0.5, end=2)
+            masks = ThresholdSparsifier(model, plan, splice, rule)
+        else:
+            masks = Sparsifier(model, plan, AgpEpochs(0, 2, 1, 0.1, 0.5), rule=rule)
+        settings = job.settings(decay="plateau", decay_patience=0, average_weights=0.9, keep="best_top5")
+        fit(model, job.images(), settings, folder=folder, preprocessing=job.PREPROCESSING, sparsifier=masks)
+        return model
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(job.StoppedError):
+        run(tmp_path / "broken", stop=18)
+    assert_same_state(run(tmp_path / "broken"), whole)
 
 
 def test_a_finished_run_returns_at_once(job, tmp_path):

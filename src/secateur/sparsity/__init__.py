@@ -53,6 +53,8 @@ from secateur.sparsity.sensitivity import SensitivityRow, SensitivityTable
 from secateur.sparsity.sparsifier import Sparsifier
 from secateur.sparsity.sparsify import sparsify_
 from secateur.sparsity.statistics import ActivationStatistics, GradientStatistics, LayerStatistics
+from secateur.sparsity.threshold_sparsifier import ThresholdSparsifier
+from secateur.sparsity.thresholds import BaiduRamp, FixedThresholds, Sensitivities, SpliceRule, ThresholdRule
 from secateur.sparsity.tiles import Tiles
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "Allocation",
     "AllocationBase",
     "AllocationOptions",
+    "BaiduRamp",
     "Block",
     "BlockOf",
     "Channel",
@@ -74,6 +77,7 @@ __all__ = [
     "Exponential",
     "Filter",
     "FixedLevels",
+    "FixedThresholds",
     "FourIn",
     "GradientStatistics",
     "HardwareCaps",
@@ -99,11 +103,15 @@ __all__ = [
     "Scorer",
     "Scoring",
     "Selection",
+    "Sensitivities",
     "SensitivityRow",
     "SensitivityTable",
     "Sparsifier",
     "SparsityPlan",
+    "SpliceRule",
     "SquareNM",
+    "ThresholdRule",
+    "ThresholdSparsifier",
     "Ties",
     "Tiles",
     "Timing",

@@ -62,8 +62,16 @@ class MaskKeeper(ABC):
         """Plain JSON: all that the choice of masks depends on, except the weights."""
 
     @abstractmethod
+    def at_final(self, position: int) -> bool:
+        """Whether masks chosen at a position are as sparse as they will be in the end."""
+
     def settled(self, position: int) -> bool:
-        """Whether the masks of a position have the final sparsity."""
+        """Whether the masks of a position are as sparse as the training leaves them."""
+        if self.rule.discard_after_step:
+            return False
+        if not self.rule.keep_at_end:
+            return self.timing.stop is not None and position >= self.timing.stop
+        return self.at_final(position)
 
     def state(self) -> dict[str, Tensor]:
         """What was measured once and is needed later."""

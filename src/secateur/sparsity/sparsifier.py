@@ -76,7 +76,7 @@ class Sparsifier(MaskKeeper):
             if layer.level is not None:
                 self._choose_(modules[layer.name], layer, layer.level * share)
 
-    def settled(self, position: int) -> bool:
+    def at_final(self, position: int) -> bool:
         return position >= self.schedule.first and self.schedule.sparsity_at(position) == self.schedule.final
 
     def description(self) -> dict[str, Any]:

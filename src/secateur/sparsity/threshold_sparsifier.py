@@ -72,7 +72,7 @@ class ThresholdSparsifier(MaskKeeper):
         kept = self.thresholds.keep(layer.name, sizes, there, self._known[layer.name], epoch)
         set_mask_(module, as_stored(pattern.mask_of(kept, scores, groups), layer.kind, groups))
 
-    def settled(self, position: int) -> bool:
+    def at_final(self, position: int) -> bool:
         """Thresholds have no sparsity to reach: the masks of the last scheduled epoch are the final ones."""
         stop = self.thresholds.stop
         return stop is not None and self.thresholds.scheduled(position) == self.thresholds.scheduled(stop - 1)

@@ -8,6 +8,7 @@
         clipping, optimiser step
       after_step               the weights have moved; a checkpoint may follow
     end                        after the last step, before the last evaluation: makes the result final
+    before_evaluation          the model is about to be evaluated, at the end of every epoch
     after_epoch                the epoch is evaluated and summed up; a checkpoint follows
     close                      whatever happened: leaves nothing of the hook on the model
 
@@ -76,6 +77,9 @@ class Hook:
 
     def end(self) -> None:
         """The last step has been taken."""
+
+    def before_evaluation(self, epoch: int) -> None:
+        """The model is about to be evaluated and summed up."""
 
     def after_epoch(self, row: Row) -> None:
         """An epoch has been evaluated."""

@@ -30,6 +30,8 @@ from secateur.recipe import Distillation, Training
 from secateur.sparsity import MaskKeeper, layers_of
 from secateur.sparsity.layers import weighted_modules
 from secateur.training import distributed
+from secateur.training.average import WeightAverage
+from secateur.training.best import KeepBest
 from secateur.training.checkpoint import Place, load_checkpoint_, save_checkpoint
 from secateur.training.distillation import as_teacher, distillation_loss, outputs_of
 from secateur.training.evaluate import accuracy_where_it_is, check_labels
@@ -37,7 +39,7 @@ from secateur.training.history import History, Row, finite
 from secateur.training.hooks import Hook, Scene
 from secateur.training.learning_rate import learning_rate
 from secateur.training.mask_updates import MaskUpdates
-from secateur.training.optimizer import build_optimizer, clip_gradients_, set_learning_rate_
+from secateur.training.optimizer import build_optimizer, clip_gradients_, frozen_biases, set_learning_rate_
 from secateur.training.placement import moved, placed
 from secateur.training.run import Run
 from secateur.training.tensorboard import tensorboard_log
@@ -84,7 +86,8 @@ def fit(
     elif teacher is not None:
         raise TrainingError("a teacher was given, but not how to learn from it: give a distillation too.")
     sparsifiers = (sparsifier,) if isinstance(sparsifier, MaskKeeper) else sparsifier or ()
-    every_hook = (*map(MaskUpdates, sparsifiers), *hooks)
+    choosing = (*map(MaskUpdates, sparsifiers), *hooks)
+    every_hook = (*choosing, *_result_hooks(config, choosing))
     run = Run(
         model, data, config, Path(folder), preprocessing, teacher, distillation, every_hook, seed, name,
         evaluate_each_epoch, workers, train_limit, test_limit,
@@ -97,6 +100,7 @@ def fit(
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True))
         for network in filter(None, (model, teacher)):
             stack.enter_context(placed(network, device))
+        stack.enter_context(frozen_biases(model, config.freeze_bias))
         for hook in every_hook:
             stack.callback(hook.close)
         return _train(run, device)
@@ -130,6 +134,8 @@ def _train(run: Run, device: torch.device) -> History:
             if place.epoch + 1 == run.config.epochs:
                 for hook in run.hooks:
                     hook.end()
+            for hook in run.hooks:
+                hook.before_evaluation(place.epoch)
             row = _finish_epoch(run, place, steps)
             for hook in run.hooks:
                 hook.after_epoch(row)
@@ -160,7 +166,7 @@ def _train_epoch(
         progress.advance(place.batch)
         for images, labels in run.batches(place.epoch, place.batch):
             step = place.epoch * steps + place.batch
-            rate = learning_rate(config, step, steps)
+            rate = learning_rate(config, step, steps, place.history.rows)
             set_learning_rate_(optimizer, rate)
             torch.manual_seed(_noise_seed(run.seed, step, distributed.rank()))
             for hook in run.hooks:
@@ -214,7 +220,8 @@ def _finish_epoch(run: Run, place: Place, steps: int) -> Row:
     """Evaluate where that is wanted, and sum the epoch up."""
     started, accuracy = time.monotonic(), None
     run.model.eval()
-    if run.evaluate_each_epoch or place.epoch + 1 == run.config.epochs:
+    needed = run.config.keep != "last" or run.config.decay == "plateau"
+    if run.evaluate_each_epoch or needed or place.epoch + 1 == run.config.epochs:
         accuracy = accuracy_where_it_is(
             run.model,
             run.data,
@@ -226,7 +233,7 @@ def _finish_epoch(run: Run, place: Place, steps: int) -> Row:
         )
     row = Row(
         epoch=place.epoch,
-        learning_rate=learning_rate(run.config, (place.epoch + 1) * steps - 1, steps),
+        learning_rate=learning_rate(run.config, (place.epoch + 1) * steps - 1, steps, place.history.rows),
         loss=place.loss_sum / place.images,
         train_accuracy=100 * place.correct / place.images,
         top1=accuracy and accuracy.top1,
@@ -237,6 +244,12 @@ def _finish_epoch(run: Run, place: Place, steps: int) -> Row:
     )
     run.model.train()
     return row
+
+
+def _result_hooks(config: Training, others: Sequence[Hook]) -> tuple[Hook, ...]:
+    """What decides which weights are the result; the best epoch is found before the average steps aside."""
+    best = () if config.keep == "last" else (KeepBest(config.keep, others),)
+    return best if config.average_weights is None else (*best, WeightAverage(config.average_weights))
 
 
 @torch.no_grad()

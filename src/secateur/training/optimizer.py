@@ -5,6 +5,9 @@ normalisation layers, which are the trainable tensors of one dimension or none, 
 2019, section 3.1). Masked weights get no gradient, and momentum and decay move only their hidden copies, so
 they stay zero in the network whatever the optimiser does."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +38,19 @@ def build_optimizer(model: nn.Module, config: Training) -> torch.optim.Optimizer
         nesterov=config.nesterov and config.momentum > 0,
         fused=True,
     )
+
+
+@contextlib.contextmanager
+def frozen_biases(model: nn.Module, on: bool) -> Iterator[None]:
+    """Inside, biases and the shifts of norms are not trainable, if `on`; afterwards they are what they were."""
+    frozen = [p for name, p in model.named_parameters() if on and p.requires_grad and name.endswith("bias")]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
 
 
 def set_learning_rate_(optimizer: torch.optim.Optimizer, rate: float) -> None:
