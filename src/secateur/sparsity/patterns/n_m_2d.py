@@ -46,7 +46,7 @@ class SquareNM(FixedLevel):
         super().__post_init__()
         if self.method == "best" and self.m > LARGEST_OF_BEST:
             raise SparsityError(
-                f"{self} would try too many arrangements; use {self}-greedy, or M up to {LARGEST_OF_BEST}."
+                f"{self} would try too many arrangements; use {self.n}:{self.m}-2d-greedy, or M up to {LARGEST_OF_BEST}."
             )
 
     @classmethod
