@@ -1,10 +1,11 @@
 """Which layers are pruned: defaults with switches, globs, reasons."""
 
 import pytest
+import torch
 from torch import nn
 
 from secateur.errors import SparsityError
-from secateur.sparsity import BlockOf, layers_of, select_layers
+from secateur.sparsity import BlockOf, layers_of, masks, select_layers, sparsify_
 
 
 def network() -> nn.Sequential:
@@ -109,3 +110,48 @@ def test_kinds_are_excluded_and_unknown_ones_are_errors():
     assert found.skipped == {"1": "excluded: depthwise", "2": "excluded: linear", "3": "excluded: linear"}
     with pytest.raises(SparsityError, match=r"unknown kind of layer 'dense'"):
         select_layers(model, exclude_kinds=["dense"])
+
+
+def test_names_as_other_systems_write_them():
+    model = nn.Module()
+    model.layer1 = network()
+    model.head = nn.Linear(4, 2)
+    for name in ("layer1.2", "module.layer1.2", "layer1.2.weight", "module.layer1.2.weight"):
+        assert select_layers(model, exclude=[name]).skipped["layer1.2"] == f"excluded by '{name}'"
+        assert select_layers(model, only=[name]).chosen == ("layer1.2",)
+
+
+def test_a_part_of_a_name_excludes_all_that_have_it(resnet):
+    selection = select_layers(resnet(18), exclude=["downsample"])
+    assert [name for name, reason in selection.skipped.items() if reason == "excluded by 'downsample'"] == [
+        f"layer{stage}.0.downsample.0" for stage in (2, 3, 4)
+    ]
+
+
+def test_a_name_in_full_is_no_part_of_others(resnet):
+    assert "layer1.0.conv1" in select_layers(resnet(18), exclude=["conv1"]).chosen
+
+
+def test_parts_of_names_only_exclude():
+    with pytest.raises(SparsityError, match="unknown layer or glob"):
+        select_layers(nn.Sequential(nn.Sequential(nn.Linear(4, 4)), nn.Linear(4, 4)), only=["0."])
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"), [("first", {"0"}), ("last", {"7"}), ("linear", {"6", "7"}), ("conv", {"0", "2", "3"})]
+)
+def test_exclusion_by_kind_is_stronger_than_the_switches(kind, names):
+    switches = {"include_first": True, "include_depthwise": True, "include_classifier": True}
+    assert set(select_layers(network(), exclude_kinds=[kind], **switches).skipped) == names
+
+
+def test_a_classifier_is_pruned_as_a_1x1_convolution():
+    torch.manual_seed(0)
+    linear, convolution = nn.Linear(8, 12, bias=False), nn.Conv2d(8, 12, 1, bias=False)
+    convolution.weight.data = linear.weight.data[:, :, None, None].clone()
+    found = []
+    for layer in (linear, convolution):
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), layer)
+        sparsify_(model, 0.5, "1x4", base="selected", include_classifier=True)
+        found.append(masks(model)["1"].reshape(12, 8))
+    assert torch.equal(*found) and int(found[0].sum()) == 48

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from secateur.errors import SparsityError
-from secateur.graph.census import Kind
 from secateur.sparsity.allocation import Allocation, AllocationBase, allocate
 from secateur.sparsity.allocation_options import AllocationOptions
 from secateur.sparsity.hardware_cap import LayerSeconds, hardware_cap
@@ -15,7 +14,7 @@ from secateur.sparsity.pattern import Pattern, Remainder, parse_pattern
 from secateur.sparsity.plan import PlannedLayer, SparsityPlan
 from secateur.sparsity.rounding import Rounding, Ties
 from secateur.sparsity.scoring import Scoring
-from secateur.sparsity.selection import match_layers, select_layers
+from secateur.sparsity.selection import ExcludedKind, match_layers, select_layers
 
 
 def plan_sparsity(
@@ -32,7 +31,7 @@ def plan_sparsity(
     include_classifier: bool = False,
     only: Iterable[str] = (),
     exclude: Iterable[str] = (),
-    exclude_kinds: Iterable[Kind] = (),
+    exclude_kinds: Iterable[ExcludedKind] = (),
     min_weights: int = 0,
     levels: Mapping[str, float] | None = None,
     options: AllocationOptions | None = None,
