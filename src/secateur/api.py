@@ -25,6 +25,7 @@ from secateur.pipeline import (
     Context,
     RunRecord,
     build_images,
+    build_network,
     is_rebuildable,
     load_artifact_network,
     run_recipe,
@@ -32,9 +33,10 @@ from secateur.pipeline import (
 )
 from secateur.pipeline.dry_run import describe
 from secateur.pipeline.options import Options, data_of, recipe_of
-from secateur.recipe import Recipe, ReportStage, build_recipe, load_recipe
+from secateur.pipeline.sensitivity import SensitivitySettings, analyse_sensitivity
+from secateur.recipe import Data, Model, Recipe, ReportStage, build_recipe, load_recipe
 from secateur.registry import unknown
-from secateur.report import write_report
+from secateur.report import write_report, write_sensitivity_chart
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def prepare(
         if name not in known:
             raise RecipeError(unknown("option", name, known))
     if recipe is not None:
-        chosen = _read(recipe)
+        chosen = _read(recipe, model, data, options.get("weights"))
         allowed = {"weights"}
         extra = sorted(set(options) - allowed)
         if extra:
@@ -135,10 +137,18 @@ def prepare(
     return Context.of(chosen, Path(out), images)
 
 
-def _read(recipe: Recipe | str | Path | dict[str, Any]) -> Recipe:
+def _read(
+    recipe: Recipe | str | Path | dict[str, Any],
+    model: str | nn.Module | None,
+    data: str | zoo.ImageData | None,
+    weights: str | None,
+) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
-    return build_recipe(recipe) if isinstance(recipe, dict) else load_recipe(recipe)
+    if isinstance(recipe, dict):
+        return build_recipe(recipe)
+    network = _object_name(model) if isinstance(model, nn.Module) else model
+    return load_recipe(recipe, network, data.name if isinstance(data, zoo.ImageData) else data, weights)
 
 
 def _replaced(
@@ -192,6 +202,51 @@ def network_of(target: str | Path) -> nn.Module:
     return zoo.model(str(target))
 
 
+def sensitivity(
+    model: str | nn.Module,
+    data: str | zoo.ImageData = "digits",
+    *,
+    out: str | Path = "sensitivity",
+    weights: str | None = None,
+    overwrite: bool = False,
+    **settings: Any,
+) -> sparsity.SensitivityTable:
+    """Prune every layer alone to every level and see how much worse the network gets; nothing is retrained.
+
+    model        a network, a name, a run folder, or the weights file of one
+    out          gets sensitivity.json, .csv, .png and .svg; an analysis that was stopped goes on
+    weights      of a name: "pretrained", a file, or "none"; by default the library's own
+    settings     the fields of secateur.pipeline.sensitivity.SensitivitySettings (pattern, levels, measure, ...)
+    raises       SecateurError
+    """
+    known = [field.name for field in fields(SensitivitySettings)]
+    for name in settings:
+        if name not in known:
+            raise RecipeError(unknown("setting", name, known))
+    chosen = SensitivitySettings(**settings)
+    images = zoo.data(data) if isinstance(data, str) else data
+    network = model if isinstance(model, nn.Module) else _trained(model, weights, images)
+    if chosen.measure != "output_error":
+        zoo.check_classes(images, network)
+    table = analyse_sensitivity(network, images, out, chosen, overwrite=overwrite)
+    write_sensitivity_chart(table, Path(out) / "sensitivity.png", Path(out) / "sensitivity.svg")
+    return table
+
+
+def _trained(target: str, weights: str | None, images: zoo.ImageData) -> nn.Module:
+    """The network that a run folder, a weights file or a name means, with weights worth looking at."""
+    if weights is None and (Path(target).is_dir() or Path(target).suffix == ".safetensors"):
+        return network_of(target)
+    published = any(name == target and pretrained for name, _, pretrained in zoo.model_sources(target))
+    if weights is None and not published and ":" not in target:
+        raise RecipeError(
+            f"{target}: no weights are published for it; give a .safetensors or .pth file as weights, or 'none'."
+        )
+    return build_network(
+        Model(name=target, weights=weights or ("pretrained" if published else None)), Data(), images, 0
+    )
+
+
 def export_onnx(model: nn.Module, path: str | Path, *, images: Any = None, **options: Any) -> Path:
     """Write a torch network as ONNX; with `images` (batches) also check that ONNX Runtime computes the same.
 
@@ -220,6 +275,7 @@ __all__ = [
     "network_of",
     "plan",
     "prepare",
+    "sensitivity",
     "structure",
     "write_report",
 ]

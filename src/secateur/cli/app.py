@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from secateur.cli import bench, census, compress, doctor, explain, report, zoo
+from secateur.cli import bench, census, compress, doctor, explain, report, sensitivity, translate, zoo
 from secateur.errors import SecateurError
 
 USER_ERROR, STOPPED = 2, 130
@@ -27,7 +27,15 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-_NEED_ARGUMENTS = (compress.compress, census.census, explain.explain, bench.bench, report.report)
+_NEED_ARGUMENTS = (
+    compress.compress,
+    census.census,
+    explain.explain,
+    bench.bench,
+    report.report,
+    sensitivity.sensitivity,
+    translate.translate,
+)
 for command in (*_NEED_ARGUMENTS, zoo.models, zoo.data, doctor.doctor):
     app.command(no_args_is_help=command in _NEED_ARGUMENTS)(command)
 

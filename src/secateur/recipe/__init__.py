@@ -1,6 +1,7 @@
 """Recipes: what to do, as data."""
 
-from secateur.recipe.load import build_recipe, load_recipe, parse_recipe, recipe_to_yaml, save_recipe
+from secateur.recipe.build import build_recipe
+from secateur.recipe.load import load_recipe, parse_recipe, recipe_to_yaml, save_recipe
 from secateur.recipe.schema import (
     AcDc,
     Admm,
@@ -23,6 +24,7 @@ from secateur.recipe.schema import (
     Ramp,
     RandomLevel,
     Recipe,
+    Regression,
     Regularizer,
     RemoveChannelsStage,
     ReportStage,
@@ -61,6 +63,7 @@ __all__ = [
     "Ramp",
     "RandomLevel",
     "Recipe",
+    "Regression",
     "Regularizer",
     "RemoveChannelsStage",
     "ReportStage",

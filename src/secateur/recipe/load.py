@@ -1,201 +1,58 @@
-"""Recipes from YAML, with errors that name the line, the key and the nearest valid key.
-
-recipe.yaml:14: unknown key 'sparisty' in stage 'sparsify'. Did you mean 'sparsity'?
-"""
+"""Recipes from YAML, our own and those of other tools, and back."""
 
 from pathlib import Path
-from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
-from secateur.errors import RecipeError
 from secateur.files import write_text
-from secateur.recipe import schema
-from secateur.recipe.schema import Recipe, Section
-from secateur.registry import unknown
-
-# Recipes are written by people: a file beyond this is a mistake or an attack.
-MAX_BYTES = 200_000
-MAX_DEPTH = 20
-
-Location = tuple[int | str, ...]
+from secateur.progress import say
+from secateur.recipe.build import build_recipe
+from secateur.recipe.document import Document, parse_document, read_document
+from secateur.recipe.importers import import_document, is_foreign
+from secateur.recipe.schema import Recipe
 
 
-def load_recipe(path: Path | str) -> Recipe:
-    """The recipe in a YAML file. raises RecipeError with file, line and key."""
-    path = Path(path)
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise RecipeError(f"{path}: the recipe cannot be read: {error.strerror}.") from error
-    if len(raw) > MAX_BYTES:
-        raise RecipeError(f"{path}: {len(raw)} bytes is too large for a recipe (at most {MAX_BYTES}).")
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: a recipe is UTF-8 text; byte {error.start} is not.") from error
-    return parse_recipe(text, source=str(path))
+def load_recipe(
+    path: Path | str, model: str | None = None, data: str | None = None, weights: str | None = None
+) -> Recipe:
+    """The recipe in a YAML file, ours or one of Distiller or MSBench; what an import has to say goes to stderr.
+
+    model, data, weights    for files of other tools: in place of what they name, or do not name
+    raises                  RecipeError  with file, line and key
+    """
+    document = read_document(path)
+    return _imported(document, model, data, weights) if is_foreign(document) else _own(document)
 
 
 def parse_recipe(text: str, source: str = "recipe") -> Recipe:
-    """The recipe in a YAML text; `source` names it in errors. raises RecipeError."""
-    try:
-        _refuse_bombs(text, source)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise RecipeError(f"{source}:{line}: not valid YAML: {error.problem}.") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise RecipeError(f"{source}: not valid YAML: {error}.") from error
-    if not isinstance(value, dict) or root is None:
-        raise RecipeError(f"{source}: a recipe is a mapping with the keys {_listed(Recipe.model_fields)}.")
-    lines: dict[Location, int] = {}
-    _note_lines(root, (), lines, source)
-    return build_recipe(value, source, lines)
+    """The recipe in a YAML text, as `load_recipe`; `source` names it in errors. raises RecipeError."""
+    document = parse_document(text, source)
+    return _imported(document) if is_foreign(document) else _own(document)
 
 
-def build_recipe(value: dict[str, Any], source: str = "recipe", lines: dict[Location, int] | None = None) -> Recipe:
-    """The recipe in plain dicts and lists. raises RecipeError with the first fault as a sentence."""
-    try:
-        return Recipe.model_validate(value)
-    except ValidationError as error:
-        raise RecipeError(_first_fault(error, value, source, lines or {})) from error
+def _own(document: Document) -> Recipe:
+    return build_recipe(document.value, document.source, document.lines)
 
 
-def recipe_to_yaml(recipe: Recipe) -> str:
-    """The recipe as YAML that `parse_recipe` reads back to an equal recipe; every default is written out."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=110)
+def _imported(
+    document: Document, model: str | None = None, data: str | None = None, weights: str | None = None
+) -> Recipe:
+    imported = import_document(document, model, data, weights)
+    for note in imported.notes:
+        say(str(note))
+    return imported.recipe
+
+
+def recipe_to_yaml(recipe: Recipe, short: bool = False) -> str:
+    """The recipe as YAML that `parse_recipe` reads back to an equal recipe.
+
+    short    only what was given when it was made; otherwise every default is written out
+    """
+    value = recipe.model_dump(mode="json", exclude_unset=short)
+    value["stages"] = [{"stage": stage["stage"], **stage} for stage in value["stages"]]
+    return yaml.safe_dump(value, sort_keys=False, width=110, default_flow_style=None if short else False)
 
 
 def save_recipe(recipe: Recipe, path: Path | str) -> None:
     """Write the recipe as YAML, atomically."""
     write_text(path, recipe_to_yaml(recipe))
-
-
-def _refuse_bombs(text: str, source: str) -> None:
-    """Refuse what makes a small file expensive: aliases that expand without end, and nesting without end."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1
-        if isinstance(event, yaml.AliasEvent):
-            raise RecipeError(f"{source}:{line}: YAML aliases (*{event.anchor}) are not allowed.")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise RecipeError(f"{source}:{line}: nested deeper than {MAX_DEPTH} levels; a recipe needs four.")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-
-
-def _note_lines(node: yaml.Node, at: Location, lines: dict[Location, int], source: str) -> None:
-    """Fill `lines` with the line of every key and list item, and refuse keys given twice."""
-    lines[at] = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, child in node.value:
-            name = str(key.value)
-            if name in seen:
-                raise RecipeError(f"{source}:{key.start_mark.line + 1}: the key '{name}' is given twice.")
-            seen.add(name)
-            _note_lines(child, (*at, name), lines, source)
-            lines[(*at, name)] = key.start_mark.line + 1
-    elif isinstance(node, yaml.SequenceNode):
-        for index, child in enumerate(node.value):
-            _note_lines(child, (*at, index), lines, source)
-
-
-def _first_fault(error: ValidationError, value: Any, source: str, lines: dict[Location, int]) -> str:
-    faults = error.errors(include_url=False)
-    # A container is called too short when its only item is faulty: the fault inside is the one to tell.
-    places = [fault["loc"] for fault in faults]
-    faults = [
-        f for f in faults if not any(len(at) > len(f["loc"]) and at[: len(f["loc"])] == f["loc"] for at in places)
-    ]
-    # An unknown key explains most other faults (a missing one, say): it comes first.
-    faults.sort(key=lambda fault: fault["type"] != "extra_forbidden")
-    fault = faults[0]
-    place, where, section = _walk(fault["loc"], value)
-    line = next((lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in lines), None)
-    prefix = f"{source}:{line}" if line else source
-    key = str(place[-1]) if place else "recipe"
-    kind, more = fault["type"], f" ({len(faults) - 1} more after this one.)" if len(faults) > 1 else ""
-    if kind == "extra_forbidden":
-        return f"{prefix}: {unknown('key', key, section)[:-1].replace('.', f' in {where}.', 1)}.{more}"
-    if kind == "missing":
-        return f"{prefix}: {where} needs the key '{key}'.{more}"
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        tag = str(fault.get("ctx", {}).get("discriminator", "'stage'")).strip("'")
-        given = fault["input"].get(tag) if isinstance(fault["input"], dict) else None
-        known = _tags(tag)
-        if given is None:
-            return f"{prefix}: {where} needs the key '{tag}', one of {_listed(known)}.{more}"
-        return f"{prefix}: {unknown(tag, str(given), known)}{more}"
-    problem = fault["msg"].removeprefix("Value error, ")
-    return f"{prefix}: '{key}' in {where}: {problem[0].lower()}{problem[1:]}, found {_short(fault['input'])}.{more}"
-
-
-def _walk(loc: Location, value: Any) -> tuple[Location, str, tuple[str, ...]]:
-    """(path in the file, name of the section, its valid keys) of pydantic's location, which also holds union tags."""
-    path: list[int | str] = []
-    where, model = "the recipe", Recipe
-    keys: tuple[str, ...] = tuple(Recipe.model_fields)
-    for index, part in enumerate(loc):
-        last = index == len(loc) - 1
-        if isinstance(part, int) and isinstance(value, list | tuple) and part < len(value):
-            path.append(part)
-            value = value[part]
-            continue
-        if isinstance(value, dict) and part in value and not (part in _SECTIONS and not last):
-            path.append(part)
-            value = value[part]
-            field = model.model_fields.get(str(part))
-            inner = _section_of(field.annotation) if field else None
-            if inner and not last:
-                model, keys, where = inner, tuple(inner.model_fields), f"section '{part}'"
-            continue
-        if part in _SECTIONS:  # a union's tag: names the section, is no key of the file
-            model = _SECTIONS[str(part)]
-            keys = tuple(model.model_fields)
-            where = f"stage '{part}'" if "stage" in model.model_fields else f"{where}, {part}"
-            continue
-        if last:
-            path.append(part)
-    return tuple(path), where, keys
-
-
-def _section_of(annotation: Any) -> type[Section] | None:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    found = [s for s in map(_section_of, get_args(annotation)) if s]
-    return found[0] if len(found) == 1 else None
-
-
-def _tagged_sections() -> dict[str, type[Section]]:
-    """Every section that a tag selects (`stage: sparsify`, `kind: agp`) or that a union names by its class."""
-    found: dict[str, type[Section]] = {}
-    for section in vars(schema).values():
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            found[section.__name__] = section  # type: ignore[assignment]
-            for tag in ("stage", "kind"):
-                if tag in section.model_fields:
-                    values = get_args(section.model_fields[tag].annotation)
-                    found |= dict.fromkeys(map(str, values), section)  # type: ignore[arg-type]
-    return found
-
-
-_SECTIONS = _tagged_sections()
-
-
-def _tags(key: str) -> tuple[str, ...]:
-    return tuple(name for name, section in _SECTIONS.items() if key in section.model_fields and name.islower())
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(str(name) for name in names)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

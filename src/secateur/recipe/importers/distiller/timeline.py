@@ -1,0 +1,174 @@
+"""A Distiller schedule over its epochs becomes stages, one training after the other.
+
+cut       where a FilterRemover acts, where a second pruner takes over the same layers, where a regulariser begins
+          or ends
+stretch   what lies between two cuts: one training. Pruners that act in it are its parts, with their epochs counted
+          from its beginning
+at a cut  what pruners listed before the remover do in that very epoch comes first, at once; then the network is
+          thinned; then the next training begins
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from secateur.recipe.importers.distiller.policies import Policy
+from secateur.recipe.importers.distiller.pruners import PrunerPart
+from secateur.recipe.importers.distiller.rates import Rate, decay_of
+from secateur.recipe.importers.reading import Reading
+
+# These choose anew in every epoch from what is there, so that they can go on after a cut.
+DIVISIBLE = ("fixed", "threshold", "splice", "random")
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """A pruner at work."""
+
+    policy: Policy
+    parts: tuple[PrunerPart, ...]
+
+    def shares_layers(self, other: "Pruning") -> bool:
+        """Whether both may prune the same layer."""
+        mine = {name for part in self.parts for name in part.layers}
+        theirs = {name for part in other.parts for name in part.layers}
+        return not mine or not theirs or bool(mine & theirs)
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A regulariser at work."""
+
+    policy: Policy
+    keys: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Everything that a schedule does, and when.
+
+    removals    policies of extensions that thin the network
+    epochs      of the whole run
+    training    keys of every training but the rate
+    """
+
+    prunings: tuple[Pruning, ...]
+    penalties: tuple[Penalty, ...]
+    rates: tuple[Rate, ...]
+    removals: tuple[Policy, ...]
+    epochs: int
+    learning_rate: float
+    training: dict[str, Any]
+
+
+def stages_of(reading: Reading, line: Timeline) -> list[dict[str, Any]]:
+    """The stages of a run from epoch 0 on. raises RecipeError for what cannot be cut."""
+    _check_overlaps(reading, line)
+    removals = {epoch: policy for policy in reversed(line.removals) for epoch in policy.epochs}
+    stages: list[dict[str, Any]] = []
+    start = 0
+    for cut in [*_cuts(reading, line, removals), line.epochs]:
+        if cut > start:
+            stages.append(_stretch(reading, line, removals, start, cut, bool(stages)))
+        if cut in removals:
+            parts = _at_once(line, removals[cut], cut)
+            if parts:
+                stages.append({"stage": "sparsify", "parts": parts, "training": {"epochs": 0}})
+            stages.append({"stage": "thin", "shift": "zero"})
+        start = cut
+    trained = [stage for stage in stages if stage.get("training", {}).get("epochs")]
+    if trained:
+        trained[-1]["training"]["keep"] = "sparsest"
+    return stages
+
+
+def _cuts(reading: Reading, line: Timeline, removals: dict[int, Policy]) -> list[int]:
+    cuts = {epoch for epoch in removals if epoch <= line.epochs}
+    for index, later in enumerate(line.prunings):
+        if any(earlier.shares_layers(later) for earlier in line.prunings[:index]):
+            cuts.add(later.policy.start)
+    for penalty in line.penalties:
+        for edge in (penalty.policy.start, penalty.policy.end):
+            inside = [p for p in line.prunings if p.policy.start < edge < p.policy.end and not _divisible(p)]
+            if inside:
+                reading.note(
+                    penalty.policy.at,
+                    f"'{penalty.policy.instance}' begins or ends in epoch {edge}, while '{inside[0].policy.instance}' "
+                    "prunes; it is imported as acting during all of that training.",
+                )
+            else:
+                cuts.add(edge)
+    return sorted(cut for cut in cuts if 0 <= cut < line.epochs)
+
+
+def _check_overlaps(reading: Reading, line: Timeline) -> None:
+    for index, later in enumerate(line.prunings):
+        for earlier in line.prunings[:index]:
+            ends = earlier.policy.epochs[-1]
+            if earlier.shares_layers(later) and not (
+                ends < later.policy.start or later.policy.epochs[-1] < earlier.policy.start
+            ):
+                reading.fail(
+                    later.policy.at,
+                    f"the pruners '{earlier.policy.instance}' and '{later.policy.instance}' contradict each other: "
+                    "both prune the same layers in the same epochs.",
+                )
+
+
+def _stretch(
+    reading: Reading, line: Timeline, removals: dict[int, Policy], start: int, end: int, later: bool
+) -> dict[str, Any]:
+    training = {"epochs": end - start, **line.training, **decay_of(reading, line.rates, line.learning_rate, start, end)}
+    parts = [part for pruning in line.prunings for part in _parts(reading, pruning, removals.get(start), start, end)]
+    penalties = [
+        keys
+        for penalty in line.penalties
+        if penalty.policy.start < end and penalty.policy.end > start
+        for keys in penalty.keys
+    ]
+    regularize = {"regularize": penalties} if penalties else {}
+    if parts:
+        return {"stage": "sparsify", "parts": parts, **regularize, "training": training}
+    if later or penalties:
+        return {"stage": "finetune", **regularize, "training": training}
+    return {"stage": "train", "training": training}
+
+
+def _parts(reading: Reading, pruning: Pruning, removal: Policy | None, start: int, end: int) -> list[dict[str, Any]]:
+    """What a pruner does in the epochs start..end-1, counted from start."""
+    policy = pruning.policy
+    epochs = [epoch for epoch in policy.epochs if start <= epoch < end]
+    if removal is not None and policy.order < removal.order and _divisible(pruning):
+        epochs = [epoch for epoch in epochs if epoch != start]  # done before the removal
+    if not epochs:
+        return []
+    if not _divisible(pruning) and (policy.start < start or policy.epochs[-1] >= end):
+        edge = start if policy.start < start else end
+        reading.fail(
+            policy.at,
+            f"'{policy.instance}' prunes from epoch {policy.start} to {policy.end}, but in epoch {edge} the training "
+            "is cut: the network is thinned or the run ends. Let it end there.",
+        )
+    return [{**part.keys, "schedule": _schedule(part, policy, epochs, start, end)} for part in pruning.parts]
+
+
+def _schedule(part: PrunerPart, policy: Policy, epochs: Sequence[int], start: int, end: int) -> dict[str, Any]:
+    if part.schedule["kind"] == "fixed":
+        return {**part.schedule, "at": [epoch - start for epoch in epochs]}
+    last = min(policy.end, end) - start
+    return {**part.schedule, "start": epochs[0] - start, "end": last, "every": max(policy.every, 1)}
+
+
+def _at_once(line: Timeline, removal: Policy, epoch: int) -> list[dict[str, Any]]:
+    """What pruners listed before a removal do in its epoch."""
+    return [
+        {**part.keys, "schedule": {"kind": "one_shot"}}
+        for pruning in line.prunings
+        if pruning.policy.order < removal.order and epoch in pruning.policy.epochs and _divisible(pruning)
+        for part in pruning.parts
+        if part.schedule["kind"] == "fixed"
+    ]
+
+
+def _divisible(pruning: Pruning) -> bool:
+    return all(part.schedule["kind"] in DIVISIBLE for part in pruning.parts)

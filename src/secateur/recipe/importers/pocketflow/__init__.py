@@ -1,0 +1,5 @@
+"""PocketFlow: its command lines."""
+
+from secateur.recipe.importers.pocketflow.command import PocketFlowCommand
+
+__all__ = ["PocketFlowCommand"]

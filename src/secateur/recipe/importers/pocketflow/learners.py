@@ -1,0 +1,195 @@
+"""PocketFlow's learners as stages.
+
+full-prec         plain training
+weight-sparse     single weights, gradual in iterations, with a backup of what is removed
+channel           channels by a share of the FLOPs that stays (auto) or of each layer's channels (uniform)
+chn-pruned-rmt, chn-pruned-gpu, dis-chn-pruned    channels by a share of them that goes
+uniform, uniform-tf, non-uniform    quantization: later
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from secateur.recipe.importers.reading import Fields
+
+SEARCH = "the search by reinforcement learning is not part of this version"
+REGRESSION = "layers are not regressed on their dense outputs in this version; the network is fine-tuned instead"
+
+Learner = Callable[[Fields, dict[str, Any]], list[dict[str, Any]]]
+
+
+def full_precision(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"stage": "train", "training": training}]
+
+
+def weight_sparse(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
+    """F `ws_*`: AGP in iterations; masks keep what is strictly greater than a percentile of the backup."""
+    level = flags.number("ws_prune_ratio", 0.75, low=0.0, high=0.9999)
+    share = flags.text("ws_prune_ratio_prtl", "optimal", choices=("optimal", "uniform", "heurist"))
+    if share == "optimal":
+        flags.note("ws_prune_ratio_prtl", f"'optimal' levels need a search: {SEARCH}; the heuristic levels are taken.")
+    if share != "uniform":
+        flags.note(
+            "ws_prune_ratio", "heuristic levels may exceed 1 in PocketFlow; here they are capped and spread again."
+        )
+    begin = flags.number("ws_iter_ratio_beg", 0.1, low=0.0, high=0.9999)
+    end = flags.number("ws_iter_ratio_end", 0.5, low=0.0, high=1.0)
+    if end <= begin:
+        flags.fail("ws_iter_ratio_end", f"'ws_iter_ratio_end' ({end:g}) lies after 'ws_iter_ratio_beg' ({begin:g}).")
+    if "ws_update_mask_step" in flags:
+        flags.note(
+            "ws_update_mask_step",
+            "the flag is ws_mask_update_step; PocketFlow's search configuration misnames it. It is taken for that.",
+        )
+    every = flags.whole("ws_update_mask_step", 500, low=1)
+    schedule = {
+        "kind": "agp_iterations",
+        "begin": begin,
+        "end": end,
+        "exponent": flags.number("ws_prune_ratio_exp", 3.0, low=1e-9),
+        "every": flags.whole("ws_mask_update_step", every, low=1),
+    }
+    flags.ignore(
+        *("ws_nb_rlouts", "ws_nb_rlouts_min", "ws_reward_type", "ws_lrn_rate_rg", "ws_nb_iters_rg", "ws_lrn_rate_ft"),
+        *("ws_nb_iters_ft", "ws_nb_iters_feval"),
+        because=SEARCH,
+    )
+    flags.note(
+        None, "PocketFlow trains from scratch whatever weights it loads; here training starts from the given weights."
+    )
+    return [
+        {
+            "stage": "sparsify",
+            "pattern": "unstructured",
+            "sparsity": level,
+            "base": "selected",
+            "include_first": True,
+            "include_classifier": True,
+            "allocation": "uniform" if share == "uniform" else "heuristic",
+            "rounding": "percentile",
+            "ties": "threshold",
+            "schedule": schedule,
+            "mask": {"update": "backup", "reset_optimizer": True},
+            "training": training,
+        }
+    ]
+
+
+def channel(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
+    """F `cp_*`: the share of FLOPs (auto) or of channels (uniform, list) that stays."""
+    option = flags.text("cp_prune_option", "auto", choices=("auto", "uniform", "list"))
+    flops = flags.number("cp_preserve_ratio", 0.5, low=0.0001, high=1.0)
+    uniform = flags.number("cp_uniform_preserve_ratio", 0.6, low=0.0001, high=1.0)
+    listed = flags.text("cp_prune_list_file", "ratio.list")
+    flags.text("cp_reward_policy", "accuracy", choices=("accuracy", "flops"))
+    kept, base = (flops, "macs") if option == "auto" else (uniform, "channels")
+    if option == "auto":
+        flags.note("cp_preserve_ratio", f"{kept:g} is the share of FLOPs that stays (base macs), not of channels.")
+        flags.note("cp_prune_option", f"'auto' ratios need a search: {SEARCH}; every group loses the same share.")
+    elif option == "uniform":
+        flags.note("cp_uniform_preserve_ratio", f"{kept:g} is the share of channels that stays, not of FLOPs.")
+    else:
+        flags.note(
+            "cp_prune_list_file",
+            f"the ratios of {listed} belong to layers in the order of TensorFlow's graph; write them as 'ratios' of "
+            f"the stage, by the names of the layers. Until then every group keeps {kept:g} of its channels.",
+        )
+    if flags.flag("cp_lasso", True):
+        flags.note(
+            "cp_lasso",
+            "channels are chosen by their L2 norm; selection by LASSO and its refit are not part of this version.",
+        )
+    if "cp_nb_batches" not in flags:
+        flags.note(
+            "cp_nb_batches",
+            "PocketFlow's code samples 30 batches, its documentation says 60; no sampling is needed here.",
+        )
+    flags.ignore(
+        *("cp_noise_tolerance", "cp_nb_rlouts", "cp_nb_rlouts_min", "cp_nb_points_per_layer", "cp_nb_batches"),
+        *(
+            "cp_list_group",
+            "cp_finetune",
+            "cp_retrain",
+            "cp_lrn_rate_ft",
+            "cp_nb_iters_ft_ratio",
+            "cp_channel_pruned_path",
+        ),
+        *("cp_best_path", "cp_original_path"),
+    )
+    return [_removal(kept, base, training, 4 if flags.flag("cp_quadruple") else 1)]
+
+
+def remote(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
+    """F `cpr_*`: the share of channels that goes."""
+    gone = flags.number("cpr_prune_ratio", 0.5, low=0.0, high=0.9999)
+    skipped = flags.text("cpr_skip_op_names", None)
+    flags.note("cpr_prune_ratio", f"{gone:g} is the share of channels that goes, not of FLOPs.")
+    flags.note(
+        None, "channels are chosen by their L2 norm; selection by LASSO and its refit are not part of this version."
+    )
+    if skipped:
+        flags.note(
+            "cpr_skip_op_names",
+            f"{skipped} are names of TensorFlow's graph; write the layers to leave alone as 'exclude'.",
+        )
+    if not flags.flag("cpr_skip_frst_layer", True):
+        flags.note("cpr_skip_frst_layer", "the first layer is pruned with its group, like any other.")
+    flags.flag("cpr_skip_last_layer")
+    flags.ignore(
+        *("cpr_nb_smpls", "cpr_nb_crops_per_smpl", "cpr_ista_lrn_rate", "cpr_ista_nb_iters", "cpr_lstsq_lrn_rate"),
+        *("cpr_lstsq_nb_iters", "cpr_warm_start", "cpr_save_path", "cpr_save_path_ws", "cpr_save_path_eval"),
+    )
+    return [_removal(1 - gone, "channels", training)]
+
+
+def on_gpu(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
+    """F `cpg_*`: proximal gradient on groups."""
+    flags.text("cpg_prune_ratio_type", "uniform", choices=("uniform", "list"))
+    gone = flags.number("cpg_prune_ratio", 0.5, low=0.0, high=0.9999)
+    flags.flag("cpg_skip_ht_layers", True)
+    flags.note("cpg_prune_ratio", f"{gone:g} is the share of channels that goes, not of FLOPs.")
+    flags.note(None, f"channels are chosen by their L2 norm, not by proximal gradients; {REGRESSION}.")
+    flags.ignore(
+        *("cpg_lrn_rate_pgd_init", "cpg_lrn_rate_pgd_incr", "cpg_lrn_rate_pgd_decr", "cpg_lrn_rate_adam"),
+        *("cpg_nb_iters_layer", "cpg_prune_ratio_file", "cpg_save_path", "cpg_save_path_eval"),
+    )
+    return [_removal(1 - gone, "channels", training)]
+
+
+def discriminative(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
+    """F `dcp_*`: channels that help to discriminate stay."""
+    gone = flags.number("dcp_prune_ratio", 0.5, low=0.0, high=0.9999)
+    flags.note("dcp_prune_ratio", f"{gone:g} is the share of channels that goes, not of FLOPs.")
+    flags.note(None, f"channels are chosen by their L2 norm, not by auxiliary losses; {REGRESSION}.")
+    flags.ignore(
+        "dcp_nb_stages",
+        "dcp_lrn_rate_adam",
+        "dcp_nb_iters_block",
+        "dcp_nb_iters_layer",
+        "dcp_save_path",
+        "dcp_save_path_eval",
+    )
+    return [_removal(1 - gone, "channels", training)]
+
+
+def _removal(kept: float, base: str, training: dict[str, Any], round_to: int = 1) -> dict[str, Any]:
+    return {
+        "stage": "remove_channels",
+        "target": round(1 - kept, 10),
+        "base": base,
+        "criterion": "l2",
+        "scope": "uniform",
+        "round_to": round_to,
+        "training": training,
+    }
+
+
+LEARNERS: dict[str, Learner] = {
+    "full-prec": full_precision,
+    "weight-sparse": weight_sparse,
+    "channel": channel,
+    "chn-pruned-rmt": remote,
+    "chn-pruned-gpu": on_gpu,
+    "dis-chn-pruned": discriminative,
+}
+QUANTIZERS = ("uniform", "uniform-tf", "non-uniform")
