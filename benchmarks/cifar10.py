@@ -1,132 +1,217 @@
-"""CIFAR-10, ResNet-20: ten epochs of gradual pruning with distillation, from pretrained weights.
+"""CIFAR-10: what every pattern costs in accuracy and gives in size and speed, from pretrained weights.
 
-    python benchmarks/cifar10.py --data imagefolder:DIR --weights resnet20_cifar10.safetensors
+    python benchmarks/cifar10.py goals    --data imagefolder:DIR --weights DIR
+    python benchmarks/cifar10.py patterns --data imagefolder:DIR --weights DIR --seeds 0,1,2 --rows "unstructured*,1x4*"
 
-Every row is one run of the recipe examples/cifar10_resnet20.yaml with its own pattern and sparsity; the runs are kept
-in runs/cifar10/ and resume when they are interrupted. The table goes to benchmarks/results/cifar10.md and .json, with
-CPU, versions and date.
+goals       ten epochs, the rows that the project has set itself a goal for
+patterns    ResNet-20, five epochs, every pattern at 50 and 80 %
+channels    half the MACs taken out as channels, ten epochs
+
+DIR holds the weights as NETWORK.safetensors. Every row is one run of `secateur compress` with the recipe of
+examples/cifar10_resnet20.yaml, its pattern exchanged; the runs are kept in runs/cifar10/ and resume when they are
+interrupted. The table goes to benchmarks/results/cifar10_EXPERIMENT.md and .json, with CPU, versions and date.
 """
 
 import argparse
+import fnmatch
 import json
+import statistics
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from secateur import api
-from secateur.files import write_json, write_text
+from secateur.files import read_json, write_json, write_text
 from secateur.measure import machine
 from secateur.pipeline import RunRecord, build_images
-from secateur.recipe import Recipe, SparsifyStage, load_recipe
+from secateur.recipe import Recipe, build_recipe, load_recipe
 
 HERE = Path(__file__).resolve().parent
 RECIPE = HERE.parent / "examples" / "cifar10_resnet20.yaml"
 
-# row -> (pattern, sparsity, goal for top-1 in percent)
-ROWS: dict[str, tuple[str, float, float | None]] = {
-    "unstructured-80": ("unstructured", 0.8, 90.5),
-    "1x4-50": ("1x4", 0.5, 90.8),
-    "1x4-fine-50": ("1x4-fine", 0.5, None),
-    "1x4-fine-80": ("1x4-fine", 0.8, None),
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a network, and what the sparsify stage of the recipe is exchanged for."""
+
+    network: str
+    epochs: int
+    change: dict[str, Any] = field(default_factory=dict)
+    goal: float | None = None
+
+
+def pattern(spec: str, sparsity: float, **more: Any) -> dict[str, Any]:
+    return {"pattern": spec, "sparsity": sparsity, **more}
+
+
+def channels(target: float) -> dict[str, Any]:
+    return {"stage": "remove_channels", "target": target, "base": "macs"}
+
+
+def _patterns() -> dict[str, Row]:
+    rows = {"dense": Row("resnet20_cifar10", 5, pattern("unstructured", 0.0, schedule={"kind": "one_shot"}))}
+    for percent in (50, 80):
+        level = percent / 100
+        rows[f"unstructured-{percent}"] = Row("resnet20_cifar10", 5, pattern("unstructured", level))
+        if percent == 50:
+            for name, permute in (("2:4", False), ("2:4 permuted", True)):
+                change = {"pattern": "2:4", "allocation": "uniform", "permute": permute}
+                rows[f"{name}-{percent}"] = Row("resnet20_cifar10", 5, change)
+        for n in (2, 4, 8, 16):
+            rows[f"1x{n}-{percent}"] = Row("resnet20_cifar10", 5, pattern(f"1x{n}", level))
+            rows[f"1x{n} rearranged-{percent}"] = Row("resnet20_cifar10", 5, pattern(f"1x{n}", level, rearrange=True))
+        rows[f"filter-{percent}"] = Row("resnet20_cifar10", 5, pattern("filter", level, allocation="uniform"))
+        rows[f"channels-{percent}"] = Row("resnet20_cifar10", 5, channels(level))
+    return rows
+
+
+EXPERIMENTS: dict[str, dict[str, Row]] = {
+    "goals": {
+        "unstructured-80": Row("resnet20_cifar10", 10, pattern("unstructured", 0.8), 90.7),
+        "2:4-50": Row("resnet20_cifar10", 10, {"pattern": "2:4", "allocation": "uniform"}, 91.2),
+        "1x4-50": Row("resnet20_cifar10", 10, pattern("1x4", 0.5), 90.8),
+        "resnet56 unstructured-80": Row("resnet56_cifar10", 10, pattern("unstructured", 0.8), 92.8),
+        "resnet56 1x4-50": Row("resnet56_cifar10", 10, pattern("1x4", 0.5), 92.6),
+    },
+    "patterns": _patterns(),
+    "channels": {
+        name: Row(name, 10, channels(0.5))
+        for name in ("resnet20_cifar10", "resnet56_cifar10", "shufflenetv2_x0_5_cifar10")
+    },
 }
 
 
-def recipe_for(pattern: str, sparsity: float, seed: int) -> Recipe:
-    """The common recipe with one row's pattern and sparsity."""
-    recipe = load_recipe(RECIPE)
-    stages = tuple(
-        stage.model_copy(update={"pattern": pattern, "sparsity": sparsity})
-        if isinstance(stage, SparsifyStage)
-        else stage
-        for stage in recipe.stages
-    )
-    return recipe.model_copy(update={"stages": stages, "seed": seed})
+def recipe_for(row: Row, seed: int) -> Recipe:
+    """The common recipe with one row's network, epochs and pattern."""
+    value = load_recipe(RECIPE).model_dump(mode="json", exclude_unset=True)
+    value["model"] = {"name": row.network}
+    value["seed"] = seed
+    stages = []
+    for stage in value["stages"]:
+        if stage["stage"] == "sparsify":
+            training = stage["training"] | {"epochs": row.epochs}
+            shared = {"training": training, "distillation": stage["distillation"]}
+            # The ramp takes the same share of the epochs, however many there are.
+            ramp = stage["schedule"] | {"end": max(2, round(0.6 * row.epochs))}
+            stages.append(
+                shared | row.change if "stage" in row.change else stage | {"schedule": ramp} | shared | row.change
+            )
+            if stages[-1].get("pattern") == "2:4":
+                stages[-1].pop("sparsity")
+        elif stage["stage"] == "benchmark":
+            stages.append(stage | {"runtimes": ["secateur", "onnxruntime"], "threads": [1], "max_seconds": 10})
+        else:
+            stages.append(stage)
+    return build_recipe(value | {"stages": stages})
 
 
-def row_of(name: str, record: RunRecord) -> dict[str, Any]:
+def figures(row: Row, record: RunRecord) -> dict[str, Any]:
     """The figures of one run."""
     before, after = record.results("evaluate")
     export = record.results("export")[0]
-    counts = export["census"]["compressed"]["totals"]
-    sizes = export["files"]
+    history = next(stage.result["history"] for stage in record.stages if "history" in stage.result)
+    counts, sizes = export["census"]["compressed"]["totals"], export["files"]
+    times = {
+        (timed["runtime"], timed["subject"]): timed["timing"]["median"]
+        for timed in record.results("benchmark")[0]["benchmark"]["rows"]
+        if timed["timing"]
+    }
     return {
-        "row": name,
         "dense top-1": before["top1"],
         "top-1": after["top1"],
-        "goal": ROWS[name][2],
+        "lowest top-1": min(epoch["top1"] for epoch in history),
+        "goal": row.goal,
         "sparsity": counts["sparsity"],
         "parameter reduction": counts["parameter_reduction"],
         "compute reduction": counts["compute_reduction"],
         "file share": sizes["weights.safetensors"] / sizes["dense/weights.safetensors"],
+        "milliseconds": {name: times.get((name, "compressed")) for name in ("secateur", "onnxruntime")},
+        "speedup": {
+            name: times[name, "dense"] / times[name, "compressed"] if (name, "compressed") in times else None
+            for name in ("secateur", "onnxruntime")
+        },
         "export max abs error": export["check"]["max_abs_error"],
         "minutes": record.seconds / 60,
-        "images": after["images"],
     }
 
 
-def table(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
-    """The result as Markdown."""
+def table(experiment: str, runs: dict[str, dict[str, Any]], about: dict[str, Any]) -> str:
+    """The result as Markdown; several seeds as mean and standard deviation."""
     lines = [
-        "# CIFAR-10, ResNet-20: ten epochs of gradual pruning with distillation",
+        f"# CIFAR-10: {experiment}",
         "",
         f"{about['date']}, {about['cpu']}, {about['cpus']} CPUs, "
         + ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items())),
         "",
-        f"{about['training images']:,} training and {about['test images']:,} test images, seed {about['seed']}, "
-        f"allocation {about['allocation']}. Sparsity, and both reductions, are over all conv and linear weights. "
-        "`1x4`: four filters share their kept kernels, as in the 1xN paper; `1x4-fine`: their kept positions.",
+        f"{about['training images']:,} training and {about['test images']:,} test images; gradual pruning with "
+        "distillation from the dense network. Sparsity and both reductions are over all convolution and linear "
+        "weights; of channels that were taken out, relative to the dense network. Speedups are dense / compressed in "
+        "one runtime, one thread, batch 1.",
         "",
-        "| pattern | sparsity | dense top-1 | top-1 | goal | parameters | MACs | weights file | minutes |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| row | epochs | zeros | dense top-1 | top-1 | goal | parameters | MACs | weights file | Secateur "
+        "| ONNX Runtime |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for row in rows:
-        goal = "" if row["goal"] is None else f"{row['goal']:.1f}"
+    for name, row in EXPERIMENTS[experiment].items():
+        found = [figures for key, figures in runs.items() if key.rpartition(" seed ")[0] == name]
+        if not found:
+            continue
+        first = found[0]
+        top1 = [figures["top-1"] for figures in found]
+        spread = f" ± {statistics.stdev(top1):.2f} ({len(top1)} seeds)" if len(top1) > 1 else ""
+        speed = [
+            f"{statistics.median(f['speedup'][runtime] for f in found):.2f}x" if first["speedup"][runtime] else ""
+            for runtime in ("secateur", "onnxruntime")
+        ]
         lines.append(
-            f"| {row['row'].rpartition('-')[0]} | {100 * row['sparsity']:.1f} % | {row['dense top-1']:.2f} % "
-            f"| {row['top-1']:.2f} % | {goal} | {row['parameter reduction']:.2f}x fewer "
-            f"| {row['compute reduction']:.2f}x fewer | {100 * row['file share']:.1f} % of dense "
-            f"| {row['minutes']:.0f} |"
+            f"| {name.rpartition('-')[0] or name} | {row.epochs} | {100 * first['sparsity']:.1f} % "
+            f"| {first['dense top-1']:.2f} % | {statistics.mean(top1):.2f} %{spread} "
+            f"| {'' if row.goal is None else row.goal} | {first['parameter reduction']:.2f}x fewer "
+            f"| {first['compute reduction']:.2f}x fewer | {100 * first['file share']:.1f} % of dense "
+            f"| {speed[0]} | {speed[1]} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--data", default="cifar10", help="cifar10, or imagefolder:DIR with train/ and test/")
-    parser.add_argument("--weights", required=True, help="safetensors or .pth file of resnet20_cifar10")
-    parser.add_argument("--rows", default=",".join(ROWS), help=f"comma-separated, of {', '.join(ROWS)}")
+    parser.add_argument("--weights", required=True, type=Path, help="folder with NETWORK.safetensors")
+    parser.add_argument("--rows", default="*", help="globs, comma-separated")
+    parser.add_argument("--seeds", default="0", help="comma-separated")
     parser.add_argument("--runs", type=Path, default=Path("runs/cifar10"))
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=HERE / "results")
     options = parser.parse_args()
 
-    rows = []
-    for name in options.rows.split(","):
-        pattern, sparsity, _ = ROWS[name]
-        result = api.compress(
-            None,
-            options.data,
-            recipe_for(pattern, sparsity, options.seed),
-            out=options.runs / f"{name}-seed{options.seed}",
-            weights=options.weights,
-            command=f"python benchmarks/cifar10.py --rows {name}",
-        )
-        rows.append(row_of(name, result.record))
-        images = build_images(result.record.recipe.data)
-        here = machine()
-        about = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "cpu": here.cpu,
-            "cpus": here.cpus,
-            "versions": {k: v for k, v in here.packages.items() if k in ("torch", "onnxruntime", "secateur")},
-            "training images": len(images.train or ()),
-            "test images": len(images.test),
-            "seed": options.seed,
-            "allocation": result.record.results("sparsify")[0]["plan"]["allocation"],
-        }
-        write_json(options.results / "cifar10.json", {"about": about, "rows": rows})
-        write_text(options.results / "cifar10.md", table(rows, about))
-        print(json.dumps(rows[-1]))
+    kept = options.results / f"cifar10_{options.experiment}.json"
+    runs: dict[str, Any] = read_json(kept)["runs"] if kept.is_file() else {}
+    for name, row in EXPERIMENTS[options.experiment].items():
+        if not any(fnmatch.fnmatchcase(name, glob) for glob in options.rows.split(",")):
+            continue
+        for seed in map(int, options.seeds.split(",")):
+            result = api.compress(
+                None,
+                options.data,
+                recipe_for(row, seed),
+                out=options.runs / options.experiment / f"{name.replace(' ', '_').replace(':', '')}-seed{seed}",
+                weights=str(options.weights / f"{row.network}.safetensors"),
+                command=f"python benchmarks/cifar10.py {options.experiment} --rows '{name}' --seeds {seed}",
+            )
+            runs[f"{name} seed {seed}"] = figures(row, result.record)
+            images, here = build_images(result.record.recipe.data), machine()
+            about = {
+                "date": datetime.now(UTC).date().isoformat(),
+                "cpu": here.cpu,
+                "cpus": here.cpus,
+                "versions": {k: v for k, v in here.packages.items() if k in ("torch", "onnxruntime", "secateur")},
+                "training images": len(images.train or ()),
+                "test images": len(images.test),
+            }
+            write_json(kept, {"about": about, "runs": runs})
+            write_text(kept.with_suffix(".md"), table(options.experiment, runs, about))
+            print(name, seed, json.dumps(runs[f"{name} seed {seed}"]), flush=True)
 
 
 if __name__ == "__main__":

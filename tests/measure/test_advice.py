@@ -16,7 +16,7 @@ def _advice(*rows: Speedup) -> str:
 
 def test_case_1_the_fastest_of_the_runtimes_that_gain() -> None:
     text = _advice(_row("a", 2.0, 6.0), _row("b", 1.5, 4.0), _row("c", 1.0, 1.0))
-    assert text.startswith("Use b (batch 1, 2 threads): the zeros make the network 1.50x as fast there, 2.50x")
+    assert text.startswith("Use b (batch 1, 2 threads): the compressed network is 1.50x as fast there, 2.50x")
     assert "by compute 4.00x" in text
 
 

@@ -23,7 +23,7 @@ def advice(table: SpeedupTable, batch: int, threads: int) -> str:
     if faster:
         row, within = min(faster, key=lambda pair: pair[0].compressed_ms or float("inf"))
         return (
-            f"Use {row.runtime} ({where}): the zeros make the network {within.median:.2f}x as fast there, "
+            f"Use {row.runtime} ({where}): the compressed network is {within.median:.2f}x as fast there, "
             f"{row.achieved:.2f}x of the best dense time ({row.best_dense}); "
             f"by compute {table.expected.compute:.2f}x were to be expected."
         )

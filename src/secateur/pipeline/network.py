@@ -5,6 +5,7 @@ masks are folded, and the metadata of `weights.safetensors` says how to build th
 
     model            JSON of the zoo's options: name, classes, and every option it was built with
     preprocessing    JSON of the input size and normalisation
+    removals         JSON of the removal plans by which it lost channels, if it did
 """
 
 import json
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from secateur import zoo
 from secateur.errors import ArtifactError, ModelError, SecateurError
 from secateur.export import folded_copy, load_weights, save_weights
+from secateur.pipeline.removals import removals_text, replay_removals_
 from secateur.recipe import Data, Model
 from secateur.sparsity import attach_masks_
 
@@ -60,6 +62,9 @@ def save_artifact_weights(network: nn.Module, path: Path) -> dict[str, Tensor]:
     preprocessing = getattr(network, "preprocessing", None)
     if preprocessing is not None:
         metadata["preprocessing"] = json.dumps(preprocessing.to_dict(), sort_keys=True)
+    removals = removals_text(network)
+    if removals is not None:
+        metadata["removals"] = removals
     state = folded_copy(network).state_dict()
     save_weights(path, state, metadata)
     return state
@@ -85,6 +90,7 @@ def load_artifact_network(path: Path) -> nn.Module:
         options = json.loads(metadata["model"])
         preprocessing = zoo.Preprocessing.from_dict(json.loads(metadata["preprocessing"]))
         network = zoo.model(**options)
+        replay_removals_(network, json.loads(metadata.get("removals", "[]")))
     except (json.JSONDecodeError, KeyError, TypeError, ModelError) as error:
         raise ArtifactError(f"{path}: what it says of its network is damaged: {error}.") from error
     network.preprocessing = preprocessing  # type: ignore[assignment]

@@ -36,6 +36,7 @@ from secateur.pipeline.record import (
     save_record,
     stage_name,
 )
+from secateur.pipeline.removals import replay_removals_
 from secateur.progress import say
 from secateur.recipe import Recipe, Stage, recipe_to_yaml, save_recipe
 from secateur.training import distributed
@@ -53,7 +54,9 @@ ARTIFACT_OF = {
 }
 
 # Stages that change the network, and those that every process of a group takes part in.
-CHANGING = ("train", "sparsify", "finetune")
+CHANGING = ("train", "sparsify", "remove_channels", "thin", "finetune")
+# Stages after which the network is no longer the dense one.
+COMPRESSING = ("sparsify", "remove_channels", "thin")
 COLLECTIVE = (*CHANGING, "evaluate")
 
 
@@ -118,8 +121,9 @@ def _run_stage(context: Context, record: RunRecord, stage: Stage, key: str, inde
 
 def _restore(context: Context, done: StageRecord, stage: Stage) -> None:
     """Bring the network to where a finished stage left it."""
-    if stage.stage == "sparsify":
+    if stage.stage in COMPRESSING:
         context.keep_dense()
+    replay_removals_(context.network, done.result.get("removals", []))
     if stage.stage in CHANGING:
         restore_network_(context.network, context.folder / STAGES_FOLDER / done.name / NETWORK_FILE)
     if distributed.is_main():

@@ -1,5 +1,6 @@
 """From the record of a run to the facts of its report."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,9 +27,9 @@ from secateur.report.latencies import latencies, read_benchmark, runtime_accurac
 from secateur.report.levels import level
 
 _DENSE_FOLDER = "dense/"
-_TRAINING_KINDS = ("train", "sparsify", "finetune")
+_TRAINING_KINDS = ("train", "sparsify", "remove_channels", "finetune")
 # Before any of these stages the network is the dense one.
-_COMPRESSING_KINDS = ("sparsify",)
+_COMPRESSING_KINDS = ("sparsify", "remove_channels", "thin")
 _LABELS = {"cpu": "CPU", "cpus": "usable CPUs"}
 _PLAIN_GROUPS = ("packages", "versions")
 
@@ -42,8 +43,7 @@ def collect(record: RunRecord, title: str | None = None) -> Content:
     export = _last([(kind, fields) for kind, fields in results if not _is_level(kind, fields)], "export")
     measured = _last(results, "benchmark")
     benchmark = read_benchmark(measured)
-    plans = [fields.fields("plan") for kind, fields in results if kind == "sparsify" and "plan" in fields]
-    plan = plans[-1] if plans else None
+    plans = _plans(results)
     dense, compressed = _censuses(export)
     stages = _stages(record)
     return Content(
@@ -56,15 +56,15 @@ def collect(record: RunRecord, title: str | None = None) -> Content:
         recipe=recipe_to_yaml(record.recipe),
         machine=tuple(_flat(record.machine)),
         stages=stages,
-        technique=_technique(plan),
+        technique=_technique(plans),
         accuracy=_accuracy(results),
         runtime_accuracy=runtime_accuracies(benchmark),
         dense=dense,
         compressed=compressed,
-        layers=_layers(compressed, plan, export),
+        layers=_layers(compressed, plans, export),
         structure=_structure(export),
         files=_files(export),
-        latencies=latencies(benchmark, compressed),
+        latencies=latencies(benchmark, compressed, _is_smaller(measured)),
         layer_times=_layer_times(measured),
         advice=_advice(measured),
         load=benchmark.machine.load_average if benchmark else None,
@@ -94,17 +94,39 @@ def _title(record: RunRecord) -> str:
     return f"{record.recipe.model.name} on {record.recipe.data.name}"
 
 
-def _technique(plan: Fields | None) -> Technique | None:
-    if plan is None:
+def _plans(results: list[tuple[str, Fields]]) -> list[Fields]:
+    """The plans of the last stage that made any: one for each of its parts."""
+    made = [fields for kind, fields in results if kind == "sparsify" and ("plans" in fields or "plan" in fields)]
+    if not made:
+        return []
+    # Before a stage could have several parts, it recorded one plan, by itself.
+    return made[-1].rows("plans") if "plans" in made[-1] else [made[-1].fields("plan")]
+
+
+def _technique(plans: list[Fields]) -> Technique | None:
+    if not plans:
         return None
+    first, *others = plans
+    if not others:
+        sparsity, planned, base = first.number("sparsity"), first.number("achieved"), first.text("base")
+    else:
+        # Parts have bases of their own: together they are told among all weights of the network.
+        zeros = sum(row.integer("zeros") for plan in plans for row in plan.rows("layers"))
+        weights = sum(math.prod(row.shape("shape")) for row in first.rows("layers"))
+        sparsity = planned = zeros / weights if weights else 0.0
+        base = "conv_linear"
     return Technique(
-        pattern=plan.text("pattern"),
-        sparsity=plan.number("sparsity"),
-        planned=plan.number("achieved"),
-        base=plan.text("base"),
-        criterion=plan.text("criterion"),
-        allocation=plan.text("allocation"),
+        pattern=_together(plans, "pattern"),
+        sparsity=sparsity,
+        planned=planned,
+        base=base,
+        criterion=_together(plans, "criterion"),
+        allocation=_together(plans, "allocation"),
     )
+
+
+def _together(plans: list[Fields], key: str) -> str:
+    return ", ".join(dict.fromkeys(plan.text(key) for plan in plans))
 
 
 def _accuracy(results: list[tuple[str, Fields]]) -> AccuracyChange | None:
@@ -123,6 +145,11 @@ def _accuracy(results: list[tuple[str, Fields]]) -> AccuracyChange | None:
         else:
             dense = _evaluation(fields)
     return AccuracyChange(dense, compressed) if dense or compressed else None
+
+
+def _is_smaller(measured: Fields | None) -> bool:
+    """Whether the compressed network that was timed had lost channels."""
+    return measured is not None and bool(measured.value.get("smaller"))
 
 
 def _is_level(kind: str, fields: Fields) -> bool:
@@ -159,15 +186,18 @@ def _censuses(export: Fields | None) -> tuple[Census | None, Census | None]:
     return dense, compressed
 
 
-def _layers(census: Census | None, plan: Fields | None, export: Fields | None) -> tuple[Layer, ...]:
+def _layers(census: Census | None, plans: list[Fields], export: Fields | None) -> tuple[Layer, ...]:
     if census is None:
         return ()
-    pattern = plan.text("pattern") if plan else None
-    planned = {row.text("name"): row for row in plan.rows("layers")} if plan else {}
+    planned: dict[str, tuple[Fields, str]] = {}
+    for plan in plans:
+        for row in plan.rows("layers"):
+            if row.text("name") not in planned or row.optional_number("level") is not None:
+                planned[row.text("name")] = row, plan.text("pattern")
     storage = _storage(export)
     layers = []
     for count in census.layers:
-        row = planned.get(count.name)
+        row, pattern = planned.get(count.name, (None, None))
         reason = row.optional_text("reason") if row else None
         layers.append(
             Layer(

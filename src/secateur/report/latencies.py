@@ -29,19 +29,20 @@ def _check_timing(timing: Fields) -> None:
         timing.fail("an inference that took no time")
 
 
-def latencies(result: BenchmarkResult | None, compressed: Census | None) -> tuple[Latency, ...]:
+def latencies(result: BenchmarkResult | None, compressed: Census | None, smaller: bool = False) -> tuple[Latency, ...]:
     """Dense and compressed side by side; without a census there is no expectation.
 
+    smaller   the compressed network lost channels: no runtime can ignore that
     raises    ArtifactError  when the two were not timed in the same rounds
     """
     if result is None:
         return ()
     expected = expected_of(compressed) if compressed is not None and compressed.nonzeros else None
     try:
-        table = speedup_table(result, expected or Expected(1.0, 1.0))
+        table = speedup_table(result, expected or Expected(1.0, 1.0), smaller=smaller)
     except MeasureError as error:
         raise ArtifactError(f"the benchmark of this run is damaged: {error}") from error
-    return tuple(_latency(result, row, expected) for row in table.rows)
+    return tuple(_latency(result, row, expected, smaller) for row in table.rows)
 
 
 def runtime_accuracies(result: BenchmarkResult | None) -> tuple[RuntimeAccuracies, ...]:
@@ -55,7 +56,7 @@ def runtime_accuracies(result: BenchmarkResult | None) -> tuple[RuntimeAccuracie
     return tuple(row for row in found if row.dense or row.compressed)
 
 
-def _latency(result: BenchmarkResult, row: Speedup, expected: Expected | None) -> Latency:
+def _latency(result: BenchmarkResult, row: Speedup, expected: Expected | None, smaller: bool) -> Latency:
     found = {name: result.row(name, row.runtime, row.batch, row.threads) for name in _SUBJECTS}
     measured = {name: value for name, value in found.items() if value is not None}
     one = next(iter(measured.values()))
@@ -63,7 +64,7 @@ def _latency(result: BenchmarkResult, row: Speedup, expected: Expected | None) -
         runtime=row.runtime,
         version=one.version,
         uses_zeros=one.uses_zeros,
-        ignores_zeros=one.uses_zeros.lower().startswith("no"),
+        ignores_zeros=one.uses_zeros.lower().startswith("no") and not smaller,
         batch=row.batch,
         threads=row.threads,
         dense=_timing(found["dense"]),

@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from secateur.errors import SparsityError
 from secateur.sparsity.criterion import Criterion, Need, ScoreInputs, criteria
-from secateur.sparsity.layers import as_stored, filters_first, stored_weight, unwrapped
+from secateur.sparsity.layers import Layer, as_stored, filters_first, stored_weight, unwrapped
 from secateur.sparsity.norms import NormScale, following_norms, norm_modules, norm_scale
 from secateur.sparsity.pattern import Pattern, make_mask
 from secateur.sparsity.plan import PlannedLayer
@@ -76,7 +76,7 @@ class Scorer:
             )
         self._norms: Mapping[str, str] = following_norms(self.model) if "norm" in scoring.needs else {}
 
-    def scores(self, layer: PlannedLayer, module: nn.Module, generator: Generator) -> Tensor:
+    def scores(self, layer: Layer | PlannedLayer, module: nn.Module, generator: Generator) -> Tensor:
         """One score per weight, filter first. raises SparsityError with the layer's name."""
         weight = filters_first(stored_weight(module).detach(), layer.kind, layer.groups)
         norm = self._norm(layer.name)

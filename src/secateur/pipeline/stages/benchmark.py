@@ -51,8 +51,10 @@ def benchmark_stage(context: Context, stage: BenchmarkStage) -> dict[str, Any]:
     found: dict[str, Any] = {"benchmark": result.to_dict(), "speedups": None, "advice": [], "layers": []}
     if context.dense is None:
         return found
-    counts = census(context.network).relative_to(census(context.dense))
-    table = speedup_table(result, expected_of(counts))
+    own, dense = census(context.network), census(context.dense)
+    counts = own.relative_to(dense)
+    found["smaller"] = own.weights < dense.weights
+    table = speedup_table(result, expected_of(counts), smaller=found["smaller"])
     found["speedups"] = table.to_dict()
     found["advice"] = [advice(table, batch, threads) for batch, threads in result.settings()]
     say("\n".join([str(table), *found["advice"]]))
