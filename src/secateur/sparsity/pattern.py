@@ -152,9 +152,12 @@ def make_mask(
     raises     SparsityError  scores that are not numbers, level outside 0..1, pattern that does not apply
     """
     shape = _checked(scores, pattern, groups)
-    count = pattern.removed_units(shape, sparsity, rounding, groups)
-    ranked = pattern.group_scores(scores, groups, combine)
-    kept = remove_lowest(ranked if change is None else change(ranked), count, ties)
+    count, units = pattern.removed_units(shape, sparsity, rounding, groups), pattern.units(shape, groups)
+    if count in (0, units):
+        kept = torch.full((units,), count == 0, dtype=torch.bool, device=scores.device)
+    else:
+        ranked = pattern.group_scores(scores, groups, combine)
+        kept = remove_lowest(ranked if change is None else change(ranked), count, ties)
     return pattern.mask_of(kept, scores, groups)
 
 

