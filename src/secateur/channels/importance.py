@@ -18,25 +18,26 @@ from secateur.channels.groups import ChannelGroup, ChannelGroups, Member, layer_
 from secateur.channels.selection import Scores
 from secateur.channels.tensors import named, tensors_of
 from secateur.errors import SparsityError
-from secateur.registry import Registry, unknown
+from secateur.registry import unknown
+from secateur.sparsity.criterion import ScoreInputs, criteria
 
 FilterCriterion = Callable[[Tensor], Tensor]
 Normalize = Literal["none", "max", "mean", "norm"]
 
-# Criteria of whole filters that need nothing but the weight; those of `secateur.sparsity` come as functions.
-filter_criteria: Registry[FilterCriterion] = Registry("criterion of channels")
 
+def filter_criterion(name: str) -> FilterCriterion:
+    """A criterion of `secateur.sparsity` as a function of a weight; one that needs data or norms says so when called.
 
-@filter_criteria.register("l1")
-def l1(weight: Tensor) -> Tensor:
-    """Sum of magnitudes of each filter."""
-    return weight.flatten(1).abs().sum(1)
+    raises    RecipeError  an unknown name
+    """
+    rule = criteria[name]
 
+    def scores(weight: Tensor) -> Tensor:
+        each = rule.weight_scores(ScoreInputs(weight)).flatten(1).double()
+        return each.amax(1) if rule.combine == "max" else each.sum(1) if rule.combine == "sum" else each.mean(1)
 
-@filter_criteria.register("l2")
-def l2(weight: Tensor) -> Tensor:
-    """Length of each filter."""
-    return weight.flatten(1).norm(dim=1)
+    scores.__name__ = name
+    return scores
 
 
 def group_scores(
@@ -50,16 +51,29 @@ def group_scores(
 ) -> dict[str, Scores]:
     """Name of every free group -> (size,) float64 scores of its units, larger = keep.
 
-    criterion    a name (l1, l2), a function from a weight with its filters along axis 0 to (filters,) scores, or
-                 such scores by name of the layer, for criteria that need data
+    criterion    a name of `secateur.sparsity.criteria`, a function from a weight with its filters along axis 0 to
+                 (filters,) scores, or such scores by name of the layer (`secateur.sparsity.FilterScores`, for criteria
+                 that need data or norms)
     normalize    divide the scores of each tensor by their max, mean or norm before they are summed
     consumers    add what the consumers read of each channel; not with scores by layer
     leader       only the first layer of a group decides
     """
+    rule = filter_criterion(criterion) if isinstance(criterion, str) else criterion
+    return scores_of(tensors_of(model), groups, rule, normalize=normalize, consumers=consumers, leader=leader)
+
+
+def scores_of(
+    tensors: dict[str, list[Tensor]],
+    groups: ChannelGroups,
+    rule: FilterCriterion | Mapping[str, Tensor],
+    *,
+    normalize: Normalize,
+    consumers: bool,
+    leader: bool,
+) -> dict[str, Scores]:
+    """The same from tensors by name, wherever they come from."""
     if normalize not in get_args(Normalize):
         raise SparsityError(unknown("normalization", normalize, get_args(Normalize)))
-    rule = filter_criteria[criterion] if isinstance(criterion, str) else criterion
-    tensors = tensors_of(model)
     return {group.name: _scores(group, tensors, rule, normalize, consumers, leader) for group in groups.free}
 
 

@@ -26,7 +26,7 @@ def mask_channels_(model: nn.Module, plan: RemovalPlan) -> None:
     """
     tensors = tensors_of(model)
     check_fits(tensors, plan)
-    shift_(model, plan)
+    shift_(model, plan, cut=False)
     layers = {name: layer.name for layer in layers_of(model) for name in (layer.name, *layer.shared)}
     buffers = {name for name, _ in unwrapped(model).named_buffers()}
     masked: dict[str, Tensor] = {}

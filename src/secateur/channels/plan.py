@@ -19,7 +19,8 @@ from secateur.channels.groups import ChannelGroups, IntArray, Role
 from secateur.errors import ArtifactError
 from secateur.graph.table import percent, text_table
 
-_LIMIT = 2**31
+ZEROS = "zeros"  # the base of a plan that removes what is zero already
+_LIMIT = 2**62
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,10 @@ class RemovalPlan:
             )
         )
         gone = self.macs_before - self.macs_after, self.parameters_before - self.parameters_after
+        asked = f"{percent(self.target, 1.0)} % of the {self.base}, by {self.criterion}"
         return (
             f"{text_table(headers, lines, left=3, total=True)}\n"
-            f"asked for: {percent(self.target, 1.0)} % of the {self.base}, by {self.criterion}; "
+            f"asked for: {asked if self.base != ZEROS else 'every channel that is zero'}; "
             f"removed: {percent(gone[0], self.macs_before)} % of the MACs, "
             f"{percent(gone[1], self.parameters_before)} % of the parameters"
         )
@@ -237,6 +239,10 @@ def make_plan(
         reason = group.frozen or (reasons or {}).get(group.name)
         planned.append(PlannedGroup(group.name, group.producers, group.size, after, (p0, p1), (m0, m1), reason))
     parameters, macs = _counts(groups, shapes)
+    for name, values in (bias or {}).items():
+        if name not in groups.tensors:
+            kept = shapes.get(f"{name.removesuffix('.bias')}.weight", [len(values)])
+            parameters += kept[0]
     return RemovalPlan(
         target=target,
         base=base,
@@ -303,8 +309,7 @@ def _text(value: Any) -> str:
 
 
 def _whole(value: Any) -> int:
-    # MACs may pass 2^31; no axis and no tensor of a network that fits into memory passes 2^62.
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _LIMIT**2:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _LIMIT:
         raise ValueError(f"{value!r} is no whole number")
     return value
 

@@ -32,7 +32,7 @@ def plan_channels(
     target          fraction of the network's macs or parameters, or of the channels of every group that may shrink
     input_size      of one image, see channel_groups
     scope           uniform: the same share of every group; global: the lowest scores of the whole network
-    criterion       l1, l2, a function of a weight, or scores by layer, see group_scores, with `normalize`,
+    criterion       a name, a function of a weight, or scores by layer, see group_scores, with `normalize`,
                     `consumers` and `leader`
     ratios          glob of a layer -> share of its group, whatever the target says
     exclude         globs of layers whose channels all stay

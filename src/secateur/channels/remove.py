@@ -29,7 +29,7 @@ def remove_channels_(model: nn.Module, plan: RemovalPlan, optimizer: Optimizer |
     """
     tensors = tensors_of(model)
     check_fits(tensors, plan)
-    shift_(model, plan)
+    shift_(model, plan, cut=True)
     for cut in plan.cuts:
         kept = np.array(cut.kept, dtype=np.int64)
         cut_(named(tensors, cut.tensor), cut.axis, kept, cut.groups, optimizer)
@@ -43,25 +43,27 @@ def remove_channels_(model: nn.Module, plan: RemovalPlan, optimizer: Optimizer |
 
 
 @torch.no_grad()
-def shift_(model: nn.Module, plan: RemovalPlan) -> None:
-    """Add what the plan says to biases; a layer without one gains one. The plan must fit."""
+def shift_(model: nn.Module, plan: RemovalPlan, cut: bool) -> None:
+    """Add what the plan says to biases; a layer without one gains one, already cut on request. The plan must fit."""
     modules = dict(unwrapped(model).named_modules())
+    made = {piece.tensor: list(piece.kept) for piece in plan.cuts if piece.axis == 0}
     for name, values in plan.bias.items():
-        module = cast(nn.Conv2d, modules[name.removesuffix(".bias")])
+        layer = name.removesuffix(".bias")
+        module = cast(nn.Conv2d, modules[layer])
         added = torch.tensor(values, dtype=module.weight.dtype, device=module.weight.device)
-        if module.bias is None:
-            module.bias = nn.Parameter(added)
-        else:
+        if module.bias is not None:
             module.bias += added
+        else:
+            kept = made.get(f"{layer}.weight") if cut else None
+            module.bias = nn.Parameter(added if kept is None else added[kept])
 
 
 def check_fits(tensors: dict[str, list[Tensor]], plan: RemovalPlan) -> None:
     """raises SparsityError when a plan is not one for these tensors"""
     for name, values in plan.bias.items():
-        weight = named(tensors, f"{name.removesuffix('.bias')}.weight")[0]
-        own = tensors.get(name, [torch.empty(weight.shape[0])])[0]
-        if not name.endswith(".bias") or own.shape != (len(values),):
-            raise SparsityError(f"{name}: the plan adds {len(values)} numbers to a bias of {len(own)}.")
+        outputs = named(tensors, f"{name.removesuffix('.bias')}.weight")[0].shape[0]
+        if not name.endswith(".bias") or outputs != len(values):
+            raise SparsityError(f"{name}: the plan adds {len(values)} numbers to a bias of {outputs}.")
     after = {cut.tensor: list(named(tensors, cut.tensor)[0].shape) for cut in plan.cuts}
     for cut in plan.cuts:
         shape = after[cut.tensor]

@@ -80,8 +80,21 @@ def only_masks(module: nn.Module) -> bool:
     return all(isinstance(step, Mask) for chain in chains.values() for step in chain.children())
 
 
+def follow(table: SideTable, function: Any, args: Sequence[Any], kwargs: dict[str, Any] | None, out: Any) -> Call:
+    """Apply the rule of an operator that ran; one without a rule freezes what reached it."""
+    call = Call(function.overloadpacket.__name__.removesuffix("_"), function, tuple(args), dict(kwargs or {}), out)
+    if any(table.knows(tensor) for tensor in call.tensors()):
+        rule = operator_rules.get(call.name)
+        if rule is not None:
+            rule(table, call)
+        else:
+            for tensor in call.tensors():
+                table.fix(tensor, f"operator {call.name}")
+    return call
+
+
 class _Watch(TorchDispatchMode):
-    """Applies the rule of every operator that runs."""
+    """Follows every operator that runs."""
 
     def __init__(self, table: SideTable) -> None:
         super().__init__()
@@ -89,13 +102,5 @@ class _Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        call = Call(name.removesuffix("_"), func, tuple(args), dict(kwargs or {}), out)
-        if any(self._table.knows(tensor) for tensor in call.tensors()):
-            rule = operator_rules.get(call.name)
-            if rule is not None:
-                rule(self._table, call)
-            else:
-                for tensor in call.tensors():
-                    self._table.fix(tensor, f"operator {call.name}")
+        follow(self._table, func, args, kwargs, out)
         return out
