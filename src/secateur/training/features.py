@@ -86,4 +86,4 @@ def _distance(name: str, own: Mapping[str, Any], taught: Mapping[str, Any]) -> T
             f"distillation features: layer '{name}' gives {shapes[0]} in the student and {shapes[1]} in the teacher; "
             f"both must be one map of the same shape."
         )
-    return F.mse_loss(pair[0].float(), pair[1].float())  # type: ignore[union-attr]
+    return F.mse_loss(pair[0].float(), pair[1].detach().float())  # type: ignore[union-attr]

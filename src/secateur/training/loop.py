@@ -35,6 +35,7 @@ from secateur.training.best import KeepBest
 from secateur.training.checkpoint import Place, load_checkpoint_, save_checkpoint
 from secateur.training.distillation import as_teacher, distillation_loss, outputs_of
 from secateur.training.evaluate import accuracy_where_it_is, check_labels
+from secateur.training.features import FeatureMatch
 from secateur.training.history import History, Row, finite
 from secateur.training.hooks import Hook, Scene
 from secateur.training.learning_rate import learning_rate
@@ -86,7 +87,8 @@ def fit(
     elif teacher is not None:
         raise TrainingError("a teacher was given, but not how to learn from it: give a distillation too.")
     sparsifiers = (sparsifier,) if isinstance(sparsifier, MaskKeeper) else sparsifier or ()
-    choosing = (*map(MaskUpdates, sparsifiers), *hooks)
+    maps = (FeatureMatch(distillation.features),) if distillation is not None and distillation.features else ()
+    choosing = (*map(MaskUpdates, sparsifiers), *hooks, *maps)
     every_hook = (*choosing, *_result_hooks(config, choosing))
     run = Run(
         model, data, config, Path(folder), preprocessing, teacher, distillation, every_hook, seed, name,

@@ -10,7 +10,7 @@ Source: PocketFlow, weight sparsification with regression (Adam, a few iteration
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -39,18 +39,20 @@ def regress_(
     dense: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
+    layers: Iterable[str] | None = None,
     iterations: int = 20,
     learning_rate: float = 3e-2,
 ) -> tuple[Fitted, ...]:
-    """Fit the kept weights of every masked layer of `model` to the outputs of the same layer of `dense`.
+    """Fit the kept weights of masked layers of `model` to the outputs of the same layers of `dense`.
 
-    batches         preprocessed images (and labels, which nobody looks at), used again from the first one when
-                    there are fewer than iterations
-    returns         the errors, one row for each layer that has a mask
+    batches         preprocessed images (and labels, which nobody looks at), gone through again as often as needed
+    layers          names; by default every layer that has a mask
+    learning_rate   relative to the root mean square of a layer's kept weights
+    returns         the errors, one row for each layer
     raises          TrainingError  no images, or a dense network without one of the layers
     """
     modules, theirs = weighted_modules(unwrapped(model)), weighted_modules(unwrapped(dense))
-    names = _unshared(modules, masks(model))
+    names = _unshared(modules, masks(model) if layers is None else layers)
     missing = [name for name in names if name not in theirs]
     if missing:
         raise TrainingError(f"the dense network has no layer '{missing[0]}' that {missing[0]} could be fitted to.")
@@ -71,22 +73,22 @@ def _fit(
 ) -> tuple[Fitted, ...]:
     weights = {name: cast(nn.Parameter, stored_weight(modules[name])) for name in names}
     device = next(teacher.parameters()).device
-    images = [batch for batch, _ in _first(batches, iterations)]
-    if not images:
-        raise TrainingError("layer-wise regression needs training images, and there are none.")
+    source = _endless(batches)
+    images = first = next(source).to(device)
     start = {name: weight.detach().clone() for name, weight in weights.items()}
     rates = {name: learning_rate * _size(cast(Tensor, modules[name].weight)) for name in names}
     groups: list[dict[str, Any]] = [{"params": [weights[name]], "lr": rates[name]} for name in names]
     optimizer = torch.optim.Adam(groups, foreach=False)
-    before = _errors(modules, theirs, names, teacher, images[0].to(device))
+    before = _errors(modules, theirs, names, teacher, first)
     for iteration in range(iterations):
         for group, name in zip(optimizer.param_groups, names, strict=True):
             group["lr"] = rates[name] * (1.0 - iteration / iterations)
         optimizer.zero_grad(set_to_none=True)
-        _errors(modules, theirs, names, teacher, images[iteration % len(images)].to(device), learn=True)
+        _errors(modules, theirs, names, teacher, images, learn=True)
         optimizer.step()
+        images = next(source).to(device)
     optimizer.zero_grad(set_to_none=True)
-    after = _errors(modules, theirs, names, teacher, images[0].to(device))
+    after = _errors(modules, theirs, names, teacher, first)
     for name in names:
         if not after[name] < before[name]:
             weights[name].data.copy_(start[name])
@@ -143,5 +145,11 @@ def _size(weight: Tensor) -> float:
     return float(kept.square().mean().sqrt()) if kept.numel() else 0.0
 
 
-def _first(batches: Iterable[tuple[Tensor, Tensor]], count: int) -> list[tuple[Tensor, Tensor]]:
-    return [batch for _, batch in zip(range(count), batches, strict=False)]
+def _endless(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+    while True:
+        seen = 0
+        for images, _ in batches:
+            seen += len(images)
+            yield images
+        if not seen:
+            raise TrainingError("layer-wise regression needs training images, and there are none.")

@@ -34,7 +34,7 @@ from secateur.recipe.schema.stages import (
     Stage,
     TrainStage,
 )
-from secateur.recipe.schema.training import Distillation, Regularizer, Training
+from secateur.recipe.schema.training import Distillation, Regression, Regularizer, Training
 
 __all__ = [
     "AcDc",
@@ -58,6 +58,7 @@ __all__ = [
     "Ramp",
     "RandomLevel",
     "Recipe",
+    "Regression",
     "Regularizer",
     "RemoveChannelsStage",
     "ReportStage",

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from secateur.recipe.schema.base import Fraction, Positive, Section
 from secateur.recipe.schema.methods import Method
 from secateur.recipe.schema.schedules import AgpEpochs, MaskRule, Schedule
-from secateur.recipe.schema.training import Distillation, Regularizer, Training
+from secateur.recipe.schema.training import Distillation, Regression, Regularizer, Training
 
 
 class SparsifyPart(Section):
@@ -29,9 +29,21 @@ class SparsifyPart(Section):
     allocation: str = "uniform"
     power: Annotated[float, Field(gt=0.0)] = Field(default=1.0, description="exponent of erk")
     tuning: Annotated[float, Field(ge=0.0, le=1.0)] = Field(default=0.5, description="decay of energy, over the depth")
-    tolerance: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(default=0.015, description="of searched allocations")
+    decay: Literal["linear", "geometric"] = Field(default="linear", description="form of the decay of energy")
+    tolerance: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(default=0.002, description="of searched allocations")
+    sensitivity: str | None = Field(default=None, description="sensitivity.json, for allocation sensitivity")
+    bound: Annotated[float, Field(ge=0.0)] | None = Field(
+        default=None, description="the most that one layer alone may cost, in place of a sparsity (sensitivity)"
+    )
+    hardware: str | None = Field(default=None, description="measured times of layers: prune only as far as they fall")
     cap: Annotated[float, Field(gt=0.0, le=1.0)] = Field(default=0.99, description="the most that one layer may lose")
     floor: Fraction = Field(default=0.0, description="the least density of a layer")
+    level_max_factor: Annotated[float, Field(gt=0.0)] | None = Field(
+        default=None, description="no level above the target times this"
+    )
+    density_min_factor: Annotated[float, Field(gt=0.0)] | None = Field(
+        default=None, description="no density below that of the target times this"
+    )
     levels: dict[str, Fraction] = Field(default_factory=dict, description="given levels of single layers, by glob")
     levels_file: str | None = Field(default=None, description="levels of all layers: one a line, or name: level")
     remainder: Literal["short", "dense"] = Field(default="short", description="filters beyond a multiple of N")
@@ -61,6 +73,9 @@ class SparsifyStage(SparsifyPart):
     groups: Positive | None = Field(default=None, description="layers of a group of group fine-tuning")
     method: Method | None = Field(default=None, description="a way of training that chooses the masks itself")
     regularize: tuple[Regularizer, ...] = ()
+    regression: Regression | None = Field(
+        default=None, description="fit the pruned layers one by one before they are trained; needs all zeros at once"
+    )
     training: Training = Training()
     distillation: Distillation | None = None
 

@@ -81,6 +81,19 @@ class Distillation(Section):
     teacher: Literal["dense"] | Model = Field(
         default="dense", description="the dense network before this recipe, or another"
     )
+    features: dict[str, Annotated[float, Field(ge=0.0)]] = Field(
+        default_factory=dict,
+        description="glob of layers -> weight of the mean squared distance between the student's and teacher's maps",
+    )
+
+
+class Regression(Section):
+    """Fit every pruned layer to the dense layer's output before the training, with Adam (PocketFlow)."""
+
+    iterations: Positive = 20
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(
+        default=3e-2, description="relative to the root mean square of a layer's kept weights; falls to zero"
+    )
 
 
 class Regularizer(Section):
