@@ -26,6 +26,7 @@ from secateur.sparsity import (
     plan_sparsity,
     stored_weight,
 )
+from secateur.sparsity.threshold_sparsifier import reached
 
 STEPS = 4  # of an epoch
 
@@ -251,7 +252,7 @@ def test_thresholds_are_the_weights_own_affair():
     assert training.changed == [0] and training.weights == [0.0, -10.0, 0.0, 0.0], "4 has walked to zero"
     training.run(1)
     assert training.changed == [0, 8] and training.weights == [0.0, -10.5, 0.0, 0.0]
-    plan = training.sparsifier.reached()
+    plan = reached(training.model, training.sparsifier.plan)
     assert plan.levels == {"0": 0.75} and plan.zeros == 3 and plan.sparsity == plan.achieved == 0.75
 
 

@@ -2,9 +2,9 @@
 
 from secateur.pipeline.context import Context, stage_handlers
 from secateur.pipeline.network import build_images, build_network, is_rebuildable, load_artifact_network
+from secateur.pipeline.parts import plan_of, plans_of
 from secateur.pipeline.record import RunRecord, StageRecord, load_record
 from secateur.pipeline.run import run_recipe
-from secateur.pipeline.stages.sparsify import plan_of
 
 __all__ = [
     "Context",
@@ -16,6 +16,7 @@ __all__ = [
     "load_artifact_network",
     "load_record",
     "plan_of",
+    "plans_of",
     "run_recipe",
     "stage_handlers",
 ]

@@ -4,8 +4,10 @@ import secateur.pipeline.torch_runtimes  # noqa: F401  (registers torch and torc
 from secateur.errors import RecipeError
 from secateur.measure import runtimes
 from secateur.pipeline.context import Context
-from secateur.pipeline.stages.sparsify import plan_of, schedule_of
-from secateur.recipe import BenchmarkStage, ExportStage, SparsifyStage
+from secateur.pipeline.parts import check_timing, parts_of, plans_of
+from secateur.pipeline.reorder import check_orders
+from secateur.pipeline.stages.remove_channels import preview_of
+from secateur.recipe import BenchmarkStage, ExportStage, RemoveChannelsStage, SparsifyStage, ThinStage
 
 
 def check_recipe(context: Context) -> None:
@@ -13,12 +15,16 @@ def check_recipe(context: Context) -> None:
 
     raises    RecipeError, SparsityError  with what the stage itself would say later
     """
-    exported = False
+    exported, whole = False, True
     for stage in context.recipe.stages:
         if isinstance(stage, SparsifyStage):
-            plan = plan_of(context, stage)
-            if stage.training.epochs and context.images.train is not None:
-                schedule_of(context, stage, plan.sparsity)
+            check_orders(stage)
+            for part, plan in zip(parts_of(stage), plans_of(context, stage), strict=True):
+                check_timing(context, part, stage.training, plan)
+        if isinstance(stage, RemoveChannelsStage) and whole:
+            preview_of(context, stage)
+        # What is left after channels went cannot be known before.
+        whole = whole and not isinstance(stage, RemoveChannelsStage | ThinStage)
         if isinstance(stage, BenchmarkStage):
             for name in stage.runtimes:
                 _ = runtimes[name]

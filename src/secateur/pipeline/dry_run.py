@@ -2,9 +2,12 @@
 
 from secateur.pipeline.check import check_recipe
 from secateur.pipeline.context import Context
-from secateur.pipeline.stages.sparsify import plan_of, schedule_of
-from secateur.recipe import FinetuneStage, SparsifyStage, Training, TrainStage
-from secateur.sparsity import OneShot, census
+from secateur.pipeline.parts import parts_of, plans_of
+from secateur.pipeline.schedules import BY_THRESHOLD, schedule_of, thresholds_of
+from secateur.pipeline.stages.remove_channels import preview_of
+from secateur.recipe import FinetuneStage, RemoveChannelsStage, SparsifyPart, SparsifyStage, Training, TrainStage
+from secateur.sparsity import OneShot, SparsityPlan, census
+from secateur.sparsity.parts import in_groups, parts_table
 
 
 def describe(context: Context) -> str:
@@ -22,27 +25,39 @@ def describe(context: Context) -> str:
     ]
     for index, stage in enumerate(context.recipe.stages):
         text = f"[{index + 1}/{len(context.recipe.stages)}] {stage.stage}"
-        if isinstance(stage, TrainStage | FinetuneStage | SparsifyStage):
+        if isinstance(stage, TrainStage | FinetuneStage | SparsifyStage | RemoveChannelsStage):
             text += f": {_training(stage.training)}"
             if stage.distillation and stage.training.epochs:
                 text += f", distillation {stage.distillation.form} at temperature {stage.distillation.temperature:g}"
         lines.append(text)
         if isinstance(stage, SparsifyStage):
             lines += ["", *_plan(context, stage), ""]
+        if isinstance(stage, RemoveChannelsStage):
+            lines += ["", str(preview_of(context, stage)), ""]
     return "\n".join(lines)
 
 
 def _plan(context: Context, stage: SparsifyStage) -> list[str]:
-    plan = plan_of(context, stage)
-    epochs = stage.training.epochs
-    schedule = schedule_of(context, stage, plan.sparsity) if epochs else OneShot(plan.sparsity)
-    lines = [str(plan)]
+    plans = plans_of(context, stage)
+    lines = [str(plans[0]) if len(plans) == 1 else parts_table(plans)]
+    for number, (part, plan) in enumerate(zip(parts_of(stage), plans, strict=True), 1):
+        before = f"part {number}: " if len(plans) > 1 else ""
+        lines.append(before + _timing(context, part, stage.training, plan))
+    if stage.groups is not None and stage.training.epochs:
+        groups = len(in_groups(plans, stage.groups))
+        lines.append(f"{groups} groups of up to {stage.groups} layers, {stage.training.epochs} epochs for each")
+    return lines
+
+
+def _timing(context: Context, part: SparsifyPart, training: Training, plan: SparsityPlan) -> str:
+    epochs = training.epochs
+    if isinstance(part.schedule, BY_THRESHOLD):
+        return f"the weights decide how many zeros there are: {thresholds_of(context.network, part, training)}"
+    schedule = schedule_of(context, part, training, plan.sparsity)
     if schedule.unit == "epoch" and epochs and not isinstance(schedule, OneShot):
         levels = [f"{100 * schedule.sparsity_at(epoch):.1f}" for epoch in range(epochs)]
-        lines.append(f"sparsity by epoch: {' '.join(levels)} %")
-    else:
-        lines.append(f"schedule: {schedule}")
-    return lines
+        return f"sparsity by epoch: {' '.join(levels)} %"
+    return f"schedule: {schedule}"
 
 
 def _training(training: Training) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from secateur.errors import SparsityError
 from secateur.recipe import MaskRule
 from secateur.sparsity.layers import as_stored, filters_first, stored_weight, weighted_modules
-from secateur.sparsity.mask import mask_of, set_mask_
+from secateur.sparsity.mask import mask_of, masks, set_mask_
 from secateur.sparsity.mask_keeper import MaskKeeper
 from secateur.sparsity.plan import PlannedLayer, SparsityPlan
 from secateur.sparsity.schedule import Timing
@@ -94,16 +94,17 @@ class ThresholdSparsifier(MaskKeeper):
             "pattern": str(self.plan.pattern),
         }
 
-    def reached(self) -> SparsityPlan:
-        """The plan with the levels and zeros that the masks have now."""
-        modules = weighted_modules(self.model)
 
-        def counted(layer: PlannedLayer) -> PlannedLayer:
-            if layer.level is None:
-                return layer
-            mask = mask_of(modules[layer.name])
-            zeros = int(mask.numel() - mask.sum())
-            return replace(layer, level=zeros / mask.numel(), zeros=zeros)
+def reached(model: nn.Module, plan: SparsityPlan) -> SparsityPlan:
+    """The plan with the levels and zeros that the masks of its layers have now."""
+    found = masks(model)
 
-        plan = replace(self.plan, layers=tuple(map(counted, self.plan.layers)))
-        return replace(plan, sparsity=plan.achieved)
+    def counted(layer: PlannedLayer) -> PlannedLayer:
+        if layer.level is None or layer.name not in found:
+            return layer
+        mask = found[layer.name]
+        zeros = int(mask.numel() - mask.sum())
+        return replace(layer, level=zeros / mask.numel(), zeros=zeros)
+
+    counted_plan = replace(plan, layers=tuple(map(counted, plan.layers)))
+    return replace(counted_plan, sparsity=counted_plan.achieved)

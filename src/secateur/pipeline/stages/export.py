@@ -100,7 +100,7 @@ def _plan(context: Context, counts: dict[str, Any]) -> dict[str, Any]:
         "model": getattr(context.network, "zoo_options", None),
         "preprocessing": context.preprocessing.to_dict(),
         "classes": list(context.images.classes),
-        "sparsify": [stage.result["plan"] for stage in context.finished if stage.kind == "sparsify"],
+        "sparsify": [plan for stage in context.finished for plan in stage.result.get("plans", [])],
         "masked_layers": sorted(masks(context.network)),
         "census": counts,
     }

@@ -1,87 +1,68 @@
-"""Stage `sparsify`: remove weights, at once or while the rest is trained."""
+"""Stage `sparsify`: remove weights, at once or while the rest is trained.
 
-import math
+    all layers at once       one training, in which every part has its plan and chooses its masks
+    groups of n layers       prune n layers, train, prune the next n, train, ...: a training for each group, with the
+                             masks of the groups before as they are
+
+Source of the groups: PocketFlow (group fine-tuning).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from secateur import sparsity, zoo
-from secateur.errors import RecipeError
 from secateur.pipeline.context import Context, stage_handlers
-from secateur.pipeline.scoring import scoring_of, statistics_for
+from secateur.pipeline.methods import chosen_by_hook, hooks_of
+from secateur.pipeline.parts import keeper_of, parts_of, plans_of
+from secateur.pipeline.reorder import reorder_
+from secateur.pipeline.schedules import BY_THRESHOLD
 from secateur.pipeline.stages.train import train_network
 from secateur.progress import say
-from secateur.recipe import AgpEpochs, AgpIterations, SparsifyStage
-from secateur.sparsity import Sparsifier, SparsityPlan, plan_sparsity
-
-# A gradual schedule ends early enough that the kept weights have time to adapt to the last zeros.
-SHARE_OF_EPOCHS_WITH_RISING_SPARSITY = 0.6
-INITIAL_SPARSITY = 0.05
-DEFAULT_SPARSITY = 0.8
+from secateur.recipe import SparsifyStage
+from secateur.sparsity import SparsityPlan
+from secateur.sparsity.parts import in_groups, totals
+from secateur.sparsity.threshold_sparsifier import reached
 
 
 @stage_handlers.register("sparsify")
 def sparsify_stage(context: Context, stage: SparsifyStage) -> dict[str, Any]:
-    """returns    the plan, and the rows of the training history (none without epochs)"""
+    """returns    the plan of every part, new orders of channels, and the rows of the history (none without epochs)"""
+    orders = reorder_(context, stage)
     context.keep_dense()
-    plan = plan_of(context, stage)
-    say(f"sparsify: {plan.pattern} {100 * plan.achieved:.2f} % of {plan.base}, {len(plan.levels)} layers")
-    gradual = stage.training.epochs > 0
-    schedule = schedule_of(context, stage, plan.sparsity) if gradual else sparsity.OneShot(plan.sparsity)
-    scoring = scoring_of(stage)
-    statistics = statistics_for(context, scoring, stage.statistics_images)
-    sparsifier = Sparsifier(context.network, plan, schedule, scoring, context.recipe.seed, statistics)
-    if not gradual:
-        sparsifier.update_(0)
-        return {"plan": plan.to_dict(), "history": []}
-    return {"plan": plan.to_dict(), "history": train_network(context, stage, sparsifier)}
+    plans = plans_of(context, stage)
+    for plan in plans:
+        say(f"sparsify: {plan.pattern} {100 * plan.achieved:.2f} % of {plan.base}, {len(plan.levels)} layers")
+    if len(plans) > 1:
+        zeros, weights = totals(plans)
+        say(f"sparsify: all parts {zeros:,} of {weights:,} weights of the network, {100 * zeros / weights:.2f} %")
+    history: list[dict[str, Any]] = []
+    if stage.groups is None or not stage.training.epochs:
+        history = _prune(context, stage, dict(enumerate(plans)), context.stage_folder)
+    else:
+        for number, group in enumerate(in_groups(plans, stage.groups), 1):
+            say(f"sparsify: group {number}, {', '.join(name for plan in group.values() for name in plan.levels)}")
+            rows = _prune(context, stage, group, context.stage_folder / f"group-{number:02d}")
+            history += [row | {"epoch": len(history) + place} for place, row in enumerate(rows)]
+    carried_out = [
+        reached(context.network, plan) if isinstance(part.schedule, BY_THRESHOLD) else plan
+        for part, plan in zip(parts_of(stage), plans, strict=True)
+    ]
+    return {"plans": [plan.to_dict() for plan in carried_out], "orders": orders, "history": history}
 
 
-def plan_of(context: Context, stage: SparsifyStage) -> SparsityPlan:
-    """Level or reason for every layer; nothing is changed. raises SparsityError, RecipeError."""
-    return plan_sparsity(
-        context.network,
-        DEFAULT_SPARSITY if stage.sparsity is None else stage.sparsity,
-        stage.pattern,
-        stage.criterion,
-        stage.allocation,
-        stage.base,
-        remainder=stage.remainder,
-        include_first=stage.include_first,
-        include_depthwise=stage.include_depthwise,
-        include_classifier=stage.include_classifier,
-        exclude=stage.exclude,
-        levels=stage.levels,
-        options=sparsity.AllocationOptions(cap=stage.cap),
-    )
-
-
-def schedule_of(context: Context, stage: SparsifyStage, target: float) -> sparsity.Schedule:
-    """The schedule with everything that the recipe leaves open filled in. raises RecipeError, SparsityError."""
-    asked, epochs = stage.schedule, stage.training.epochs
-    if isinstance(asked, AgpIterations):
-        total = epochs * _steps_per_epoch(context, stage)
-        return sparsity.AgpIterations(total, target, asked.begin, asked.end, asked.exponent, asked.every)
-    if not isinstance(asked, AgpEpochs) or target == 0:
-        return sparsity.OneShot(target)
-    # A recipe that does not insist on an end, with too few epochs for a ramp, gets all zeros at the start.
-    if asked.end is None and asked.start == 0 and epochs <= asked.every:
-        return sparsity.OneShot(target)
-    shortest = asked.start + asked.every + 1
-    end = asked.end or max(shortest, math.ceil(SHARE_OF_EPOCHS_WITH_RISING_SPARSITY * epochs))
-    if end > epochs:
-        raise RecipeError(
-            f"stage 'sparsify': the schedule ends at epoch {end}, but training has only {epochs} epochs; "
-            f"give training more epochs, or the schedule an earlier end."
-        )
-    initial = min(INITIAL_SPARSITY, target / 2) if asked.initial is None else asked.initial
-    return sparsity.AgpEpochs(asked.start, end, asked.every, initial, target)
-
-
-def _steps_per_epoch(context: Context, stage: SparsifyStage) -> int:
-    batches = zoo.loader(
-        context.images,
-        "train",
-        context.preprocessing,
-        batch_size=stage.training.batch_size,
-        limit=context.recipe.data.train_limit,
-    )
-    return len(batches)
+def _prune(
+    context: Context, stage: SparsifyStage, plans: Mapping[int, SparsityPlan], folder: Path
+) -> list[dict[str, Any]]:
+    """Carry out what is planned for some parts, by number; returns the rows of the history."""
+    parts = parts_of(stage)
+    keepers = [
+        keeper_of(context, parts[number], stage.training, plan)
+        for number, plan in plans.items()
+        if not chosen_by_hook(stage, parts[number])
+    ]
+    if not stage.training.epochs:
+        for keeper in keepers:
+            keeper.choose_(keeper.timing.first)
+        return []
+    hooks = hooks_of(stage, {number: (parts[number], plan) for number, plan in plans.items()})
+    return train_network(context, stage, keepers, hooks, folder)

@@ -118,8 +118,13 @@ class CubicSteps:
         return self.start
 
     @property
-    def stop(self) -> int | None:
+    def end(self) -> int:
+        """One past the last step."""
         return self._ramp.end
+
+    @property
+    def stop(self) -> int | None:
+        return self.end
 
     def sparsity_at(self, position: int) -> float:
         return self._ramp.sparsity_at(position)
