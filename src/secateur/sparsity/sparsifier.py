@@ -15,6 +15,7 @@ from torch import nn
 
 from secateur.recipe import MaskRule
 from secateur.sparsity.layers import weighted_modules
+from secateur.sparsity.leader import check_leader, follow_leader_
 from secateur.sparsity.mask import set_mask_
 from secateur.sparsity.mask_keeper import MaskKeeper
 from secateur.sparsity.plan import PlannedLayer, SparsityPlan
@@ -41,6 +42,7 @@ class Sparsifier(MaskKeeper):
         seed: int = 0,
         statistics: Mapping[str, LayerStatistics] | None = None,
         rule: MaskRule | None = None,
+        leader: str | None = None,
     ) -> None:
         """A sparsifier of `model` as it is now.
 
@@ -48,11 +50,15 @@ class Sparsifier(MaskKeeper):
         criterion     that of the plan when None
         statistics    of `gather_statistics`, for criteria that look at data
         rule          scheduled, and masks that hold, when None
+        leader        the layer whose choice all others take over; by default each chooses for itself
         raises        SparsityError
         """
         self.schedule = schedule or OneShot(plan.sparsity)
         scoring = criterion if isinstance(criterion, Scoring) else Scoring(criterion or plan.criterion)
         self.seed = seed
+        self.leader = leader
+        if leader is not None:
+            check_leader(plan, leader)
         self.scorer = Scorer(model, scoring, statistics)
         super().__init__(model, plan, rule)
 
@@ -73,8 +79,10 @@ class Sparsifier(MaskKeeper):
         share = self.schedule.sparsity_at(position) / final if final else 1.0
         modules = weighted_modules(self.model)
         for layer in self.plan.layers:
-            if layer.level is not None:
+            if layer.level is not None and self.leader in (None, layer.name):
                 self._choose_(modules[layer.name], layer, layer.level * share)
+        if self.leader is not None:
+            follow_leader_(self.model, self.plan, self.leader)
 
     def at_final(self, position: int) -> bool:
         return position >= self.schedule.first and self.schedule.sparsity_at(position) == self.schedule.final
@@ -87,6 +95,7 @@ class Sparsifier(MaskKeeper):
             "seed": self.seed,
             "levels": dict(self.plan.levels),
             "pattern": str(self.plan.pattern),
+            **({"leader": self.leader} if self.leader else {}),
         }
 
     @torch.no_grad()

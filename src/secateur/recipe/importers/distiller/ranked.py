@@ -109,7 +109,7 @@ def _ranked(one: Pruner, name: str, level: float, schedule: dict[str, Any], grou
     leader = fields.text("group_dependency", None, choices=("Leader",)) == "Leader"
     keys = {"layers": layers, "pattern": pattern, "sparsity": level, "criterion": criterion, **common}
     keys |= {"noise": noise} if noise else {}
-    keys |= {"leader": True} if leader and len(layers) > 1 else {}
+    keys |= {"leader": layers[0]} if leader and len(layers) > 1 else {}
     return PrunerPart(keys, schedule, layers)
 
 

@@ -58,9 +58,9 @@ def level_table(options: Fields, masks: Masks) -> list[dict[str, Any]]:
     keys |= _left_out(options)
     options.flag("do_sparse_analysis", True)
     options.ignore("default_input_shape", "default_input_custom")
-    for name in ("prune_tolerance_max", "prune_tolerance_min"):
-        if options.number(name, 1.0) != 1.0:
-            options.note(name, f"'{name}' is not imported; 'cap' and 'floor' of the recipe bound the levels.")
+    for name, ours in (("prune_tolerance_max", "level_max_factor"), ("prune_tolerance_min", "density_min_factor")):
+        if (factor := options.number(name, 1.0, low=1e-9)) != 1.0:
+            keys[ours] = factor
     if total is not None:
         options.note(
             "total_iters" if "total_iters" in options.value else None,
