@@ -20,7 +20,7 @@ __version__ = metadata.version("secateur")
 # name -> module that has it
 _LAZY = {
     **dict.fromkeys(
-        ("census", "compress", "evaluate", "export_onnx", "plan", "structure", "write_report"),
+        ("census", "compress", "evaluate", "export_onnx", "plan", "sensitivity", "structure", "write_report"),
         "api",
     ),
     **dict.fromkeys(("load_recipe", "Recipe"), "recipe"),

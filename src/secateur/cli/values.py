@@ -44,6 +44,22 @@ def fractions(option: str, text: str) -> tuple[float, ...]:
     return found
 
 
+def levels(option: str, text: str) -> tuple[float, ...]:
+    """A range such as 0:0.95:0.05, its end included, or comma-separated fractions. raises RecipeError."""
+    if ":" not in text:
+        return fractions(option, text)
+    wrong = RecipeError(f"{option} takes start:stop:step, such as 0:0.95:0.05; found '{text}'.")
+    try:
+        start, stop, step = (float(part) for part in text.split(":"))
+    except ValueError as error:
+        raise wrong from error
+    if not (0.0 <= start <= stop < 1.0 and step >= 0.001):
+        raise wrong
+    count = round((stop - start) / step)
+    found = tuple(round(start + step * index, 6) for index in range(count + 1))
+    return fractions(option, ",".join(str(level) for level in found if level <= stop + 1e-9))
+
+
 def shape(option: str, text: str | None) -> tuple[int, ...] | None:
     """An image size such as 3x224x224. raises RecipeError."""
     if text is None:

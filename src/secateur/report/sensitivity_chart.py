@@ -84,14 +84,13 @@ def _map(
 ) -> None:
     cells = np.array([[own.get(level, np.nan) for level in levels] for own in costs.values()])
     steps = _STEPS[measure]
-    colours: Colormap = matplotlib.colormaps["YlOrRd"].copy()
-    colours.set_bad("#dddddd")
+    colours: Colormap = matplotlib.colormaps["YlOrRd"].with_extremes(bad="#dddddd")
     shown = axes.pcolormesh(
         np.arange(len(levels) + 1),
         np.arange(len(costs) + 1),
         np.ma.masked_invalid(cells),
         cmap=colours,
-        norm=BoundaryNorm(steps, colours.N, extend="max"),
+        norm=BoundaryNorm(steps, colours.N, extend="max" if measure in ("loss", "output_error") else "neither"),
         edgecolors="white",
         linewidth=0.4,
     )
@@ -104,7 +103,9 @@ def _map(
     axes.spines[:].set_visible(False)
     axes.set_xlabel("sparsity of the layer, %")
     axes.set_title(f"Every layer: {_WORDS[measure]}")
-    bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.9, aspect=40, ticks=steps)
+    # The distance is a share of the figure's height, and the figure is as tall as there are layers.
+    pad = 0.35 / figure.get_figheight()
+    bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.9, aspect=40, ticks=steps, pad=pad)
     bar.ax.set_xticklabels([f"{step:g}" for step in steps], fontsize=7)
     bar.outline.set_visible(False)  # type: ignore[operator]
 
@@ -131,6 +132,7 @@ def _curves(axes: Axes, costs: dict[str, dict[float, float]], measure: Measure) 
     axes.grid(color="#eeeeee")
     axes.set_axisbelow(True)
     axes.set_ylim(bottom=0)
+    axes.set_xlim(0, 100)
     axes.legend(fontsize=8)
 
 

@@ -9,7 +9,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -107,7 +107,10 @@ class SensitivityTable:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([field.name for field in fields(SensitivityRow)])
-        writer.writerows(asdict(row).values() for row in (self.dense, *self.rows))
+        for row in (replace(self.dense, layer="dense"), *self.rows):
+            # A spreadsheet would compute a name that begins like a formula.
+            name = f"'{row.layer}" if row.layer.startswith(("=", "+", "-", "@")) else row.layer
+            writer.writerow(asdict(replace(row, layer=name)).values())
         return text.getvalue()
 
     def __str__(self) -> str:

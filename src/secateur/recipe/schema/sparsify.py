@@ -54,6 +54,7 @@ class SparsifyPart(Section):
     include_first: bool = False
     include_depthwise: bool = False
     include_classifier: bool = False
+    leader: str | None = Field(default=None, description="the layer whose groups all layers of the part lose too")
     exclude: tuple[str, ...] = Field(default=(), description="layer names or globs such as layer4.*")
     exclude_kinds: tuple[Literal["conv", "linear", "depthwise"], ...] = ()
     schedule: Schedule = Field(default_factory=AgpEpochs)
@@ -94,6 +95,12 @@ class LevelsStage(SparsifyStage):
 
     stage: Literal["levels"] = "levels"  # type: ignore[assignment]
     table: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+    @model_validator(mode="after")
+    def _levels_rise(self) -> "LevelsStage":
+        if any(later <= earlier for earlier, later in zip(self.table, self.table[1:], strict=False)):
+            raise ValueError("the levels of a table must rise, because each begins with the network of the one before")
+        return self
 
 
 class RemoveChannelsStage(Section):
