@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from secateur.errors import RecipeError
 from secateur.recipe import schema
 from secateur.recipe.document import Location
+from secateur.recipe.expand import expanded
 from secateur.recipe.schema import Recipe, Section
 from secateur.registry import unknown
 
@@ -17,9 +18,13 @@ from secateur.registry import unknown
 def build_recipe(value: dict[str, Any], source: str = "recipe", lines: dict[Location, int] | None = None) -> Recipe:
     """The recipe in plain dicts and lists. raises RecipeError with the first fault as a sentence."""
     try:
-        return Recipe.model_validate(value)
+        recipe = Recipe.model_validate(value)
     except ValidationError as error:
         raise RecipeError(_first_fault(error, value, source, lines or {})) from error
+    try:
+        return expanded(recipe)
+    except RecipeError as error:
+        raise RecipeError(f"{source}: {error}") from error
 
 
 def _first_fault(error: ValidationError, value: Any, source: str, lines: dict[Location, int]) -> str:
