@@ -106,6 +106,12 @@ def compress(
     allocation: Annotated[
         str, Option(help="uniform, erk, global, energy ... (docs/vocabulary.md).", rich_help_panel=ZEROS)
     ] = "uniform",
+    permute: Annotated[
+        bool, Option("--permute", help="Reorder channels first, so that N:M removes less.", rich_help_panel=ZEROS)
+    ] = False,
+    rearrange: Annotated[
+        bool, Option("--rearrange", help="Reorder filters first, so that 1xN removes less.", rich_help_panel=ZEROS)
+    ] = False,
     schedule: Annotated[
         Schedule, Option(help="agp: rising while training; one_shot: at once.", rich_help_panel=ZEROS)
     ] = Schedule.agp,

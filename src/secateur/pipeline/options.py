@@ -52,6 +52,8 @@ class Options:
     base: Literal["conv_linear", "selected"] = "conv_linear"
     criterion: str = "magnitude"
     allocation: str = "uniform"
+    permute: bool = False
+    rearrange: bool = False
     schedule: Literal["agp", "agp_iterations", "one_shot"] = "agp"
     exclude: tuple[str, ...] = ()
     include_first: bool = False
@@ -165,6 +167,8 @@ def _zeros(options: Options) -> dict[str, Any]:
         "base": options.base,
         "criterion": options.criterion,
         "allocation": options.allocation,
+        "permute": options.permute,
+        "rearrange": options.rearrange,
         "exclude": options.exclude,
         "include_first": options.include_first,
         "include_depthwise": options.include_depthwise,

@@ -37,6 +37,7 @@ from secateur.pipeline.record import (
     stage_name,
 )
 from secateur.pipeline.removals import replay_removals_
+from secateur.pipeline.reorder import restore_orders_
 from secateur.progress import say
 from secateur.recipe import Recipe, Stage, recipe_to_yaml, save_recipe
 from secateur.training import distributed
@@ -121,6 +122,7 @@ def _run_stage(context: Context, record: RunRecord, stage: Stage, key: str, inde
 
 def _restore(context: Context, done: StageRecord, stage: Stage) -> None:
     """Bring the network to where a finished stage left it."""
+    restore_orders_(context, done.result)
     if stage.stage in COMPRESSING:
         context.keep_dense()
     replay_removals_(context.network, done.result.get("removals", []))
