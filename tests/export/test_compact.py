@@ -13,6 +13,7 @@ from secateur.export.formats import storage_formats
 from secateur.export.formats.bitmask import bitmask_bytes
 from secateur.export.formats.block import block_bytes
 from secateur.export.formats.csr import csr_bytes
+from secateur.export.formats.n_m import n_m_bytes
 
 DTYPES = (
     torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.int16, torch.int32,
@@ -47,6 +48,7 @@ def test_closed_forms_of_the_published_layer() -> None:
     assert csr_bytes(256, 13108, 4, 4) == 105_892
     assert csr_bytes(256, 13108, 4, 2) == 79_676
     assert block_bytes(256, 3277, 4, 1, 4, 4) == 65_800
+    assert n_m_bytes(65536, 2, 4, 4) == 139_264
 
 
 def test_stored_bytes_of_the_published_layer() -> None:
@@ -58,7 +60,9 @@ def test_stored_bytes_of_the_published_layer() -> None:
         "bitmask": 60_624,
         "csr": 79_676,
         "block": 65_800 - 2 * 3277,  # the same blocks with an index of two bytes
+        "n_m": sizes["n_m"],  # its fullest group decides: of no use for blocks
     }
+    assert sizes["n_m"] > sizes["bitmask"]
 
 
 @given(

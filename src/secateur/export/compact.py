@@ -62,7 +62,8 @@ def pack_tensor(tensor: torch.Tensor) -> Packed | None:
     honest = [form for form in forms if form.bytes * MAX_EXPANSION >= dense]
     if not honest:
         return None
-    form = min(honest, key=lambda form: form.bytes)
+    # 2:4 has one size as a bitmask and packed; of equal ones the form that shows the pattern is taken.
+    form = min(honest, key=lambda form: (form.bytes, form.format == "bitmask"))
     parts = storage_formats[form.format]().pack(bits, form)
     # A dense tensor has one part as well.
     if form.bytes + (len(parts) - 1) * PART_HEADER_BYTES >= dense:
