@@ -98,3 +98,11 @@ def test_unknown_criteria_and_impossible_noise_are_refused():
 def test_needs_of_options():
     assert Scoring().needs == frozenset()
     assert Scoring("taylor", fold_norm=True).needs == {"gradients", "norm"}
+
+
+def test_sparsify_takes_options_of_scoring():
+    model, other = network(), network()
+    sparsify_(model, 0.5, "filter", Scoring("l2", fold_norm=True), base="selected", include_first=True)
+    plan = plan_sparsity(other, 0.5, "filter", "l2", base="selected", include_first=True)
+    Sparsifier(other, plan, criterion=Scoring("l2", fold_norm=True)).update_(0)
+    assert plan.criterion == "l2" and torch.equal(masks(model)["0"], masks(other)["0"])
