@@ -23,8 +23,8 @@ _ROLE_ORDER: tuple[Role, ...] = ("producer", "depthwise", "parameter", "norm", "
 
 
 @dataclass
-class _Axis:
-    """What is known of one axis of one tensor: the atom of each of its entries."""
+class Axis:
+    """What is known of one axis of one tensor: the atom of each of its entries, and as in groups.Member."""
 
     atoms: IntArray
     role: Role
@@ -38,7 +38,7 @@ class ChannelIds:
         self._parent = np.empty(1024, dtype=np.int64)
         self._count = 0
         self._reasons: dict[int, str] = {}
-        self._axes: dict[tuple[str, int], _Axis] = {}
+        self._axes: dict[tuple[str, int], Axis] = {}
         self._balanced: list[IntArray] = []
         self._tensors: dict[str, TensorUse] = {}
 
@@ -119,7 +119,7 @@ class ChannelIds:
     def produced(self, tensor: str, axis: int, n: int, role: Role = "producer") -> IntArray:
         """(n,) atoms of an axis that makes channels: the same ones each time the layer is applied."""
         if (tensor, axis) not in self._axes:
-            self._axes[tensor, axis] = _Axis(self.new(n), role, 1)
+            self._axes[tensor, axis] = Axis(self.new(n), role, 1)
         return self._axes[tensor, axis].atoms
 
     def member(self, tensor: str, axis: int, atoms: IntArray, role: Role, groups: int = 1) -> None:
@@ -129,7 +129,7 @@ class ChannelIds:
         """
         known = self._axes.get((tensor, axis))
         if known is None:
-            self._axes[tensor, axis] = _Axis(atoms.copy(), role, groups)
+            self._axes[tensor, axis] = Axis(atoms.copy(), role, groups)
         elif len(known.atoms) != len(atoms):
             for ids in (known.atoms, atoms):
                 self.freeze(ids, f"{tensor} is used with {len(known.atoms)} and with {len(atoms)} channels")
@@ -139,6 +139,26 @@ class ChannelIds:
     def balanced(self, segments: Iterable[IntArray]) -> None:
         """As many channels must stay in each of these segments, of one length, as in every other."""
         self._balanced.append(np.stack(list(segments)))
+
+    # ------------------------------------------------------------------------------------------------- asking
+
+    def classes(self) -> IntArray:
+        """(atoms,) the representative of the class of every atom."""
+        return self.roots(np.arange(self._count, dtype=np.int64))
+
+    def axes(self) -> dict[tuple[str, int], Axis]:
+        """(tensor, axis) -> what is known of it."""
+        return dict(self._axes)
+
+    def frozen(self) -> NDArray[np.bool_]:
+        """(atoms,) whether the channel of an atom stays."""
+        flags = np.zeros(self._count, dtype=np.bool_)
+        flags[[self._find(atom) for atom in self._reasons]] = True
+        return flags[self.classes()]
+
+    def reason(self, atom: int) -> str | None:
+        """Why the channel of an atom stays, or None."""
+        return self._reasons.get(self._find(atom))
 
     # ------------------------------------------------------------------------------------------------- result
 

@@ -58,7 +58,7 @@ def load_graph(
 
 def _graph(given: StoredModel, batch: int | None, input_shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     if given.proto.functions or _opset(given.proto) < OLDEST_OPSET:
-        model = _unfolded(_supported(given.whole()))
+        model = modernised(given.whole())
         constants = _constants(model, {})
     else:
         model = _supported(given.proto)
@@ -97,6 +97,11 @@ def _graph(given: StoredModel, batch: int | None, input_shapes: Mapping[str, tup
         {domain: version for domain, version in domains.items() if domain not in ("", "ai.onnx")},
         types.loose,
     )
+
+
+def modernised(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model by rules 1 and 2: of opset 11 or newer, without local functions. raises ModelError."""
+    return _unfolded(_supported(model))
 
 
 def _opset(model: onnx.ModelProto) -> int:
