@@ -5,8 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from secateur.channels.plan import RemovalPlan
-from secateur.channels.remove import remove_channels_
+from secateur.channels import RemovalPlan, remove_channels_
 from secateur.errors import ArtifactError, SecateurError
 
 # The attribute of a network that lists its removals, as `zoo_options` says how it was built.

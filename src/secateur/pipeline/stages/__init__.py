@@ -1,5 +1,5 @@
 """The stages of a recipe; importing this package registers them."""
 
-from secateur.pipeline.stages import benchmark, evaluate, export, remove_channels, sparsify, train
+from secateur.pipeline.stages import benchmark, evaluate, export, remove_channels, sparsify, thin, train
 
-__all__ = ["benchmark", "evaluate", "export", "remove_channels", "sparsify", "train"]
+__all__ = ["benchmark", "evaluate", "export", "remove_channels", "sparsify", "thin", "train"]

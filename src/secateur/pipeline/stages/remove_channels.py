@@ -9,9 +9,7 @@ killed run replays it and goes on from the checkpoint.
 from pathlib import Path
 from typing import Any
 
-from secateur.channels.plan import RemovalPlan
-from secateur.channels.planning import plan_channels
-from secateur.channels.remove import remove_channels_
+from secateur.channels import RemovalPlan, plan_channels, remove_channels_
 from secateur.files import read_json, write_json
 from secateur.pipeline.context import Context, stage_handlers
 from secateur.pipeline.removals import note_removal_
