@@ -156,7 +156,7 @@ class MaskRule(Section):
     update: Literal["scheduled", "every_step", "backup"] = "scheduled"
     every_steps: Positive | None = Field(default=None, description="also every so many iterations within an epoch")
     gradients: Literal["kept", "all"] = "kept"
-    skip_first_step: bool = Field(default=False, description="the first iteration of an epoch runs without masks")
+    skip_first_step: bool = Field(default=False, description="the first masks are chosen one iteration later")
     discard_after_step: bool = Field(default=False, description="masks hold for one iteration, then weights return")
     keep_at_end: bool = Field(default=True, description="the last masks hold when the schedule is over")
     reset_optimizer: bool = Field(default=False, description="momentum is forgotten whenever masks change")
