@@ -182,6 +182,7 @@ class _Reordering:
         self.shape = input_shape(model, input_size)
         self.groups = channel_groups(model, input_size)
         self.done: list[tuple[ChannelGroup, IntArray]] = []
+        self.kept: dict[str, float] = {}
 
     def carry_out_(
         self,
@@ -244,17 +245,22 @@ class _Reordering:
         if np.array_equal(order, np.arange(group.size)):
             return replace(plain, remark=methods[0] if methods else "as it is: no two whole stripes")
         permute_group_(self.model, group, order, self.optimizer)
-        after = self._kept(sides)
+        known = dict(self.kept)
+        after = self._kept(sides, anew=True)
         if after <= kept:
+            self.kept = known
             permute_group_(self.model, group, np.argsort(order), self.optimizer)
             return replace(plain, remark="as it is: no better order found")
         self.done.append((group, order))
         return replace(plain, order=tuple(order.tolist()), after=after, remark=methods[0])
 
-    def _kept(self, sides: Sequence[Side]) -> float:
+    def _kept(self, sides: Sequence[Side], anew: bool = False) -> float:
         """Magnitude that the pattern keeps of whole layers, as they now stand."""
         weights = weights_by_layer([side.layer for side in sides], self.model)
-        return sum(_kept_of(layer, weight, self.pattern, self.levels[layer.name]) for layer, weight in weights.values())
+        for name, (layer, weight) in weights.items():
+            if anew or name not in self.kept:
+                self.kept[name] = _kept_of(layer, weight, self.pattern, self.levels[name])
+        return sum(self.kept[name] for name in weights)
 
     def _outputs(self) -> Tensor:
         """All outputs for one image of noise."""
