@@ -52,6 +52,7 @@ def _policy(reading: Reading, value: dict[str, Any], index: int) -> Policy:
     fields = reading.fields(at, f"policy {index + 1}")
     kinds = [kind for kind in KINDS if kind in fields]
     if len(kinds) != 1:
+        _ = [key in fields for key in ("epochs", "starting_epoch", "ending_epoch", "frequency")]
         fields.finish()
         fields.fail(None, f"policy {index + 1} names one of {', '.join(KINDS)}, found {', '.join(kinds) or 'none'}.")
     kind = kinds[0]

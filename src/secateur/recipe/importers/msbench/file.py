@@ -42,7 +42,9 @@ class MSBenchFile:
         root.finish()
         settings = reading.fields((names[0],), f"'{names[0]}'")
         stages, reconstruction = _stages(settings)
-        everything = [{"stage": "evaluate"}, *stages, *FINISH]
+        # A table of levels ends with an evaluation of its own.
+        finish = FINISH[1:] if stages[-1]["stage"] == "levels" else FINISH
+        everything = [{"stage": "evaluate"}, *stages, *finish]
         value = {"version": 1, "model": model, "data": data, "seed": 0, "stages": everything}
         return Draft(value, Provenance("msbench", reading.document.source, reconstruction=reconstruction))
 

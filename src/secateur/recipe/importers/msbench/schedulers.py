@@ -17,9 +17,10 @@ from secateur.recipe.importers.msbench.masks import Masks
 from secateur.recipe.importers.reading import Fields
 
 DEFAULT_TABLE = (30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0)
-# The published training of the level tables: 16 epochs a level.
+# The published training of the level tables.
+EPOCHS_OF_A_LEVEL = 16
 TRAINING = {
-    "epochs": 16,
+    "epochs": EPOCHS_OF_A_LEVEL,
     "batch_size": 64,
     "optimizer": "sgd",
     "learning_rate": 0.01,
@@ -37,6 +38,8 @@ def level_table(options: Fields, masks: Masks) -> list[dict[str, Any]]:
     table = options.numbers("sparsity_table", DEFAULT_TABLE)
     if not table or any(not 0 <= level < 100 for level in table):
         options.fail("sparsity_table", f"'sparsity_table' lists percentages from 0 to below 100, found {list(table)}.")
+    if list(table) != sorted(set(table)):
+        options.fail("sparsity_table", f"the levels of 'sparsity_table' rise, found {list(table)}.")
     if max(table) < 1 and max(table) > 0:
         options.note("sparsity_table", f"'sparsity_table' is in percent: {table[-1]:g} means {table[-1]:g} %.")
     total = options.whole("total_iters", 10_000) if options.value.get("total_iters", 1) is not None else None
@@ -64,12 +67,12 @@ def level_table(options: Fields, masks: Masks) -> list[dict[str, Any]]:
     if total is not None:
         options.note(
             "total_iters" if "total_iters" in options.value else None,
-            f"{len(table)} levels share {total} iterations in MSBench; here each is trained for {TRAINING['epochs']} "
-            "epochs, as published. Change training.epochs for another length.",
+            f"{len(table)} levels share {total} iterations in MSBench; here they share "
+            f"{EPOCHS_OF_A_LEVEL * len(table)} epochs, {EPOCHS_OF_A_LEVEL} each as published.",
         )
     options.finish()
     stage = {"stage": "levels", "table": [round(level / 100, 10) for level in table], **masks.keys, **keys}
-    return [stage | {"mask": _rule(masks), "training": dict(TRAINING)}]
+    return [stage | {"mask": _rule(masks), "training": TRAINING | {"epochs": EPOCHS_OF_A_LEVEL * len(table)}}]
 
 
 def _left_out(options: Fields) -> dict[str, Any]:
