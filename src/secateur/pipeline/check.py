@@ -4,7 +4,9 @@ import secateur.pipeline.torch_runtimes  # noqa: F401  (registers torch and torc
 from secateur.errors import RecipeError
 from secateur.measure import runtimes
 from secateur.pipeline.context import Context
+from secateur.pipeline.methods import check_methods
 from secateur.pipeline.parts import check_timing, parts_of, plans_of
+from secateur.pipeline.regression import check_regression
 from secateur.pipeline.reorder import check_orders
 from secateur.pipeline.stages.remove_channels import preview_of
 from secateur.recipe import BenchmarkStage, ExportStage, RemoveChannelsStage, SparsifyStage, ThinStage
@@ -21,6 +23,8 @@ def check_recipe(context: Context) -> None:
             check_orders(stage)
             for part, plan in zip(parts_of(stage), plans_of(context, stage), strict=True):
                 check_timing(context, part, stage.training, plan)
+                check_methods(stage, part, plan)
+            check_regression(stage, parts_of(stage))
         if isinstance(stage, RemoveChannelsStage) and whole:
             preview_of(context, stage)
         # What is left after channels went cannot be known before.

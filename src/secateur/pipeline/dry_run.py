@@ -2,6 +2,7 @@
 
 from secateur.pipeline.check import check_recipe
 from secateur.pipeline.context import Context
+from secateur.pipeline.methods import method_line
 from secateur.pipeline.parts import parts_of, plans_of
 from secateur.pipeline.schedules import BY_THRESHOLD, schedule_of, thresholds_of
 from secateur.pipeline.stages.remove_channels import preview_of
@@ -42,7 +43,10 @@ def _plan(context: Context, stage: SparsifyStage) -> list[str]:
     lines = [str(plans[0]) if len(plans) == 1 else parts_table(plans)]
     for number, (part, plan) in enumerate(zip(parts_of(stage), plans, strict=True), 1):
         before = f"part {number}: " if len(plans) > 1 else ""
-        lines.append(before + _timing(context, part, stage.training, plan))
+        lines.append(before + (method_line(stage, part) or _timing(context, part, stage.training, plan)))
+    lines += [f"regularised by {each.kind} at {each.strength:g}" for each in stage.regularize if stage.training.epochs]
+    if stage.regression is not None:
+        lines.append(f"layers are fitted to the dense ones first, {stage.regression.iterations} iterations")
     if stage.groups is not None and stage.training.epochs:
         groups = len(in_groups(plans, stage.groups))
         lines.append(f"{groups} groups of up to {stage.groups} layers, {stage.training.epochs} epochs for each")

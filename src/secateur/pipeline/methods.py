@@ -3,8 +3,20 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from secateur.recipe import AcDc, Admm, FinetuneStage, ProbMask, RigL, SparsifyPart, SparsifyStage, Str
-from secateur.sparsity import SparsityPlan
+from secateur.errors import RecipeError
+from secateur.recipe import (
+    AcDc,
+    Admm,
+    FinetuneStage,
+    ProbMask,
+    Regularizer,
+    RigL,
+    SparsifyPart,
+    SparsifyStage,
+    Str,
+)
+from secateur.sparsity import SparsityPlan, Tiles
+from secateur.training.drop_filter import DropFilters
 from secateur.training.hooks import Hook
 from secateur.training.methods import AcDcPhases, AdmmPull, DropAndGrow, LearnedThresholds, MaskProbabilities
 from secateur.training.regularize import Regularization
@@ -19,8 +31,37 @@ METHODS: dict[type, Callable[[SparsityPlan, Any], Hook]] = {
 
 
 def chosen_by_hook(stage: SparsifyStage, part: SparsifyPart) -> bool:
-    """Whether the way of training chooses the masks of a part, and no sparsifier; without training there is none."""
-    return stage.training.epochs > 0 and (stage.method is not None or type(part.schedule) in METHODS)
+    """Whether the way of training chooses the masks of a part, and no sparsifier; without training there is none.
+
+    RigL starts from masks that a sparsifier chooses.
+    """
+    return stage.training.epochs > 0 and (stage.method is not None or isinstance(part.schedule, AcDc))
+
+
+def check_methods(stage: SparsifyStage, part: SparsifyPart, plan: SparsityPlan) -> None:
+    """raises RecipeError when a way of training cannot have the pattern, or two of them are asked for"""
+    config = _config(stage, part)
+    if config is None:
+        return
+    if stage.method is not None and type(part.schedule) in METHODS:
+        raise RecipeError(
+            f"stage 'sparsify': method {stage.method.kind} and schedule {part.schedule.kind} both choose the masks; "
+            f"leave one of them out."
+        )
+    if not isinstance(config, Admm) and not isinstance(plan.pattern, Tiles):
+        raise RecipeError(
+            f"stage 'sparsify': {config.kind} exchanges units of weights freely, and {plan.pattern} fixes how many "
+            f"stay in each group; use unstructured or a pattern of blocks, or method admm."
+        )
+
+
+def method_line(stage: SparsifyStage, part: SparsifyPart) -> str | None:
+    """How the training chooses the masks of a part, for people; None where a schedule does."""
+    config = _config(stage, part)
+    if config is None:
+        return None
+    keys = ", ".join(f"{key} {value:g}" for key, value in config.model_dump(exclude={"kind"}).items())
+    return f"the masks are chosen while training, by {config.kind} ({keys})"
 
 
 def hooks_of(
@@ -29,7 +70,17 @@ def hooks_of(
     """The hooks that a stage trains with: one for each part whose masks the training chooses, and the regularisers."""
     hooks: list[Hook] = []
     for part, plan in (parts or {}).values():
-        if isinstance(stage, SparsifyStage) and chosen_by_hook(stage, part):
-            config = part.schedule if stage.method is None else stage.method
+        config = _config(stage, part) if isinstance(stage, SparsifyStage) else None
+        if config is not None:
             hooks.append(METHODS[type(config)](plan, config))
-    return [*hooks, *map(Regularization, stage.regularize)]
+    return [*hooks, *map(_regularization, stage.regularize)]
+
+
+def _config(stage: SparsifyStage, part: SparsifyPart) -> Any:
+    """What the recipe says of the way of training that chooses a part's masks; None where there is none."""
+    asked = part.schedule if stage.method is None else stage.method
+    return asked if stage.training.epochs > 0 and type(asked) in METHODS else None
+
+
+def _regularization(config: Regularizer) -> Hook:
+    return DropFilters(config) if config.kind == "drop_filter" else Regularization(config)

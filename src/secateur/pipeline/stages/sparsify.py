@@ -14,6 +14,7 @@ from typing import Any
 from secateur.pipeline.context import Context, stage_handlers
 from secateur.pipeline.methods import chosen_by_hook, hooks_of
 from secateur.pipeline.parts import keeper_of, parts_of, plans_of
+from secateur.pipeline.regression import regress_layers
 from secateur.pipeline.reorder import reorder_
 from secateur.pipeline.schedules import BY_THRESHOLD
 from secateur.pipeline.stages.train import train_network
@@ -44,7 +45,9 @@ def sparsify_stage(context: Context, stage: SparsifyStage) -> dict[str, Any]:
             rows = _prune(context, stage, group, context.stage_folder / f"group-{number:02d}")
             history += [row | {"epoch": len(history) + place} for place, row in enumerate(rows)]
     carried_out = [
-        reached(context.network, plan) if isinstance(part.schedule, BY_THRESHOLD) else plan
+        reached(context.network, plan)
+        if isinstance(part.schedule, BY_THRESHOLD) or chosen_by_hook(stage, part)
+        else plan
         for part, plan in zip(parts_of(stage), plans, strict=True)
     ]
     return {"plans": [plan.to_dict() for plan in carried_out], "orders": orders, "history": history}
@@ -60,9 +63,12 @@ def _prune(
         for number, plan in plans.items()
         if not chosen_by_hook(stage, parts[number])
     ]
-    if not stage.training.epochs:
+    if not stage.training.epochs or stage.regression is not None:
         for keeper in keepers:
             keeper.choose_(keeper.timing.first)
+        regress_layers(context, stage, [name for plan in plans.values() for name in plan.levels], folder)
+        keepers = []  # the masks stay as they are
+    if not stage.training.epochs:
         return []
     hooks = hooks_of(stage, {number: (parts[number], plan) for number, plan in plans.items()})
     return train_network(context, stage, keepers, hooks, folder)
