@@ -115,7 +115,7 @@ def test_without_labels_there_is_the_output_error(tmp_path):
     table = analyse_sensitivity(other, images(), tmp_path, settings)
     assert table.rows[1].top1 is None and table.costs("body")[0.5] > 0
     with pytest.raises(DataError, match="but an image has label"):
-        analyse_sensitivity(other, images(), tmp_path / "b", SensitivitySettings(levels=(0.5,), images=8))
+        analyse_sensitivity(other, images(), tmp_path / "b", SensitivitySettings(levels=(0.5,), images=24))
 
 
 @pytest.mark.parametrize(("pattern", "levels"), [("filter", (0.0, 0.5)), ("channel", (0.0, 0.5)), ("2:4", (0.0, 0.5))])

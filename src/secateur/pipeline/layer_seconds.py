@@ -1,0 +1,88 @@
+"""How long every layer takes on this processor at every level: what caps by hardware usefulness are made from.
+
+    for every level:  plant zeros in all layers of the exported network, compile it, profile all layers at once
+
+The engine leaves the zeros of a layer alone where they would make it slower, so a level that does not pay takes the
+dense time. Sweeps over the levels are repeated and the least time counts: a neighbour on the machine only ever adds.
+
+Source: our own design (the tables per chip that MSBench reads are not public).
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from secateur import zoo
+from secateur.engine.session import compile_onnx
+from secateur.errors import SparsityError
+from secateur.export import MODEL_FILE, export_onnx
+from secateur.graph import read_model
+from secateur.measure import machine
+from secateur.progress import track
+from secateur.sparsity import Layer, LayerSeconds, Pattern, filters_first, layers_of, make_mask, parse_pattern
+from secateur.sparsity.layers import as_stored
+
+LEVELS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+
+
+def measure_layer_seconds(
+    network: nn.Module,
+    pattern: str | Pattern = "unstructured",
+    levels: Sequence[float] = LEVELS,
+    *,
+    threads: int = 1,
+    batch: int = 1,
+    rounds: int = 10,
+    sweeps: int = 2,
+) -> LayerSeconds:
+    """Seconds of every layer of `network` at every level of `pattern`, in the engine; the network is not changed.
+
+    levels     level 0, the dense time, is always among them; of a pattern with one level only that one is measured
+    rounds     runs of which the median counts, in each of `sweeps` passes over all levels
+    returns    layers that the engine computes itself
+    raises     SparsityError  levels that are no levels;  ExportError, EngineError, ModelError
+    """
+    rule = parse_pattern(pattern)
+    if not all(0.0 <= level < 1.0 for level in levels):
+        raise SparsityError(f"levels are fractions of at least 0 and below 1, not {list(levels)}.")
+    wanted = sorted({0.0, *levels}) if rule.fixed_level is None else [0.0, rule.fixed_level]
+    layers = [
+        layer for layer in layers_of(network) if rule.applies(layer.filter_shape, layer.groups, layer.kind) is None
+    ]
+    seconds: dict[str, dict[float, float]] = {layer.name: {} for layer in layers}
+    with tempfile.TemporaryDirectory() as folder, track(sweeps * len(wanted), "layer times") as progress:
+        path = export_onnx(network, Path(folder) / MODEL_FILE, zoo.preprocessing_of(network).input_size)
+        dense = read_model(path)
+        for _ in range(sweeps):
+            for level in wanted:
+                planted = dense if level == 0 else _planted(dense, layers, rule, level)
+                with compile_onnx(planted, threads=threads, batch=batch) as session:
+                    profile = session.profile(rounds=rounds, against_dense=False)
+                for row in profile.layers:
+                    if row.facts.layer in seconds:
+                        own = seconds[row.facts.layer]
+                        own[level] = min(row.seconds, own.get(level, row.seconds))
+                progress.advance(level=level)
+    where = f"{machine().cpu}, {threads} thread{'s' * (threads != 1)}, batch {batch}"
+    return LayerSeconds(where, str(rule), {name: times for name, times in seconds.items() if times})
+
+
+def _planted(dense: onnx.ModelProto, layers: Sequence[Layer], rule: Pattern, level: float) -> onnx.ModelProto:
+    """The model with the smallest weights of every layer at zero."""
+    model = onnx.ModelProto()
+    model.CopyFrom(dense)
+    meant = {f"{name}.weight": layer for layer in layers for name in (layer.name, *layer.shared)}
+    for tensor in model.graph.initializer:
+        layer = meant.get(tensor.name)
+        if layer is None or tuple(tensor.dims) != layer.shape:
+            continue
+        weight = torch.from_numpy(numpy_helper.to_array(tensor).copy())
+        scores = filters_first(weight.abs(), layer.kind, layer.groups)
+        mask = as_stored(make_mask(scores, rule, level, groups=layer.groups), layer.kind, layer.groups)
+        tensor.CopyFrom(numpy_helper.from_array((weight * mask).numpy(), tensor.name))
+    return model

@@ -1,0 +1,53 @@
+"""Times of layers at levels: every layer, every level, with the zeros planted where the pattern puts them."""
+
+import pytest
+import torch
+from onnx import numpy_helper
+
+from secateur.errors import SparsityError
+from secateur.export import export_onnx
+from secateur.graph import read_model
+from secateur.pipeline.layer_seconds import _planted, measure_layer_seconds
+from secateur.sparsity import LayerSeconds, hardware_cap, layers_of, parse_pattern, plan_sparsity
+from tiny_networks import network
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    torch.manual_seed(0)
+    return network().eval()
+
+
+def test_every_layer_has_a_time_at_every_level(tiny, tmp_path):
+    before = {name: value.clone() for name, value in tiny.state_dict().items()}
+    found = measure_layer_seconds(tiny, "unstructured", (0.5, 0.9), rounds=2, sweeps=1)
+    assert all(torch.equal(value, before[name]) for name, value in tiny.state_dict().items())
+    assert set(found.layers) == {layer.name for layer in layers_of(tiny)}
+    assert all(tuple(times) == (0.0, 0.5, 0.9) and min(times.values()) > 0 for times in found.layers.values())
+    assert "1 thread, batch 1" in found.where and found.pattern == "unstructured"
+    found.write(tmp_path / "seconds.json")
+    read = LayerSeconds.read(tmp_path / "seconds.json")
+    assert read == found
+    caps = hardware_cap(read)
+    assert set(caps.caps) | set(caps.dense) == set(found.layers)
+    plan = plan_sparsity(tiny, 0.0, "unstructured", hardware=read)
+    assert all(plan.levels.get(name, 0.0) == 0.0 for name in caps.dense)
+
+
+@pytest.mark.parametrize(("pattern", "level"), [("unstructured", 0.9), ("1x4", 0.5), ("2:4", 0.5)])
+def test_zeros_are_planted_in_the_pattern_at_the_level(tiny, tmp_path, pattern, level):
+    rule = parse_pattern(pattern)
+    fits = [layer for layer in layers_of(tiny) if rule.applies(layer.shape, layer.groups, layer.kind) is None]
+    dense = read_model(export_onnx(tiny, tmp_path / "m.onnx", (3, 16, 16)))
+    planted = {
+        tensor.name: numpy_helper.to_array(tensor) for tensor in _planted(dense, fits, rule, level).graph.initializer
+    }
+    assert len(fits) >= 2
+    for layer in fits:
+        share = float((planted[f"{layer.name}.weight"] == 0).mean())
+        assert share == pytest.approx(rule.zeros(layer.shape, level, groups=layer.groups) / layer.weights, abs=0.03)
+
+
+def test_a_level_that_is_none_is_a_sentence(tiny):
+    with pytest.raises(SparsityError, match="levels are fractions"):
+        measure_layer_seconds(tiny, levels=(1.0,))
