@@ -147,7 +147,7 @@ def _smallest(
     target: float,
     base: str,
 ) -> dict[str, int]:
-    """The counts at the smallest share at which the target is met."""
+    """The counts at the smallest share at which the target is met, less what the target does not need."""
     count = counter(groups)
     dense = count({})[base == "macs"]
     goal = dense * (1.0 - target)
@@ -168,7 +168,13 @@ def _smallest(
     for _ in range(_STEPS):
         middle = (low + high) / 2
         low, high = (low, middle) if left(middle) <= goal else (middle, high)
-    return counts_at(high)
+    # Groups of one size take their next step at the same share: those that need not are given it back.
+    counts, before = counts_at(high), counts_at(low)
+    for name in counts:
+        fewer = counts | {name: before[name]}
+        if count(fewer | fixed)[base == "macs"] <= goal:
+            counts = fewer
+    return counts
 
 
 def counter(groups: ChannelGroups) -> Callable[[Mapping[str, int]], tuple[int, int]]:

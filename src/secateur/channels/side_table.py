@@ -48,17 +48,13 @@ class Weight:
 
 @dataclass(frozen=True)
 class Call:
-    """One operator that ran. `name` has no trailing underscore; `inplace` says whether it had one."""
+    """One operator that ran. `name` has no trailing underscore: in place or not, channels meet alike."""
 
     name: str
     function: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     out: Any
-
-    @property
-    def inplace(self) -> bool:
-        return isinstance(self.out, Tensor) and self.out is self.args[0]
 
     def argument(self, index: int, name: str, default: Any = None) -> Any:
         """An argument by its position or its name."""
@@ -124,7 +120,7 @@ class SideTable:
             ((axis, index),) = weight.coordinates.items()
             return self.ids.produced(weight.name, axis, weight.shape[axis], "parameter")[index.numpy()]
         if weight is not None:
-            self.fix(tensor, f"{weight.name} is computed with")
+            self.fix(tensor, "its weight is computed from another")
         return np.broadcast_to(np.int64(-1), tuple(tensor.shape))
 
     # ------------------------------------------------------------------------------------------------ telling

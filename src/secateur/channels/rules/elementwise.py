@@ -31,7 +31,6 @@ def elementwise(table: SideTable, call: Call) -> None:
         # Parameters among themselves, such as the exponential of a scale.
         values, weights = tensors, []
     out = call.out if not isinstance(call.out, tuple | list) else call.out[0]
-    before = table.of(out) if call.inplace else None
     ids: IntArray = np.broadcast_to(np.int64(-1), ())
     for tensor in values:
         ids = table.ids.union(ids, table.of(tensor))
@@ -40,8 +39,6 @@ def elementwise(table: SideTable, call: Call) -> None:
         weight = table.weight(tensor)
         if weight is not None:
             _join(table, weight, ids)
-    if before is not None and ((before < 0) & (ids >= 0)).any():
-        table.ids.freeze(ids, "written into a value of fixed size")
     for result in call.out if isinstance(call.out, tuple | list) else (out,):
         if result.shape == out.shape:
             table.set(result, ids)
