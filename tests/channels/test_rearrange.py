@@ -1,6 +1,7 @@
 """Reordering channels: the function stays, the pattern keeps more, what is tied stays together."""
 
 import copy
+import ctypes
 import json
 
 import numpy as np
@@ -259,7 +260,7 @@ def test_a_plan_replays_on_another_copy():
     plan = rearrange_for_blocks_(a, "1x4", 0.5, SIZE)
     replay_orders_(b, OrderPlan.from_dict(plan.to_dict()), SIZE)
     assert all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
-    with pytest.raises(SparsityError, match="unknown group of channels|must name each of its"):
+    with pytest.raises(SparsityError, match=r"unknown group of channels|must name each of its"):
         replay_orders_(trained(Residual()), plan, SIZE)
 
 
@@ -278,7 +279,7 @@ class Hidden(nn.Module):
         self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 5, 1)
 
     def forward(self, x):
-        return self.b(self.a(x) * float(self.a.weight.detach().numpy()[0, 0, 0, 0]))
+        return self.b(self.a(x) * ctypes.c_double.from_address(self.a.weight.data_ptr()).value)
 
 
 def test_a_network_with_a_hidden_order_is_left_as_it_was():
