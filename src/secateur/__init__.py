@@ -20,7 +20,18 @@ __version__ = metadata.version("secateur")
 # name -> module that has it
 _LAZY = {
     **dict.fromkeys(
-        ("census", "compress", "evaluate", "export_onnx", "plan", "sensitivity", "structure", "write_report"),
+        (
+            "census",
+            "compress",
+            "evaluate",
+            "export_onnx",
+            "plan",
+            "prune_channels",
+            "sensitivity",
+            "structure",
+            "thin",
+            "write_report",
+        ),
         "api",
     ),
     **dict.fromkeys(("load_recipe", "Recipe"), "recipe"),

@@ -4,6 +4,8 @@
     mask_channels_(model, plan)                       zeros: the network that the smaller one will compute
     remove_channels_(model, plan)                     smaller tensors: the same function, faster on every runtime
 
+The same for ONNX files from any tool: plan_channels_onnx, thin_plan_onnx, remove_channels_onnx.
+
 Names are loaded when they are first used.
 """
 
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from secateur.channels.groups import ChannelGroup, ChannelGroups
     from secateur.channels.importance import group_scores
     from secateur.channels.mask import mask_channels_
+    from secateur.channels.onnx_planning import plan_channels_onnx
+    from secateur.channels.onnx_remove import remove_channels_onnx
+    from secateur.channels.onnx_thin import thin_plan_onnx
+    from secateur.channels.onnx_trace import groups_of_onnx
     from secateur.channels.permute import permute_group_
     from secateur.channels.plan import RemovalPlan
     from secateur.channels.planning import plan_channels
@@ -28,11 +34,15 @@ _LAZY = {
     "RemovalPlan": "plan",
     "channel_groups": "trace",
     "group_scores": "importance",
+    "groups_of_onnx": "onnx_trace",
     "mask_channels_": "mask",
     "permute_group_": "permute",
     "plan_channels": "planning",
+    "plan_channels_onnx": "onnx_planning",
     "remove_channels_": "remove",
+    "remove_channels_onnx": "onnx_remove",
     "thin_plan": "thin",
+    "thin_plan_onnx": "onnx_thin",
 }
 
 __all__ = [
@@ -41,11 +51,15 @@ __all__ = [
     "RemovalPlan",
     "channel_groups",
     "group_scores",
+    "groups_of_onnx",
     "mask_channels_",
     "permute_group_",
     "plan_channels",
+    "plan_channels_onnx",
     "remove_channels_",
+    "remove_channels_onnx",
     "thin_plan",
+    "thin_plan_onnx",
 ]
 
 

@@ -34,7 +34,8 @@ def plan_channels_onnx(
     """Which channels of an ONNX file go so that a fraction `target` of `base` is gone; the file stays as it is.
 
     The options are those of plan_channels, for the file's own weights: a batch norm that is folded into a convolution
-    counts with it. Layers are called as their weights, without the last part of the name.
+    counts with it. Layers are called as their weights, without the last part of the name. Criteria that need data or
+    norms are for torch networks.
 
     input_size    (channels, height, width) of the first input, where the file leaves sides open
     raises        ModelError     a damaged file

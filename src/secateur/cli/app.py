@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from secateur.cli import bench, census, compress, doctor, explain, report, sensitivity, translate, zoo
+from secateur.cli import (
+    bench,
+    census,
+    compress,
+    doctor,
+    explain,
+    prune_channels,
+    report,
+    sensitivity,
+    thin,
+    translate,
+    zoo,
+)
 from secateur.errors import SecateurError
 
 USER_ERROR, STOPPED = 2, 130
@@ -34,6 +46,8 @@ _NEED_ARGUMENTS = (
     bench.bench,
     report.report,
     sensitivity.sensitivity,
+    thin.thin,
+    prune_channels.prune_channels,
     translate.translate,
 )
 for command in (*_NEED_ARGUMENTS, zoo.models, zoo.data, doctor.doctor):

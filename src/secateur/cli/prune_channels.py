@@ -1,0 +1,72 @@
+"""`secateur prune-channels`: a network without its least important channels."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+
+class Base(StrEnum):
+    macs = "macs"
+    parameters = "parameters"
+    channels = "channels"
+
+
+class Scope(StrEnum):
+    uniform = "uniform"
+    everywhere = "global"
+
+
+def prune_channels(
+    model: Annotated[
+        str, Argument(help="An ONNX file from any tool, a run folder, or a name that `secateur models` lists.")
+    ],
+    out: Annotated[Path, Option("--out", "-o", help="The ONNX file to write.", metavar="FILE")],
+    target: Annotated[float, Option(help="Fraction of --base that goes.")] = 0.5,
+    base: Annotated[Base, Option(help="What --target is a fraction of.")] = Base.macs,
+    scope: Annotated[
+        Scope, Option(help="The same share of every group, or the lowest scores of the whole network.")
+    ] = Scope.uniform,
+    criterion: Annotated[str, Option(help="How filters are scored: l1, l2, fpgm, random, ...")] = "l2",
+    round_to: Annotated[int, Option(help="Channels that stay are a multiple of this.")] = 1,
+    min_channels: Annotated[int | None, Option(help="Fewest channels that stay; by default --round-to.")] = None,
+    exclude: Annotated[str, Option(help="Layers that stay whole: names or globs, separated by commas.")] = "",
+    input_size: Annotated[
+        str | None, Option(help="Channels x height x width, such as 3x224x224, where the model leaves it open.")
+    ] = None,
+    plan: Annotated[
+        Path | None, Option(help="A plan that was saved before: it is carried out, nothing is chosen.", metavar="FILE")
+    ] = None,
+    save_plan: Annotated[Path | None, Option(help="Also write the plan as JSON.", metavar="FILE")] = None,
+) -> None:
+    """Take the channels out that matter least. Accuracy falls; train again, or start from `secateur compress`.
+
+    Channels that are added, joined or shuffled go together: the table says which layers make each group, and why a
+    group stays whole. A plan made on a torch network can be replayed on the ONNX file that was exported from it.
+
+    `secateur prune-channels model.onnx -o half.onnx --target 0.5 --base macs --round-to 8`
+    """
+    from secateur import api
+    from secateur.channels import RemovalPlan
+    from secateur.cli.values import shape, words
+    from secateur.files import read_json, write_json
+
+    found = api.prune_channels(
+        model,
+        out,
+        target,
+        plan=RemovalPlan.from_dict(read_json(plan)) if plan is not None else None,
+        input_size=shape("--input-size", input_size),
+        base=base.value,
+        scope=scope.value,
+        criterion=criterion,
+        round_to=round_to,
+        min_channels=min_channels,
+        exclude=words(exclude),
+    )
+    if save_plan is not None:
+        write_json(save_plan, found.to_dict())
+    typer.echo(str(found))
+    typer.echo(str(out))
