@@ -37,6 +37,7 @@ _LAZY = {
     **dict.fromkeys(("load_recipe", "Recipe"), "recipe"),
     **dict.fromkeys(("data", "model", "models", "Preprocessing", "ImageData"), "zoo"),
     **dict.fromkeys(("sparsify_", "fold_masks_"), "sparsity"),
+    **dict.fromkeys(("channel_groups", "plan_channels", "mask_channels_", "remove_channels_"), "channels"),
     "distill": "training",
     **dict.fromkeys(("benchmark", "compile"), "inference"),
     "InferenceSession": "engine.adapter",
