@@ -76,7 +76,7 @@ def test_artifact_is_the_masked_network(finished):
 
 def test_chosen_layers_have_the_asked_zeros(finished):
     _, context, record = finished
-    plan = record.results("sparsify")[0]["plan"]
+    plan = record.results("sparsify")[0]["plans"][0]
     assert {layer["name"] for layer in plan["layers"] if layer["level"] is not None} == {"body", "point"}
     # body: 4 blocks of 4 filters x 8 channels = 32 kernels; point: 4 blocks and one of 2 filters, x 16 = 80
     zeros = {name: int((~mask).sum()) for name, mask in masks(context.network).items()}
@@ -118,7 +118,7 @@ def test_overwriting_keeps_the_stages_that_are_the_same(finished, tmp_path):
     other = RECIPE.model_copy(update={"stages": (*stages[:2], changed, stages[3])})
     _, second = start(tmp_path, other, overwrite=True)
     assert second.stages[:2] == first.stages[:2]
-    assert second.results("sparsify")[0]["plan"]["sparsity"] == 0.25
+    assert second.results("sparsify")[0]["plans"][0]["sparsity"] == 0.25
 
 
 def test_a_longer_recipe_goes_on(tmp_path):

@@ -34,7 +34,7 @@ def test_the_stage_gathers_what_its_criterion_needs(criterion):
         training=Training(epochs=0),
     )
     context = context_of(stage)
-    plan = stage_handlers["sparsify"](context, stage)["plan"]
+    plan = stage_handlers["sparsify"](context, stage)["plans"][0]
     removed = sum(int((~mask).sum()) for mask in masks(context.network).values())
     assert removed == sum(layer["zeros"] for layer in plan["layers"]) > 0
 
