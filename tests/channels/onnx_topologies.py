@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -252,6 +253,12 @@ def run(file: onnx.ModelProto, batch: int = 2) -> list[Array]:
         for value in session.get_inputs()
     }
     return session.run(None, {name: image.astype(np.float32) for name, image in images.items()})
+
+
+def outputs_of(path: Path, images: Array) -> list[Array]:
+    """Outputs of ONNX Runtime for these images."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: images})
 
 
 def distance(a: Sequence[Array], b: Sequence[Array]) -> float:

@@ -177,6 +177,14 @@ def _batch_norm(known: KnownChannels, node: Node) -> Known:
     return np.broadcast_to(values.reshape(1, -1, *(1 for _ in out[2:])), out)
 
 
+def _instance_norm(known: KnownChannels, node: Node) -> Known:
+    """A channel of one number is its own mean: what is left is the shift."""
+    out = known.trace.shape(node.outputs[0])
+    scale, shift = known.of(node.inputs[1]), known.of(node.inputs[2])
+    values = np.where((scale == 0) | ~np.isnan(known.channels(node.inputs[0])), shift, np.nan)
+    return np.broadcast_to(values.reshape(1, -1, *(1 for _ in out[2:])), out)
+
+
 def _pool(known: KnownChannels, node: Node) -> Known:
     out = known.trace.shape(node.outputs[0])
     values = known.channels(node.inputs[0])
@@ -230,6 +238,7 @@ _RULES: dict[str, Callable[[KnownChannels, Node], Known]] = {
     "Gemm": _product,
     "MatMul": _product,
     "BatchNormalization": _batch_norm,
+    "InstanceNormalization": _instance_norm,
     "Pad": _pad,
     "Resize": _resize,
     **dict.fromkeys(_POOLS, _pool),
