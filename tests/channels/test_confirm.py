@@ -56,6 +56,17 @@ def test_code_that_takes_sizes_from_its_input_stays_free(name):
     assert [group.frozen for group in after.groups] == [group.frozen for group in groups.groups]
 
 
+def test_numbers_that_the_network_draws_do_not_matter():
+    def forward(m, x):
+        return m.head(m.a(x) + torch.randn(1, 1, 8, 8))
+
+    net = Lambda(forward, a=normed(3, 5), head=head(5))
+    before = torch.get_rng_state()
+    plan = plan_channels(net, 0.4, (3, 8, 8), base="channels")
+    assert plan.removed == 2
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_trial_changes_nothing():
     net = network("chain").train()
     before = {name: value.clone() for name, value in net.state_dict().items()}

@@ -183,6 +183,18 @@ def test_an_input_that_does_not_fit_is_told():
         channel_groups(network("chain"), (3, 0, 8))
 
 
+def test_outputs_in_containers_are_found_or_refused():
+    class Hidden:
+        def __init__(self, value):
+            self.value = value
+
+    net = Lambda(lambda m, x: {"a": [m.a(x)], "b": None}, a=conv(3, 4))
+    assert channel_groups(net, (3, 8, 8))["a"].frozen == "output of the network"
+    net = Lambda(lambda m, x: Hidden(m.a(x)), a=conv(3, 4))
+    with pytest.raises(ModelError, match="the network returns a Hidden"):
+        channel_groups(net, (3, 8, 8))
+
+
 def units_of(groups, layer):
     """(tensor, axis, entries) of every weight that goes with filter 0 of a layer."""
     for group in groups.groups:

@@ -14,13 +14,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from secateur.channels.groups import ChannelGroup, ChannelGroups
 from secateur.channels.mask import mask_channels_
 from secateur.channels.plan import make_plan
 from secateur.channels.remove import remove_channels_
-from secateur.channels.trace import plain_copy
+from secateur.channels.trace import plain_copy, tensors_in
 
 # Sums of fewer terms differ in the last bits only; a wrong channel differs in the first digits.
 _TOLERANCE = 1e-3
@@ -63,10 +62,13 @@ def _fault(network: nn.Module, groups: ChannelGroups, tried: list[ChannelGroup],
     masked, thinned = copy.deepcopy(network), copy.deepcopy(network)
     mask_channels_(masked, plan)
     remove_channels_(thinned, plan)
-    with torch.no_grad():
-        wanted = [leaf for leaf in tree_leaves(masked(image)) if isinstance(leaf, Tensor)]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        # Numbers that the network draws are the same for both.
+        torch.default_generator.manual_seed(0)
+        wanted = tensors_in(masked(image))
+        torch.default_generator.manual_seed(0)
         try:
-            got = [leaf for leaf in tree_leaves(thinned(image)) if isinstance(leaf, Tensor)]
+            got = tensors_in(thinned(image))
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
             line = (str(error).splitlines() or [type(error).__name__])[0]
             return f"the network's code does not run with fewer channels ({line.rstrip('.')})"

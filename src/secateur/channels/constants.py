@@ -49,7 +49,7 @@ def read_constants(model: nn.Module, shape: Sequence[int]) -> dict[str, list[Rea
     network = plain_copy(model).double()
     table = SideTable(network)
     watch = _Unknown(table)
-    with torch.no_grad(), watch:
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), watch:
         network(torch.full((1, *shape), torch.nan, dtype=torch.float64))
     if watch.lost is not None:
         raise SparsityError(f"constants of channels cannot be followed through the operator {watch.lost}.")

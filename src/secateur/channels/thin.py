@@ -91,7 +91,7 @@ def _states(
     state = np.full(group.size, _FREE if consumers else _ALIVE, dtype=np.int64)
     blocker = ""
     for member in consumers:
-        dead = (filters_of(named(tensors, member.tensor), member).flatten(1) == 0).all(1).numpy()
+        dead = (filters_of(named(tensors, member.tensor), member).flatten(1) == 0).all(1).cpu().numpy()
         calls = readings.get(member.tensor, [])
         known = np.all([call.known for call in calls], axis=0) if calls else np.zeros(member.length, dtype=bool)
         values = _common(calls, member.length)

@@ -43,17 +43,28 @@ def channel_groups(model: nn.Module, input_size: Sequence[int] | None = None) ->
     table.ids.freeze(inputs, "input of the network")
     table.set(image, np.broadcast_to(inputs, tuple(image.shape)))
     try:
-        with torch.no_grad(), _Watch(table):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), _Watch(table):
             result = network(image)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         raise ModelError(
             f"{type(network).__name__} does not run on an input of shape 1x{'x'.join(map(str, shape))}: "
             f"{(str(error).splitlines() or [type(error).__name__])[0]}."
         ) from error
-    for tensor in tree_leaves(result):
-        if isinstance(tensor, Tensor):
-            table.fix(tensor, "output of the network")
+    for tensor in tensors_in(result):
+        table.fix(tensor, "output of the network")
     return table.ids.groups()
+
+
+def tensors_in(result: Any) -> list[Tensor]:
+    """The tensors that a network returned. raises ModelError for a container that could hide some."""
+    leaves = [leaf for leaf in tree_leaves(result) if leaf is not None]
+    for leaf in leaves:
+        if not isinstance(leaf, Tensor | int | float | str):
+            raise ModelError(
+                f"the network returns a {type(leaf).__name__}; its channels can be followed to tensors, and to tensors "
+                "in tuples, lists and dictionaries."
+            )
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def input_shape(model: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]:
