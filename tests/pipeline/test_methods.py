@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import tiny_networks
-from secateur.errors import RecipeError
+from secateur.errors import RecipeError, TrainingError
 from secateur.pipeline import Context, stage_handlers
 from secateur.pipeline.check import check_recipe
 from secateur.pipeline.dry_run import describe
@@ -71,12 +71,13 @@ def test_a_method_without_training_is_a_schedule_of_one_step(tmp_path):
     [
         ({"pattern": "2:4", "sparsity": None, **ASKED["str"]}, "str exchanges units of weights freely, and 2:4 fixes"),
         ({**ASKED["admm"], **ASKED["rigl"]}, "method admm and schedule rigl both choose the masks"),
+        ({**ASKED["str"], "training": TRAINING | {"average_weights": 0.9}}, "leave average_weights out"),
         ({"regression": {}}, "regression fits layers whose masks stay as they are"),
         ({"regression": {}, **ASKED["admm"]}, "regression fits layers whose masks stay as they are"),
     ],
 )
 def test_what_cannot_be_is_said_before(tmp_path, stage, sentence):
-    with pytest.raises(RecipeError, match=sentence):
+    with pytest.raises((RecipeError, TrainingError), match=sentence):
         check_recipe(context(tmp_path, **stage))
 
 

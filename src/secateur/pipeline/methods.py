@@ -19,6 +19,7 @@ from secateur.sparsity import SparsityPlan, Tiles
 from secateur.training.drop_filter import DropFilters
 from secateur.training.hooks import Hook
 from secateur.training.methods import AcDcPhases, AdmmPull, DropAndGrow, LearnedThresholds, MaskProbabilities
+from secateur.training.methods.learned_thresholds import check_training
 from secateur.training.regularize import Regularization
 
 METHODS: dict[type, Callable[[SparsityPlan, Any], Hook]] = {
@@ -39,7 +40,7 @@ def chosen_by_hook(stage: SparsifyStage, part: SparsifyPart) -> bool:
 
 
 def check_methods(stage: SparsifyStage, part: SparsifyPart, plan: SparsityPlan) -> None:
-    """raises RecipeError when a way of training cannot have the pattern, or two of them are asked for"""
+    """raises RecipeError, TrainingError when a way of training cannot have the pattern, or two are asked for"""
     config = _config(stage, part)
     if config is None:
         return
@@ -48,6 +49,8 @@ def check_methods(stage: SparsifyStage, part: SparsifyPart, plan: SparsityPlan) 
             f"stage 'sparsify': method {stage.method.kind} and schedule {part.schedule.kind} both choose the masks; "
             f"leave one of them out."
         )
+    if isinstance(config, Str):
+        check_training(stage.training)
     if not isinstance(config, Admm) and not isinstance(plan.pattern, Tiles):
         raise RecipeError(
             f"stage 'sparsify': {config.kind} exchanges units of weights freely, and {plan.pattern} fixes how many "

@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.recipe import Str
+from secateur.errors import TrainingError
+from secateur.recipe import Str, Training
 from secateur.sparsity import SparsityPlan
 from secateur.training import distributed
 from secateur.training.history import Row
@@ -48,6 +49,15 @@ def shift_to(margins: Tensor, sizes: Tensor, zeros: float) -> float:
     return float(margins[order[count - 1]]) if count else 0.0
 
 
+def check_training(config: Training) -> None:
+    """raises TrainingError for an average of the weights, which would not see the thresholds"""
+    if config.average_weights is not None:
+        raise TrainingError(
+            "method str ends by writing its thresholds into the weights, which an average of the weights of earlier "
+            "steps does not have; leave average_weights out."
+        )
+
+
 class LearnedThresholds(Hook):
     """Learns how the layers share the zeros; the planned layers end with masks of the planned count in all."""
 
@@ -55,6 +65,7 @@ class LearnedThresholds(Hook):
         self.plan, self.config = plan, config
 
     def begin(self, scene: Scene) -> None:
+        check_training(scene.config)
         self._scene, self._ended = scene, False
         self._units = units_of(scene.model, self.plan, "str")
         self._sizes = torch.cat([unit.sizes for unit in self._units])
