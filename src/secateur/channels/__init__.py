@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from secateur.channels.onnx_remove import remove_channels_onnx
     from secateur.channels.onnx_thin import thin_plan_onnx
     from secateur.channels.onnx_trace import groups_of_onnx
+    from secateur.channels.order_plan import OrderPlan
     from secateur.channels.permute import permute_group_
     from secateur.channels.plan import RemovalPlan
     from secateur.channels.planning import plan_channels
+    from secateur.channels.rearrange import permute_for_nm_, rearrange_for_blocks_, replay_orders_
     from secateur.channels.remove import remove_channels_
     from secateur.channels.thin import thin_plan
     from secateur.channels.trace import channel_groups
@@ -31,16 +33,20 @@ if TYPE_CHECKING:
 _LAZY = {
     "ChannelGroup": "groups",
     "ChannelGroups": "groups",
+    "OrderPlan": "order_plan",
     "RemovalPlan": "plan",
     "channel_groups": "trace",
     "group_scores": "importance",
     "groups_of_onnx": "onnx_trace",
     "mask_channels_": "mask",
+    "permute_for_nm_": "rearrange",
     "permute_group_": "permute",
     "plan_channels": "planning",
     "plan_channels_onnx": "onnx_planning",
+    "rearrange_for_blocks_": "rearrange",
     "remove_channels_": "remove",
     "remove_channels_onnx": "onnx_remove",
+    "replay_orders_": "rearrange",
     "thin_plan": "thin",
     "thin_plan_onnx": "onnx_thin",
 }
@@ -48,16 +54,20 @@ _LAZY = {
 __all__ = [
     "ChannelGroup",
     "ChannelGroups",
+    "OrderPlan",
     "RemovalPlan",
     "channel_groups",
     "group_scores",
     "groups_of_onnx",
     "mask_channels_",
+    "permute_for_nm_",
     "permute_group_",
     "plan_channels",
     "plan_channels_onnx",
+    "rearrange_for_blocks_",
     "remove_channels_",
     "remove_channels_onnx",
+    "replay_orders_",
     "thin_plan",
     "thin_plan_onnx",
 ]
