@@ -7,8 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.errors import SparsityError
-from secateur.sparsity import Tiles, keep_above, make_mask, parse_pattern, removed_count
+from secateur.sparsity import Tiles, make_mask, parse_pattern, removed_count
 
 KERNELS = st.sampled_from([(), (1,), (3,), (1, 1), (3, 3), (2, 1), (2, 2, 2)])
 SPECS = (
@@ -90,27 +89,6 @@ def test_sums_and_maxima(case, combine, seed):
     wanted = [together(float(scores[place]) for place in unit) for unit in tiles_of(shape, pattern, groups)]
     found = pattern.group_scores(scores, groups, combine)
     torch.testing.assert_close(found.double(), torch.tensor(wanted).double(), atol=1e-5, rtol=1e-5)
-
-
-@settings(max_examples=80, deadline=None)
-@given(cases(), st.floats(0, 1), st.sampled_from(["mean", "sum", "max"]))
-def test_a_threshold_keeps_what_is_strictly_above_it(case, threshold, combine):
-    pattern, shape, groups = case
-    scores = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    mask = keep_above(scores, pattern, threshold, groups=groups, combine=combine)
-    found = pattern.group_scores(scores, groups, combine)
-    for unit, score in zip(tiles_of(shape, pattern, groups), found.tolist(), strict=True):
-        assert {bool(mask[place]) for place in unit} == {score > threshold}
-
-
-def test_a_score_equal_to_the_threshold_goes():
-    mask = keep_above(torch.tensor([[1.0, 2.0, 3.0]]), parse_pattern("unstructured"), 2.0)
-    assert mask.tolist() == [[False, False, True]]
-
-
-def test_no_threshold_for_patterns_with_one_level():
-    with pytest.raises(SparsityError, match=r"2:4 keeps a fixed share of every group"):
-        keep_above(torch.rand(4, 4), parse_pattern("2:4"), 0.5)
 
 
 def test_1xn_kernels_are_blocks_of_n_by_1_by_all():

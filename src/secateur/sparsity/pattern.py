@@ -5,7 +5,6 @@ A pattern is one file in `patterns/`: a frozen dataclass under `@pattern_kind`. 
 same for all patterns:
 
     make_mask      the lowest units go, as many as the level says
-    keep_above     units above a threshold stay
 
 Most patterns cut the weight into tiles (`tiles.py`) and only say how large a tile is.
 
@@ -151,7 +150,7 @@ def make_mask(
     returns    boolean mask of the same shape, True = kept
     raises     SparsityError  scores that are not numbers, level outside 0..1, pattern that does not apply
     """
-    shape = _checked(scores, pattern, groups)
+    shape = checked_shape(scores, pattern, groups)
     count, units = pattern.removed_units(shape, sparsity, rounding, groups), pattern.units(shape, groups)
     if count in (0, units):
         kept = torch.full((units,), count == 0, dtype=torch.bool, device=scores.device)
@@ -161,23 +160,8 @@ def make_mask(
     return pattern.mask_of(kept, scores, groups)
 
 
-def keep_above(
-    scores: Tensor, pattern: Pattern, threshold: float, *, groups: int = 1, combine: Combine = "mean"
-) -> Tensor:
-    """Which weights of one tensor stay: units whose score is strictly greater than a threshold.
-
-    returns    boolean mask of the same shape, True = kept
-    raises     SparsityError  as make_mask, or a pattern whose level is fixed
-    """
-    _checked(scores, pattern, groups)
-    if pattern.fixed_level is not None:
-        raise SparsityError(
-            f"{pattern} keeps a fixed share of every group, so a threshold cannot choose its weights; give a level."
-        )
-    return pattern.mask_of(pattern.group_scores(scores, groups, combine) > threshold, scores, groups)
-
-
-def _checked(scores: Tensor, pattern: Pattern, groups: int) -> tuple[int, ...]:
+def checked_shape(scores: Tensor, pattern: Pattern, groups: int) -> tuple[int, ...]:
+    """The shape of scores that can be ranked. raises SparsityError for damaged ones, or a pattern that does not fit."""
     if not bool(torch.isfinite(scores).all()):
         raise SparsityError("the scores hold values that are not finite numbers; the weights are damaged.")
     shape = tuple(scores.shape)

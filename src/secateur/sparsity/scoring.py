@@ -16,7 +16,7 @@ from secateur.errors import SparsityError
 from secateur.sparsity.criterion import Criterion, Need, ScoreInputs, criteria
 from secateur.sparsity.layers import Layer, as_stored, filters_first, stored_weight, unwrapped
 from secateur.sparsity.norms import NormScale, following_norms, norm_modules, norm_scale
-from secateur.sparsity.pattern import Pattern, make_mask
+from secateur.sparsity.pattern import Pattern, checked_shape, make_mask
 from secateur.sparsity.plan import PlannedLayer
 from secateur.sparsity.rounding import Rounding, Ties
 from secateur.sparsity.statistics import LayerStatistics
@@ -136,10 +136,7 @@ class Scorer:
 
 def _drawn(scores: Tensor, pattern: Pattern, level: float, groups: int, generator: Generator) -> Tensor:
     """Every unit goes with the chance that the level gives it."""
-    shape = tuple(scores.shape)
-    reason = pattern.applies(shape, groups)
-    if reason is not None:
-        raise SparsityError(f"{pattern} cannot apply to a weight of shape {shape}: {reason}.")
+    shape = checked_shape(scores, pattern, groups)
     units = pattern.units(shape, groups)
     chance = level / (pattern.fixed_level or 1.0)
     draws = torch.rand(units, generator=generator, dtype=torch.float64).to(scores.device)
