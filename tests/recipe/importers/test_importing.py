@@ -1,5 +1,8 @@
 """Which importer a text belongs to, what it must say, and that imports are stable."""
 
+import copy
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -146,6 +149,24 @@ def test_a_command_may_go_over_several_lines_with_comments():
     assert recipe.stages[1].pattern == "1x8" and recipe.data.name == "imagefolder:a #b"
 
 
+WORDS = ["--lr", "--epochs", "--N", "--nb_epochs_rat", "--pr_target", "--learner", "--ws_prune_ratio", "-b", "--gpus"]
+WORDS += [
+    "0",
+    "-1",
+    "1e300",
+    "nan",
+    "inf",
+    "x",
+    "''",
+    "--",
+    "-",
+    "=",
+    "--lr=",
+    "channel",
+    "9" * 400,
+    "--lrn_rate_init=0",
+]
+
 HOSTILE = {
     "alias": ("policies: &p [1]\npruners: *p\n", "aliases"),
     "deep": ("policies: " + "[" * 40 + "]" * 40, "nested deeper"),
@@ -178,33 +199,100 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
         import_recipe(file)
 
 
-LEAVES = st.one_of(st.none(), st.booleans(), st.integers(-3, 200), st.floats(), st.text("ab.*", max_size=4))
-KEYS = ["class", "weights", "args", "epochs", "type", "kwargs", "levels", "reg_regims", "gamma"]
-TREES = st.recursive(
-    LEAVES,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=3), inner),
-    max_leaves=12,
-)
+RICH = [
+    """\
+# python compress_classifier.py -a=resnet20_cifar --epochs=4 --lr=0.1 DATA
+pruners:
+  rise: {class: AutomatedGradualPruner, initial_sparsity: 0.0, final_sparsity: 0.5, weights: [layer1.0.conv1]}
+  blocks:
+    class: L1RankedStructureParameterPruner
+    group_type: Blocks
+    kwargs: {block_shape: [1, 8, 1, 1]}
+    desired_sparsity: 0.5
+    weights: [layer1.0.conv2]
+  below: {class: StructureParameterPruner, reg_regims: {layer2.0.conv1: [0.1, 3D]}, threshold_criteria: Max}
+extensions: {thin: {class: FilterRemover, thinning_func_str: remove_filters}}
+lr_schedulers: {fall: {class: MultiStepMultiGammaLR, milestones: [1, 2], gammas: [0.1, 0.5]}}
+regularizers: {small: {class: GroupLassoRegularizer, reg_regims: {layer1.1.conv1: [1e-4, 3D]}, threshold_criteria: Max}}
+policies:
+  - {pruner: {instance_name: rise}, starting_epoch: 0, ending_epoch: 3, frequency: 1}
+  - {pruner: {instance_name: blocks, args: {fold_batchnorm: True, mini_batch_pruning_frequency: 3}}, epochs: [0]}
+  - {pruner: {instance_name: below}, epochs: [0]}
+  - {extension: {instance_name: thin}, epochs: [3]}
+  - {lr_scheduler: {instance_name: fall}, starting_epoch: 0, ending_epoch: 4, frequency: 1}
+  - {regularizer: {instance_name: small, args: {keep_mask: True}}, epochs: [0, 1]}
+""",
+    MSBENCH + "  set_sparsity: ERK\n  progressive: {sparsity_tables: [0.3, 0.5]}\n",
+    """\
+model: {type: resnet18}
+data: {path: DIR}
+sparsity:
+  mask_generator: {type: NormalMaskGenerator, kwargs: {structured: True, func: p1}}
+  fake_sparse: {type: FakeSparse, kwargs: {mask_is_static: False}}
+  scheduler:
+    type: AmbaLevelPruneScheduler
+    kwargs: {sparsity_table: [30, 60], total_iters: 7000, no_prune_layer: "a, b", prun_algo: 1}
+""",
+]
+NAN, INF = float("nan"), float("inf")
+ODD = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    10**9,
+    10**400,
+    0.5,
+    1e300,
+    INF,
+    NAN,
+    "",
+    "*",
+    "[",
+    "1e-5",
+    [],
+    {},
+    [1],
+    {"a": {"b": 1}},
+    {1: 2},
+]
 
 
-@given(st.sampled_from(["pruners", "regularizers", "lr_schedulers", "extensions", "quantizers", "policies"]), TREES)
-@settings(deadline=None, max_examples=150)
-def test_whatever_stands_in_a_section_of_distiller_is_a_recipe_or_a_sentence(section, tree):
-    document = parse_document(DISTILLER, "f.yaml")
-    document.value[section] = tree
-    _recipe_or_sentence(document)
+@pytest.mark.parametrize("text", RICH)
+def test_rich_files_are_read(text):
+    assert import_text(text, "f.yaml").recipe.stages
 
 
-@given(st.sampled_from(["sparse", "model", "data"]), TREES)
-@settings(deadline=None, max_examples=150)
-def test_whatever_stands_in_a_section_of_msbench_is_a_recipe_or_a_sentence(section, tree):
-    document = parse_document(MSBENCH, "f.yaml")
-    document.value[section] = tree
-    _recipe_or_sentence(document)
-
-
-def _recipe_or_sentence(document):
+@given(st.sampled_from(RICH), st.integers(0, 2**32))
+@settings(deadline=None, max_examples=120)
+def test_a_file_with_something_odd_in_any_place_is_a_recipe_or_a_sentence(text, seed):
+    chance = random.Random(seed)
+    document = parse_document(text, "f.yaml")
+    for _ in range(chance.choice((1, 2))):
+        place = chance.choice([at for at in places(document.value) if at] or [("policies",)])
+        node = document.value
+        for part in place[:-1]:
+            node = node[part]
+        node[place[-1]] = copy.deepcopy(chance.choice(ODD))
     try:
-        import_document(document, data="digits")
+        import_document(document, chance.choice((None, "resnet18")), "digits")
     except RecipeError as error:
-        assert "f.yaml" in str(error)
+        assert str(error).startswith("f.yaml") and "\n" not in str(error)
+
+
+def places(value, at=()):
+    """The path of everything in plain data."""
+    yield at
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*at, key))
+
+
+@given(st.sampled_from(sorted(COMMANDS.values())), st.lists(st.sampled_from(WORDS), max_size=4))
+@settings(deadline=None, max_examples=150)
+def test_a_command_with_odd_words_is_a_recipe_or_a_sentence(command, words):
+    try:
+        import_command(f"{command} {' '.join(words)}", data="digits")
+    except RecipeError as error:
+        assert str(error).startswith("command") and "\n" not in str(error)

@@ -7,7 +7,7 @@ fields.finish()        # schedule.yaml:9: unknown key 'finl_sparsity' in pruner 
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from secateur.errors import RecipeError
 from secateur.recipe.document import Document, Location
@@ -68,6 +68,8 @@ class Reading:
 
 
 MISSING: Any = object()
+# No setting of any tool is near this; beyond it arithmetic overflows.
+LARGEST = 1e18
 
 
 class Fields:
@@ -107,7 +109,7 @@ class Fields:
         if isinstance(value, str):
             with contextlib.suppress(ValueError):
                 value = float(value)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
+        if not is_number(value):
             self.fail(name, f"'{name}' in {self.where} is a number, found {_short(self.value[name])}.")
         if (low is not None and value < low) or (high is not None and value > high):
             bounds = f"from {low:g} to {high:g}" if high is not None and low is not None else f"at least {low:g}"
@@ -142,8 +144,7 @@ class Fields:
     def numbers(self, name: str, default: Any = MISSING) -> tuple[float, ...]:
         """A list of numbers."""
         value = self.raw(name, default)
-        good = isinstance(value, list | tuple)
-        if not good or not all(isinstance(item, int | float) and not isinstance(item, bool) for item in value):
+        if not isinstance(value, list | tuple) or not all(is_number(item) for item in value):
             self.fail(name, f"'{name}' in {self.where} is a list of numbers, found {_short(value)}.")
         return tuple(value)
 
@@ -171,6 +172,11 @@ class Fields:
             if name not in self.known:
                 sentence = unknown(self.kind, str(name), self.known)
                 self.fail(name, sentence.replace(".", f" in {self.where}.", 1) if "." not in str(name) else sentence)
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is a finite number of a size that a setting can have."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def _short(value: Any) -> str:

@@ -141,7 +141,7 @@ def flags_of(command: Command) -> ClassifierFlags:
         images=command.positional[0] if command.positional else None,
         weights=weights,
         epochs=flags.whole("epochs", 90, high=MAX_EPOCHS),
-        learning_rate=flags.number("lr", 0.1, low=1e-12),
+        learning_rate=flags.number("lr", 0.1, low=1e-12, high=1e6),
         workers=flags.whole("workers", 4),
         seed=flags.whole("seed", 0),
         compress=flags.text("compress", None),

@@ -13,7 +13,7 @@ from typing import Any
 
 from secateur.recipe.importers.distiller.networks import layer_of
 from secateur.recipe.importers.distiller.policies import Policy
-from secateur.recipe.importers.reading import Fields, Reading
+from secateur.recipe.importers.reading import Fields, Reading, is_number
 from secateur.registry import unknown
 
 PATTERNS = {
@@ -182,7 +182,7 @@ def _levels(one: Pruner) -> list[PrunerPart]:
         rest = named.pop("*", None)
         table = {layer_of(name, one.arch): level for name, level in named.items()}
     for name, level in (*table.items(), ("*", rest)):
-        if level is not None and not (isinstance(level, int | float) and 0 <= level < 1):
+        if level is not None and not (is_number(level) and 0 <= level < 1):
             one.fields.fail("levels", f"the level of '{name}' is a fraction from 0 to below 1, found {level!r}.")
     keys: dict[str, Any] = {"pattern": "unstructured", "levels": table, **one.common}
     if rest is None:
@@ -243,11 +243,11 @@ def _structures(one: Pruner) -> list[PrunerPart]:
     tables: dict[str, dict[str, float]] = {}
     for name in regims.value:
         pair = regims.raw(name)
-        if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], int | float) or pair[0] < 0:
+        if not isinstance(pair, list) or len(pair) != 2 or not is_number(pair[0]) or pair[0] < 0:
             regims.fail(name, f"'{name}' is [threshold, group], such as [0.01, 3D].")
-        if pair[1] not in PATTERNS:
+        if str(pair[1]) not in PATTERNS:
             regims.fail(name, unknown("group", str(pair[1]), PATTERNS))
-        tables.setdefault(PATTERNS[pair[1]], {})[layer_of(str(name), one.arch)] = float(pair[0])
+        tables.setdefault(PATTERNS[str(pair[1])], {})[layer_of(str(name), one.arch)] = float(pair[0])
     if not tables:
         one.fields.fail("reg_regims", f"'reg_regims' of {one.fields.where} names one parameter or more.")
     return [

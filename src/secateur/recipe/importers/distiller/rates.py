@@ -18,6 +18,8 @@ from secateur.registry import unknown
 
 # A rate of zero (the end of a cosine) stands still as surely as this.
 SMALLEST = 1e-9
+# Beyond this a learning rate is a mistake.
+LARGEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,12 @@ def rate_at(rates: Sequence[Rate], base: float, epoch: int) -> float:
 
 def decay_of(reading: Reading, rates: Sequence[Rate], base: float, start: int, end: int) -> dict[str, Any]:
     """The keys of a training over the epochs start..end-1 of the run that give every epoch its rate."""
-    table = [rate_at(rates, base, epoch) for epoch in range(start, end)]
+    try:
+        table = [rate_at(rates, base, epoch) for epoch in range(start, end)]
+    except OverflowError:
+        table = [math.inf]
+    if max(table) > LARGEST:
+        reading.fail(rates[-1].policy.at, f"the learning rate rises above {LARGEST:g}; its factors are too large.")
     keys: dict[str, Any] = {"learning_rate": table[0]}
     active = [rate for rate in rates if rate.policy.start < end and rate.policy.end > start]
     if any(_is_plateau(rate) for rate in active) and len(active) > 1:

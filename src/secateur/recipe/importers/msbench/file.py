@@ -15,7 +15,7 @@ from secateur.recipe.importers.msbench.masks import Masks, read_masks
 from secateur.recipe.importers.msbench.networks import network_name
 from secateur.recipe.importers.msbench.schedulers import SCHEDULERS
 from secateur.recipe.importers.provenance import Provenance
-from secateur.recipe.importers.reading import Fields, Reading
+from secateur.recipe.importers.reading import Fields, Reading, is_number
 from secateur.recipe.importers.stages import FINISH
 from secateur.registry import unknown
 
@@ -85,7 +85,7 @@ def _stages(settings: Fields) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 def _post_training(settings: Fields, scheduler: Fields, masks: Masks) -> dict[str, Any]:
     progressive = settings.section("progressive", "'progressive'").value.get("sparsity_tables") or ()
-    if not isinstance(progressive, list | tuple) or not all(isinstance(level, int | float) for level in progressive):
+    if not isinstance(progressive, list | tuple) or not all(map(is_number, progressive)):
         settings.fail("progressive", "'sparsity_tables' of 'progressive' is a list of fractions.")
     levels = post_training_levels(settings, masks.level, tuple(progressive))
     options = scheduler.section("kwargs", "'kwargs' of the scheduler")

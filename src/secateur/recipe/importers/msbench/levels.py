@@ -57,7 +57,8 @@ def post_training_levels(root: Fields, level: float | None, progressive: tuple[f
         keys["cap"] = cap
     if progressive and kind is None and analysis is None:
         root.note("progressive", "'progressive' without an allocation gives every layer the same level, as in MSBench.")
-        target = progressive[-1] if target is None else target
+    if target is None:
+        target = progressive[-1] if progressive else level
     if analysis is not None:
         if kind is not None:
             root.fail("sparse_analysis", f"'sparse_analysis' and {kind} contradict each other; both give levels.")
