@@ -106,7 +106,7 @@ def _plans(results: list[tuple[str, Fields]]) -> list[Fields]:
 def _technique(plans: list[Fields]) -> Technique | None:
     if not plans:
         return None
-    first, *others = plans
+    pattern, (first, *others) = _together(plans, "pattern"), plans
     if not others:
         sparsity, planned, base = first.number("sparsity"), first.number("achieved"), first.text("base")
     else:
@@ -116,7 +116,7 @@ def _technique(plans: list[Fields]) -> Technique | None:
         sparsity = planned = zeros / weights if weights else 0.0
         base = "conv_linear"
     return Technique(
-        pattern=_together(plans, "pattern"),
+        pattern=pattern,
         sparsity=sparsity,
         planned=planned,
         base=base,
