@@ -5,6 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Machines that are busy with other work make any example slow now and then.
+settings.register_profile("secateur", deadline=None)
+settings.load_profile("secateur")
 
 # One test process per core is faster than one process with many threads on layers this small.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
