@@ -1,7 +1,7 @@
 """Faults in a recipe are told with file, line, key and the nearest valid key; valid recipes round-trip."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.errors import RecipeError
@@ -102,6 +102,7 @@ stages = (
         stages=st.lists(stages, min_size=1, max_size=4).map(tuple),
     )
 )
+@settings(deadline=None)
 def test_recipe_round_trips_through_yaml(recipe):
     assert parse_recipe(recipe_to_yaml(recipe)) == recipe
 

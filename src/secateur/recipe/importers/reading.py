@@ -106,9 +106,7 @@ class Fields:
         value = self.raw(name, default)
         if name not in self.value:
             return value
-        if isinstance(value, str):
-            with contextlib.suppress(ValueError):
-                value = float(value)
+        value = as_number(value)
         if not is_number(value):
             self.fail(name, f"'{name}' in {self.where} is a number, found {_short(self.value[name])}.")
         if (low is not None and value < low) or (high is not None and value > high):
@@ -172,6 +170,14 @@ class Fields:
             if name not in self.known:
                 sentence = unknown(self.kind, str(name), self.known)
                 self.fail(name, sentence.replace(".", f" in {self.where}.", 1) if "." not in str(name) else sentence)
+
+
+def as_number(value: Any) -> Any:
+    """The number that a text is (YAML takes 1e-5 for one); anything else as it is."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
 
 
 def is_number(value: Any) -> TypeGuard[float]:

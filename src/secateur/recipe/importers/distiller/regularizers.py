@@ -6,12 +6,11 @@ GroupVarianceRegularizer  the same
 DropFilterRegularizer     reg_regims {parameter: probability}
 """
 
-import contextlib
 from typing import Any
 
 from secateur.recipe.importers.distiller.networks import layer_of
 from secateur.recipe.importers.distiller.policies import Policy
-from secateur.recipe.importers.reading import Reading, is_number
+from secateur.recipe.importers.reading import Reading, as_number, is_number
 from secateur.registry import unknown
 
 CLASSES = {
@@ -70,14 +69,11 @@ def _regime(regims: Any, parameter: str, grouped: bool) -> tuple[float, str]:
     pair = regims.raw(parameter)
     if not isinstance(pair, list) or len(pair) != 2 or isinstance(pair[0], bool):
         regims.fail(parameter, f"'{parameter}' is [strength, group], such as [0.0001, 3D].")
-    strength, group = pair
-    if isinstance(strength, str):
-        with contextlib.suppress(ValueError):
-            strength = float(strength)  # YAML takes 1e-5 for a text
+    strength, group = as_number(pair[0]), str(pair[1])
     if not is_number(strength):
         regims.fail(parameter, f"the strength of '{parameter}' is a number, found {strength!r}.")
     if not strength > 0:
         regims.fail(parameter, f"the strength of '{parameter}' is above 0, found {strength:g}.")
-    if str(group) not in GROUPS:
-        regims.fail(parameter, unknown("group", str(group), GROUPS))
-    return strength, GROUPS[str(group)]
+    if group not in GROUPS:
+        regims.fail(parameter, unknown("group", group, GROUPS))
+    return strength, GROUPS[group]
