@@ -313,7 +313,15 @@ def test_rooms_that_exist_are_told_from_those_to_come():
 
 
 # One file each, added without touching anything else: the page names their folder.
-EXTENSIONS = ("sparsity/patterns", "sparsity/scores", "export/formats", "zoo/datasets", "zoo/cifar", "pipeline/stages")
+EXTENSIONS = (
+    "sparsity/allocators",
+    "sparsity/patterns",
+    "sparsity/scores",
+    "export/formats",
+    "zoo/datasets",
+    "zoo/cifar",
+    "pipeline/stages",
+)
 
 
 def test_every_file_has_its_line():
