@@ -10,6 +10,8 @@ from secateur.channels.planning import plan_channels
 from secateur.channels.trace import channel_groups
 from secateur.errors import RecipeError, SparsityError
 from secateur.sparsity import attach_masks_, set_mask_
+from secateur.sparsity.filter_scores import FilterScores
+from secateur.sparsity.scoring import Scoring
 
 
 def l1(weight):
@@ -105,6 +107,25 @@ def test_scores_by_layer_are_taken_as_they_are(residual):
     assert found["stem.0"].tolist() == list(range(8))  # of its three producers one has scores
     plan = plan_channels(model, 0.5, (3, 8, 8), base="channels", criterion=given)
     assert next(cut.kept for cut in plan.cuts if (cut.tensor, cut.axis) == ("a.0.weight", 0)) == (3, 4, 5)
+
+
+def test_criteria_that_look_at_norms_come_as_scores_by_layer(residual):
+    model, groups = residual
+    given = FilterScores(model, Scoring("bn_scale"))
+    found = group_scores(model, groups, given, normalize="none")["a.0"]
+    np.testing.assert_allclose(found, model.a[1].weight.detach().abs().numpy(), rtol=1e-6)
+    stem = model.stem[1].weight.detach().abs().numpy()  # no norm follows the two other layers of its group
+    np.testing.assert_allclose(group_scores(model, groups, given, normalize="none")["stem.0"], stem, rtol=1e-6)
+    with pytest.raises(SparsityError, match="norm"):
+        group_scores(model, groups, "bn_scale")
+
+
+def test_a_group_without_scores_stays_whole_and_is_told(residual):
+    model, groups = residual
+    assert set(group_scores(model, groups, {"a.0": torch.ones(6)})) == {"a.0"}
+    plan = plan_channels(model, 0.5, (3, 8, 8), base="channels", criterion={"a.0": torch.ones(6)})
+    assert {group.name for group in plan.groups if group.after < group.before} == {"a.0"}
+    assert "the criterion has no scores for its layers" in str(plan)
 
 
 @pytest.mark.parametrize("wrong", [torch.ones(5), torch.tensor([1.0, 2, 3, float("nan"), 5, 6])])

@@ -49,11 +49,11 @@ def group_scores(
     consumers: bool = False,
     leader: bool = False,
 ) -> dict[str, Scores]:
-    """Name of every free group -> (size,) float64 scores of its units, larger = keep.
+    """Name of every free group that can be scored -> (size,) float64 scores of its units, larger = keep.
 
     criterion    a name of `secateur.sparsity.criteria`, a function from a weight with its filters along axis 0 to
-                 (filters,) scores, or such scores by name of the layer (`secateur.sparsity.FilterScores`, for criteria
-                 that need data or norms)
+                 (filters,) scores, or such scores by name of the layer: FilterScores of the sparsity room for
+                 criteria that need data or norms; a layer without scores is left out
     normalize    divide the scores of each tensor by their max, mean or norm before they are summed
     consumers    add what the consumers read of each channel; not with scores by layer
     leader       only the first layer of a group decides
@@ -74,7 +74,8 @@ def scores_of(
     """The same from tensors by name, wherever they come from."""
     if normalize not in get_args(Normalize):
         raise SparsityError(unknown("normalization", normalize, get_args(Normalize)))
-    return {group.name: _scores(group, tensors, rule, normalize, consumers, leader) for group in groups.free}
+    found = {group.name: _scores(group, tensors, rule, normalize, consumers, leader) for group in groups.free}
+    return {name: scores for name, scores in found.items() if scores is not None}
 
 
 def _scores(
@@ -84,7 +85,7 @@ def _scores(
     normalize: str,
     consumers: bool,
     leader: bool,
-) -> Scores:
+) -> Scores | None:
     chosen = [member for member in group.members if member.role == "producer"]
     chosen = chosen[:1] if leader and chosen else chosen
     if not leader:
@@ -93,13 +94,12 @@ def _scores(
     if not chosen:
         chosen = [member for member in group.members if member.role in ("parameter", "norm")]
     total = np.zeros(group.size)
+    scored = False
     for member in chosen:
-        if callable(rule):
-            found = rule(filters_of(named(tensors, member.tensor), member))
-        elif layer_of(member.tensor) in rule:
-            found = rule[layer_of(member.tensor)]
-        else:
+        found = _of_layer(rule, member, tensors)
+        if found is None:
             continue
+        scored = True
         values = found.detach().double().cpu().numpy()
         if values.shape != (member.length,) or not np.isfinite(values).all():
             raise SparsityError(
@@ -107,7 +107,20 @@ def _scores(
                 f"the criterion gave {values.shape}."
             )
         total += values[member.positions].sum(axis=1) / _size(values, normalize)
-    return total
+    return total if scored else None
+
+
+def _of_layer(
+    rule: FilterCriterion | Mapping[str, Tensor], member: Member, tensors: dict[str, list[Tensor]]
+) -> Tensor | None:
+    """The scores of one tensor; None where scores by layer have none for its layer."""
+    if callable(rule):
+        return rule(filters_of(named(tensors, member.tensor), member))
+    try:
+        return rule[layer_of(member.tensor)]
+    except (KeyError, SparsityError):
+        # A criterion that looks at norms or images has nothing to say about a layer without them.
+        return None
 
 
 @torch.no_grad()
@@ -119,7 +132,8 @@ def filters_of(found: list[Tensor], member: Member) -> Tensor:
     if member.groups > 1:
         parts = torch.stack(weight.chunk(member.groups))
         return parts.transpose(1, 2).flatten(0, 1)
-    return weight.movedim(member.axis, 0)
+    rows = weight.movedim(member.axis, 0)
+    return rows if rows.ndim > 1 else rows[:, None]
 
 
 def _size(values: Scores, normalize: str) -> float:

@@ -51,7 +51,7 @@ def select_channels(
 ) -> ChannelSelection:
     """The units to remove.
 
-    scores          name of each free group -> (size,) larger = keep
+    scores          name of a free group -> (size,) larger = keep; a group without scores stays whole
     target          fraction of `base` to remove, 0 <= target < 1; of MACs and parameters the whole network counts
     ratios          glob of a layer -> share of its group that goes, whatever the target says
     exclude         globs of layers whose groups stay whole
@@ -68,6 +68,8 @@ def select_channels(
     for group in groups.free:
         if group.size == group.segments:
             reasons.setdefault(group.name, "one unit is left in every segment, nothing can go")
+        elif group.name not in scores:
+            reasons.setdefault(group.name, "the criterion has no scores for its layers")
     candidates = [group for group in groups.free if group.name not in reasons]
     limits = Limits(round_to, round_to if min_channels is None else min_channels)
     fixed = {group.name: limits.removed(group, given[group.name]) for group in candidates if group.name in given}
