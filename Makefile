@@ -10,7 +10,7 @@ help:
 	@echo "make demo    train, prune, export, check, time and report on real images (runs/demo/report.html)"
 	@echo "make test    the test suite"
 	@echo "make lint    ruff and pyright"
-	@echo "make bench   accuracy and speed figures (benchmarks/README.md)"
+	@echo "make bench   accuracy figures; EXPERIMENT=, DATA=, WEIGHTS= as in benchmarks/README.md"
 	@echo "make docs    the documentation as a site (site/index.html)"
 
 $(READY): pyproject.toml constraints.txt
@@ -37,7 +37,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)
-	$(BIN)/python benchmarks/cifar10.py
+	$(BIN)/python benchmarks/cifar10.py $(or $(EXPERIMENT),goals) --data $(or $(DATA),cifar10) --weights $(or $(WEIGHTS),weights)
 
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"

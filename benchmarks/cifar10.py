@@ -29,6 +29,7 @@ from secateur.recipe import Recipe, build_recipe, load_recipe
 
 HERE = Path(__file__).resolve().parent
 RECIPE = HERE.parent / "examples" / "cifar10_resnet20.yaml"
+RUNTIMES = ("secateur", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def recipe_for(row: Row, seed: int) -> Recipe:
             if stages[-1].get("pattern") == "2:4":
                 stages[-1].pop("sparsity")
         elif stage["stage"] == "benchmark":
-            stages.append(stage | {"runtimes": ["secateur", "onnxruntime"], "threads": [1], "max_seconds": 10})
+            stages.append(stage | {"runtimes": list(RUNTIMES), "threads": [1], "max_seconds": 10})
         else:
             stages.append(stage)
     return build_recipe(value | {"stages": stages})
@@ -112,11 +113,10 @@ def figures(row: Row, record: RunRecord) -> dict[str, Any]:
     export = record.results("export")[0]
     history = next(stage.result["history"] for stage in record.stages if "history" in stage.result)
     counts, sizes = export["census"]["compressed"]["totals"], export["files"]
-    times = {
-        (timed["runtime"], timed["subject"]): timed["timing"]["median"]
-        for timed in record.results("benchmark")[0]["benchmark"]["rows"]
-        if timed["timing"]
-    }
+    # Dense / compressed of rounds in which both ran one after the other.
+    speedups = (record.results("benchmark")[0]["speedups"] or {"rows": []})["rows"]
+    paired = {row["runtime"]: row["within"]["median"] for row in speedups if row["within"]}
+    times = {row["runtime"]: row["compressed_ms"] for row in speedups}
     return {
         "dense top-1": before["top1"],
         "top-1": after["top1"],
@@ -126,11 +126,8 @@ def figures(row: Row, record: RunRecord) -> dict[str, Any]:
         "parameter reduction": counts["parameter_reduction"],
         "compute reduction": counts["compute_reduction"],
         "file share": sizes["weights.safetensors"] / sizes["dense/weights.safetensors"],
-        "milliseconds": {name: times.get((name, "compressed")) for name in ("secateur", "onnxruntime")},
-        "speedup": {
-            name: times[name, "dense"] / times[name, "compressed"] if (name, "compressed") in times else None
-            for name in ("secateur", "onnxruntime")
-        },
+        "milliseconds": {name: times.get(name) for name in RUNTIMES},
+        "speedup": {name: paired.get(name) for name in RUNTIMES},
         "export max abs error": export["check"]["max_abs_error"],
         "minutes": record.seconds / 60,
     }
@@ -162,7 +159,7 @@ def table(experiment: str, runs: dict[str, dict[str, Any]], about: dict[str, Any
         spread = f" ± {statistics.stdev(top1):.2f} ({len(top1)} seeds)" if len(top1) > 1 else ""
         speed = [
             f"{statistics.median(f['speedup'][runtime] for f in found):.2f}x" if first["speedup"][runtime] else ""
-            for runtime in ("secateur", "onnxruntime")
+            for runtime in RUNTIMES
         ]
         lines.append(
             f"| {name.rpartition('-')[0] or name} | {row.epochs} | {100 * first['sparsity']:.1f} % "
