@@ -157,6 +157,13 @@ def test_unknown_domain_freezes():
     assert "operator Sum2" in str(groups_of_onnx(file)["b"].frozen)
 
 
+def test_what_would_take_all_memory_stays():
+    nodes = "a = Conv(x, a.weight, a.bias) r = Reshape(a, long) y = Tanh(r)"
+    weights = {**conv("a", 8, 3, 1), "long": np.array([1, -1])}
+    file = model(nodes, weights, x="1,3,4096,4096", y="1,134217728")
+    assert "of too many numbers" in str(groups_of_onnx(file)["a"].frozen)
+
+
 def test_no_torch_is_needed():
     code = (
         "import sys; sys.modules['torch'] = None; "

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from secateur.channels.onnx_moves import MOVES, moved
+from secateur.channels.onnx_moves import MOVES, moved, too_large
 from secateur.channels.onnx_network import View
 from secateur.channels.onnx_rules.space import axes_of, pads_of
 from secateur.channels.onnx_table import OnnxTrace, onnx_rules
@@ -64,6 +64,8 @@ class KnownChannels:
     def _visit(self, node: Node) -> None:
         found: Sequence[NDArray[Any]] | None = None
         if not node.domain and all(name in self.trace.graph.types for name in (*node.inputs, *node.outputs) if name):
+            if too_large(self.trace.graph, node):
+                return
             if node.op in MOVES:
                 found = moved(self.trace.graph, node, [self.of(name) for name in node.inputs if name])
             elif node.op in _FUNCTIONS:

@@ -5,6 +5,7 @@
 Arrays may repeat entries by stride 0 (all pixels of a channel); as far as that is easy the results do so too.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,16 @@ from numpy.typing import NDArray
 from secateur.graph.ir import Graph, Node
 
 Array = NDArray[Any]
+
+
+# Half a GiB of ids: what copies more is not followed.
+MAX_COPIED = 1 << 26
+_COPYING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Tile", "DepthToSpace", "SpaceToDepth")
+
+
+def too_large(graph: Graph, node: Node) -> bool:
+    """Whether a node might copy more numbers than anybody wants to follow."""
+    return node.op in _COPYING and math.prod(graph.shape(node.outputs[0])) > MAX_COPIED
 
 
 def moved(graph: Graph, node: Node, arrays: Sequence[Array]) -> list[Array] | None:

@@ -34,7 +34,9 @@ def with_remains(trace: OnnxTrace, groups: ChannelGroups, removed: Mapping[str, 
             if classes[atoms[name][unit]] == classes[kept]
         )
         segment = groups[name].segment
-        stays = [unit] + [left[name][segment[left[name]] == other][0] for other in set(segment) - {segment[unit]}]
+        stays = [unit] + [
+            left[name][segment[left[name]] == other][0] for other in np.unique(segment[segment != segment[unit]])
+        ]
         left[name] = np.setdiff1d(left[name], stays)
 
 

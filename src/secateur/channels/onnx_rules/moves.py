@@ -8,7 +8,7 @@ together only pick channels in another order (a channel shuffle) are looked at a
 import numpy as np
 
 from secateur.channels.groups import IntArray
-from secateur.channels.onnx_moves import MOVES, moved, reshaped
+from secateur.channels.onnx_moves import MOVES, moved, reshaped, too_large
 from secateur.channels.onnx_table import OnnxTrace, Shuffle, called, lined, refuse, rule
 from secateur.graph.ir import Node
 
@@ -21,6 +21,9 @@ def move(trace: OnnxTrace, node: Node) -> None:
     moving = node.inputs if node.op == "Concat" else node.inputs[:1]
     if any(trace.is_value(name) for name in node.inputs if name not in moving):
         refuse(trace, node, f"{called(node)} by computed numbers")
+        return
+    if too_large(trace.graph, node):
+        refuse(trace, node, f"{called(node)} of too many numbers")
         return
     if node.op == "Gather" and len(trace.shape(node.inputs[1])) != 1 and _picks_channels(trace, node):
         refuse(trace, node, f"{called(node)} of fixed channels")
@@ -38,6 +41,9 @@ def reshape(trace: OnnxTrace, node: Node) -> None:
     """Joining axes works for any number of channels; cutting one in parts ties the parts, except in a shuffle."""
     if any(trace.is_value(name) for name in node.inputs[1:]):
         refuse(trace, node, f"{called(node)} by computed numbers")
+        return
+    if too_large(trace.graph, node):
+        refuse(trace, node, f"{called(node)} of too many numbers")
         return
     ids = reshaped(trace.of(node.inputs[0]), trace.shape(node.outputs[0]))
     if len(_varying(trace, ids)) > 1 and _shuffle(trace, node):
