@@ -60,7 +60,7 @@ def test_a_dense_copy_from_before_gets_the_same_order(context):
 def test_a_whole_run_and_going_on_with_it(context, tmp_path):
     record = run_recipe(context)
     first, second = record.results("sparsify")
-    assert first["orders"][0]["rule"] == "similar" and second["orders"][0]["pattern"] == "2:4"
+    assert first["orders"][0]["rule"] == "balanced" and second["orders"][0]["pattern"] == "2:4"
     again = Context.of(parse_recipe(RECIPE), tmp_path)
     run_recipe(again)
     for name, value in context.network.state_dict().items():

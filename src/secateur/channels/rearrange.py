@@ -49,7 +49,7 @@ from secateur.sparsity import (
     select_layers,
     unwrapped,
 )
-from secateur.sparsity.permutation import BlockRows, search_order, similar_order, sorted_order
+from secateur.sparsity.permutation import BlockRows, balanced_rows, search_order, similar_order, sorted_order
 from secateur.sparsity.permutation.blocks import WORK as BLOCK_WORK
 from secateur.sparsity.permutation.blocks import Rule
 from secateur.sparsity.permutation.search import ESCAPES, WORK
@@ -108,7 +108,7 @@ def rearrange_for_blocks_(
     input_size: Sequence[int] | None = None,
     *,
     levels: Mapping[str, float] | None = None,
-    rule: Rule = "similar",
+    rule: Rule = "balanced",
     tied: Tied = "common",
     work: int = BLOCK_WORK,
     seed: int = 0,
@@ -118,7 +118,8 @@ def rearrange_for_blocks_(
 
     sparsity     the level for which the order is made, of every layer that the pattern would prune
     levels       layer -> level, instead of `sparsity`; other layers are not looked at
-    rule         similar: our own; sorted: by L1 norm, as in the 1xN paper
+    rule         balanced: filters that use the same inputs come together, whatever their norm; similar: the most
+                 magnitude is kept; sorted: by L1 norm, as in the 1xN paper (secateur.sparsity.permutation.blocks)
     tied         common: layers whose outputs are added share one order; leave: they keep theirs (1xN's own rule)
     work         numbers that the search may look at for each group
     raises       SparsityError  not a 1xN pattern, an unknown rule, or a network whose outputs depend on the order in
@@ -137,6 +138,7 @@ def rearrange_for_blocks_(
         rows = [BlockRows(side.lines[units], chosen[side.layer.name]) for side in sides]
         if rule == "sorted":
             return sorted_order(np.sum([row.scores.sum(axis=1, dtype=np.float64) for row in rows], axis=0)), rule
+        rows = [balanced_rows(row) for row in rows] if rule == "balanced" else rows
         return similar_order(rows, blocks.n, seed=seed, work=work), rule
 
     lines = by_kernel if blocks.span == "kernel" else by_position

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.sparsity import make_mask, parse_pattern
-from secateur.sparsity.permutation.blocks import BlockRows, similar_order, sorted_order
+from secateur.sparsity.permutation.blocks import BlockRows, balanced_rows, similar_order, sorted_order
 
 ORACLE = np.array([[1, 0.1], [0.05, 0.02], [0.9, 0.2], [0.04, 0.01]])
 
@@ -69,3 +69,26 @@ def test_much_work_is_cut_short():
     rows = BlockRows(scores, 0.5)
     short = similar_order([rows], 4, work=1000)
     assert rows.kept(short, 4) >= rows.kept(sorted_order(scores.sum(axis=1)), 4)
+
+
+def test_balanced_filters_have_one_norm_and_their_shape():
+    scores = np.array([[1.0, 3], [0, 0], [10, 10]])
+    rows = balanced_rows(BlockRows(scores, 0.5))
+    assert rows.level == 0.5
+    assert np.allclose(rows.scores, [[2, 6], [0, 0], [4, 4]])
+
+
+def test_balanced_puts_filters_of_one_shape_together_whatever_their_norm():
+    random = np.random.default_rng(0)
+    shapes = np.repeat(random.random((4, 40)) < 0.3, 4, axis=0) * random.uniform(0.5, 1.5, (16, 40))
+    order = random.permutation(16)
+    scores = (shapes * np.tile([0.1, 1, 3, 10.0], 4)[:, None])[order]
+    found = similar_order([balanced_rows(BlockRows(scores, 0.7))], 4)
+    kinds = (order // 4)[found].reshape(4, 4)
+    assert (kinds == kinds[:, :1]).all()
+
+
+def test_a_level_at_which_all_goes_is_no_endless_search():
+    for seed in range(20):
+        rows = BlockRows(np.random.default_rng(seed).random((9, 6)), 1.0)
+        assert rows.kept(similar_order([rows], 4), 4) == 0.0

@@ -8,9 +8,13 @@
                is built greedily (each block begins with the largest filter left and takes in those that add most),
                the best exchange of one filter each of two blocks is made in rounds of pairs, t being set anew after
                each sweep; the best order seen counts, sorted and unchanged order included
+    balanced   the same after every filter has been scaled to one norm: it keeps less magnitude than similar, but does
+               not put weak filters into blocks that then go as a whole. Behind a batch norm a weak filter counts as
+               much as a strong one: a trained ResNet-20 with 30 % in 1x4 blocks, at once and without training, has
+               63.8 % top-1 (unchanged 52.7, similar 27.2, sorted 23.0; CIFAR-10, 1000 images)
 
-Source: Lin et al. 2022, "1xN Pattern for Pruning Convolutional Neural Networks" (sorted). Similar is our own design;
-sorted puts filters of one size together, which need not use the same inputs.
+Source: Lin et al. 2022, "1xN Pattern for Pruning Convolutional Neural Networks" (sorted). Similar and balanced are our
+own design; sorted puts filters of one size together, which need not use the same inputs.
 """
 
 from collections.abc import Sequence
@@ -24,7 +28,7 @@ from secateur.sparsity.permutation.rounds import rounds_of_pairs
 from secateur.sparsity.permutation.stripes import FloatArray, IntArray
 from secateur.sparsity.rounding import removed_count
 
-Rule = Literal["sorted", "similar"]
+Rule = Literal["balanced", "similar", "sorted"]
 WORK = 500_000_000
 _GAIN = 1e-9
 
@@ -48,8 +52,8 @@ class BlockRows:
         removed = removed_count(means.size, self.level)
         if removed == 0:
             return float(sums.sum())
-        lowest = np.argpartition(means, removed - 1)[:removed]
-        return float(sums.sum() - sums.ravel()[lowest].sum())
+        highest = np.argpartition(means, removed - 1)[removed:]
+        return float(sums.ravel()[highest].sum())
 
     def threshold(self, order: IntArray, n: int) -> float:
         """The mean score per filter up to which blocks go."""
@@ -62,6 +66,13 @@ class BlockRows:
 def sorted_order(norms: NDArray[np.floating]) -> IntArray:
     """Filters by their L1 norm, the lowest first; equal ones in index order."""
     return np.argsort(norms, kind="stable").astype(np.int64)
+
+
+def balanced_rows(layer: BlockRows) -> BlockRows:
+    """The same filters, each scaled to the mean norm of all; one of zeros stays."""
+    norms = layer.scores.sum(axis=1, keepdims=True)
+    scale = np.divide(norms.mean(), norms, out=np.zeros_like(norms), where=norms > 0)
+    return BlockRows(layer.scores * scale, layer.level)
 
 
 def similar_order(layers: Sequence[BlockRows], n: int, *, seed: int = 0, work: int = WORK) -> IntArray:
@@ -141,7 +152,7 @@ def _refined(
                 break
         found.append(order.copy())
         kept = sum(layer.kept(order, n) for layer in layers)
-        if kept <= best * (1 + 1e-5):
+        if kept <= best + 1e-5 * abs(best):
             break
         best = kept
     return found
