@@ -149,7 +149,7 @@ def test_outputs_stay_and_the_pattern_keeps_more(name, pattern):
     if pattern == "2:4":
         plan = permute_for_nm_(network, pattern, SIZE, escapes=3)
     else:
-        plan = rearrange_for_blocks_(network, pattern, 0.5, SIZE)
+        plan = rearrange_for_blocks_(network, pattern, 0.5, SIZE, rule="similar")
     assert plan.reordered
     assert torch.allclose(outputs(network), wanted, rtol=1e-12, atol=1e-12)
     assert kept(network, pattern, 0.5) > before
@@ -168,7 +168,7 @@ def test_the_magnitudes_in_the_plan_are_those_of_the_masks():
 
 def test_layers_of_a_residual_sum_share_one_order():
     network = trained(Residual())
-    plan = rearrange_for_blocks_(network, "1x4", 0.5, SIZE, levels={"a.0": 0.5, "b.0": 0.5})
+    plan = rearrange_for_blocks_(network, "1x4", 0.5, SIZE, levels={"a.0": 0.5, "b.0": 0.5}, rule="similar")
     assert {group.layers for group in plan.groups} == {("a.0",), ("b.0",)}
     stem_before = trained(Residual()).stem[0].weight.detach()
     order = torch.tensor(next(group.order for group in plan.groups if group.layers == ("b.0",)))
@@ -177,7 +177,7 @@ def test_layers_of_a_residual_sum_share_one_order():
 
 def test_tied_layers_can_be_left():
     network = trained(Residual())
-    plan = rearrange_for_blocks_(network, "1x4", 0.5, SIZE, tied="leave")
+    plan = rearrange_for_blocks_(network, "1x4", 0.5, SIZE, tied="leave", rule="similar")
     tied = next(group for group in plan.groups if "b.0" in group.layers)
     assert tied.order == () and "tied" in tied.remark
     assert any(group.order for group in plan.groups)
@@ -197,7 +197,7 @@ def test_channels_stay_inside_the_groups_of_a_convolution():
 
 def test_inputs_and_outputs_keep_their_order():
     network = trained(Residual())
-    plan = rearrange_for_blocks_(network, "1x2", 0.5, SIZE, levels={"head": 0.5, "c.0": 0.5})
+    plan = rearrange_for_blocks_(network, "1x2", 0.5, SIZE, levels={"head": 0.5, "c.0": 0.5}, rule="similar")
     head = next(group for group in plan.groups if group.layers == ("head",))
     assert head.order == () and "output of the network" in head.remark
     plan = permute_for_nm_(network, NM(1, 2, "pad"), SIZE, layers=("stem.0",))
@@ -238,7 +238,7 @@ def test_masks_and_optimiser_state_move_along():
     wanted = outputs(network)
     zeros = {name: int((~mask).sum()) for name, mask in masks(network).items()}
     momentum = optimizer.state[stored_weight(network.c[0])]["momentum_buffer"].clone()
-    plan = rearrange_for_blocks_(network, "1x4", 0.5, SIZE, optimizer=optimizer)
+    plan = rearrange_for_blocks_(network, "1x4", 0.5, SIZE, optimizer=optimizer, rule="similar")
     assert plan.reordered
     assert torch.allclose(outputs(network), wanted, rtol=1e-12, atol=1e-12)
     assert {name: int((~mask).sum()) for name, mask in masks(network).items()} == zeros
@@ -257,7 +257,7 @@ def test_same_seed_same_plan_and_the_plan_is_json():
 
 def test_a_plan_replays_on_another_copy():
     a, b = trained(Grouped()), trained(Grouped())
-    plan = rearrange_for_blocks_(a, "1x4", 0.5, SIZE)
+    plan = rearrange_for_blocks_(a, "1x4", 0.5, SIZE, rule="similar")
     replay_orders_(b, OrderPlan.from_dict(plan.to_dict()), SIZE)
     assert all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
     with pytest.raises(SparsityError, match=r"unknown group of channels|must name each of its"):
@@ -286,7 +286,7 @@ def test_a_network_with_a_hidden_order_is_left_as_it_was():
     network = trained(Hidden())
     before = copy.deepcopy(network.state_dict())
     with pytest.raises(SparsityError, match="it was left as it was"):
-        rearrange_for_blocks_(network, "1x4", 0.5, SIZE, levels={"a": 0.5})
+        rearrange_for_blocks_(network, "1x4", 0.5, SIZE, levels={"a": 0.5}, rule="similar")
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -310,7 +310,7 @@ def test_a_network_of_the_zoo():
     wanted = outputs(network, (3, 32, 32))
     for verb in (
         lambda: permute_for_nm_(network, "2:4", work=200_000, escapes=0),
-        lambda: rearrange_for_blocks_(network, "1x4", 0.5, work=200_000),
+        lambda: rearrange_for_blocks_(network, "1x4", 0.5, work=200_000, rule="similar"),
     ):
         assert verb().reordered
         assert torch.allclose(outputs(network, (3, 32, 32)), wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
@@ -319,5 +319,5 @@ def test_a_network_of_the_zoo():
 def test_levels_of_a_sparsity_plan_can_be_given():
     network = trained(Residual())
     levels = plan_sparsity(network, 0.5, "1x4", base="selected").levels
-    plan = rearrange_for_blocks_(network, "1x4", input_size=SIZE, levels=levels)
+    plan = rearrange_for_blocks_(network, "1x4", input_size=SIZE, levels=levels, rule="similar")
     assert {name for group in plan.groups for name in group.layers} == set(levels)
