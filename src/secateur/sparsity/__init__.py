@@ -1,6 +1,6 @@
 """Zeros in networks: which patterns, where, how many, when, and what was reached."""
 
-import secateur.sparsity.scores  # noqa: F401  registers the criteria
+import secateur.sparsity.scores  # noqa: F401  # pyright: ignore[reportUnusedImport]  (registers the criteria)
 from secateur.sparsity.allocation import Allocation, AllocationBase, allocate, total_sparsity
 from secateur.sparsity.allocation_options import AllocationOptions
 from secateur.sparsity.allocation_problem import Problem, allocations, fill
