@@ -104,7 +104,7 @@ def compress(
         str, Option(help="magnitude, taylor, fpgm, random ... (docs/vocabulary.md).", rich_help_panel=ZEROS)
     ] = "magnitude",
     allocation: Annotated[
-        str, Option(help="uniform, erk, global, energy ... (docs/vocabulary.md).", rich_help_panel=ZEROS)
+        str, Option(help="uniform, erk, global_magnitude, energy ... (docs/allocation.md).", rich_help_panel=ZEROS)
     ] = "uniform",
     permute: Annotated[
         bool, Option("--permute", help="Reorder channels first, so that N:M removes less.", rich_help_panel=ZEROS)
