@@ -169,3 +169,16 @@ def test_an_unknown_group_is_named_with_its_neighbours():
     conv(ids, image(ids.new(3)), "layer1", 4)
     with pytest.raises(SparsityError, match="Did you mean 'layer1'"):
         ids.groups()["layr1"]
+
+
+def test_places_that_are_united_beside_places_that_stay_come_to_an_end():
+    """Parts of two units whose first place crosses another cut and whose second has no channel in one part."""
+    ids = ChannelIds()
+    atoms = ids.new(4)
+    other = ids.new(2)
+    ids.member("a.weight", 0, atoms, "producer")
+    ids.member("b.weight", 0, other, "producer")
+    ids.balanced(np.array([[atoms[0], atoms[1]], [other[0], -1]]))
+    groups = ids.groups()
+    assert sum(group.size for group in groups.groups) == 5
+    assert any(group.frozen for group in groups.groups)

@@ -146,7 +146,8 @@ def same(a: nn.Module, b: nn.Module) -> None:
     torch.testing.assert_close(outputs(a, x)[0], outputs(b, x)[0], rtol=1e-10, atol=1e-10)
 
 
-SEEDS = range(25)
+# 117: places of a balanced cut that are united beside places that stay; grouping never ended.
+SEEDS = [*range(25), 117]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -192,7 +192,9 @@ class ChannelIds:
         for segments in self._balanced:
             roots = self.roots(segments)
             known = [int(root) for root in np.unique(roots) if root >= 0]
-            if (roots == roots[:1]).all() or all(root in self._reasons for root in known):
+            # Settled is a place at which all segments have one channel, or only channels that stay.
+            stays = np.isin(roots, [root for root in known if root in self._reasons]) | (roots < 0)
+            if ((roots == roots[:1]).all(axis=0) | stays.all(axis=0)).all():
                 continue
             group = {units.group_of.get(root, -1) for root in known}
             at = group.pop()
