@@ -242,6 +242,8 @@ def shown(field: FieldInfo) -> str:
         return f"`{{kind: {tag}}}`" if tag else "`{}`"
     if value is None:
         return "none"
+    if value == "":
+        return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
