@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -262,6 +263,8 @@ def test_an_interrupt_leaves_the_program_usable():
     made, given = pipeline(), some()
     program = native(made.program, 2)
     interrupts = 0
+    # A shell that starts the tests in the background has interrupts ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     for delay in np.linspace(0, 2e-3, 30):
         timer = threading.Timer(0.001 + delay, _interrupt)
         try:
@@ -272,6 +275,7 @@ def test_an_interrupt_leaves_the_program_usable():
             interrupts += 1
         timer.join()
         np.testing.assert_array_equal(program.run({"x": given})["y"], made.expected(given))
+    signal.signal(signal.SIGINT, before)
     assert interrupts == 30
 
 
