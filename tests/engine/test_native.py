@@ -245,6 +245,7 @@ def _exit_code(child: int) -> int:
 def test_the_interpreter_ends_with_parked_workers(ending):
     code = f"""
         import atexit, gc, os, signal, sys, threading, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from engine.test_native import *
         given = some()
         program = native(pipeline().program, 3)
