@@ -11,27 +11,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import tiny_networks
-from secateur.cli import main
 from secateur.pipeline import load_record
 
 QUICK = ["--epochs", "0", "--train-epochs", "0"]
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command line; (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["secateur", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

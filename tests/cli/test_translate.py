@@ -6,7 +6,6 @@ import sys
 import pytest
 
 import secateur
-from secateur.cli import main
 from secateur.recipe import load_recipe, parse_recipe
 from secateur.recipe.importers import check_against, import_recipe
 
@@ -42,23 +41,6 @@ policies:
 """
 TINY = ("tiny_networks:network", "tiny_networks:images")
 ONE_BY_N = "python imagenet.py --conv_type BlockL1Conv --N 4 --arch resnet56_cifar --evaluate"
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command line; (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["secateur", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

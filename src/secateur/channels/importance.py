@@ -33,8 +33,7 @@ def filter_criterion(name: str) -> FilterCriterion:
     rule = criteria[name]
 
     def scores(weight: Tensor) -> Tensor:
-        each = rule.weight_scores(ScoreInputs(weight)).flatten(1).double()
-        return each.amax(1) if rule.combine == "max" else each.sum(1) if rule.combine == "sum" else each.mean(1)
+        return rule.filter_scores(rule.weight_scores(ScoreInputs(weight)))
 
     scores.__name__ = name
     return scores

@@ -16,7 +16,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from zlib import crc32
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +27,7 @@ from secateur.export import folded_copy
 from secateur.files import read_json, remove_leftovers, write_json, write_text
 from secateur.progress import track
 from secateur.sparsity import Layer, Scorer, Scoring, SensitivityRow, SensitivityTable, layers_of, parse_pattern
+from secateur.sparsity.draws import generator_for
 from secateur.sparsity.layers import stored_weight, weighted_modules
 from secateur.sparsity.plan import PlannedLayer
 from secateur.sparsity.selection import select_layers
@@ -184,7 +184,7 @@ def _pruned(
     """The row of one layer at one level; its weights come back."""
     module = subject.modules[layer.name]
     planned = PlannedLayer(layer.name, layer.kind, layer.shape, layer.groups, level, 0, 0)
-    generator = torch.Generator().manual_seed(crc32(f"{settings.seed} {layer.name}".encode()))
+    generator = generator_for(settings.seed, layer.name)
     mask = scorer.mask(planned, module, parse_pattern(settings.pattern), level, generator)
     weight = stored_weight(module)
     dense = weight.detach().clone()

@@ -108,6 +108,11 @@ class Criterion:
             found = found.reshape(-1, *(1 for _ in inputs.weight.shape[1:])).expand(inputs.weight.shape)
         return found
 
+    def filter_scores(self, scores: Tensor) -> Tensor:
+        """(C_out,) one score per filter, in double precision, from one per weight, filter first."""
+        each = scores.flatten(1).double()
+        return each.amax(1) if self.combine == "max" else each.sum(1) if self.combine == "sum" else each.mean(1)
+
 
 criteria: Registry[Criterion] = Registry("criterion")
 

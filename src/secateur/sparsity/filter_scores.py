@@ -4,11 +4,10 @@ score(filter) = mean, sum or maximum of the scores of its weights, as the criter
 """
 
 from collections.abc import Iterator, Mapping
-from zlib import crc32
 
-import torch
 from torch import Tensor, nn
 
+from secateur.sparsity.draws import generator_for
 from secateur.sparsity.layers import layers_of, weighted_modules
 from secateur.sparsity.scoring import Scorer, Scoring
 from secateur.sparsity.statistics import LayerStatistics
@@ -36,10 +35,8 @@ class FilterScores(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         layer = self._layers[name]
-        generator = torch.Generator().manual_seed(crc32(f"{self._seed} {name}".encode()))
-        scores = self._scorer.scores(layer, self._modules[name], generator).flatten(1).double()
-        combine = self._scorer.scoring.rule.combine
-        return scores.amax(1) if combine == "max" else scores.sum(1) if combine == "sum" else scores.mean(1)
+        generator = generator_for(self._seed, name)
+        return self._scorer.scoring.rule.filter_scores(self._scorer.scores(layer, self._modules[name], generator))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)

@@ -8,12 +8,12 @@ rises.
 
 from collections.abc import Mapping
 from typing import Any
-from zlib import crc32
 
 import torch
 from torch import nn
 
 from secateur.recipe import MaskRule
+from secateur.sparsity.draws import generator_for
 from secateur.sparsity.layers import weighted_modules
 from secateur.sparsity.leader import check_leader, follow_leader_
 from secateur.sparsity.mask import set_mask_
@@ -100,7 +100,6 @@ class Sparsifier(MaskKeeper):
 
     @torch.no_grad()
     def _choose_(self, module: nn.Module, layer: PlannedLayer, level: float) -> None:
-        # One number of 32 bits per seed and layer: the generator ignores everything above them.
-        generator = torch.Generator().manual_seed(crc32(f"{self.seed} {layer.name}".encode()))
+        generator = generator_for(self.seed, layer.name)
         plan = self.plan
         set_mask_(module, self.scorer.mask(layer, module, plan.pattern, level, generator, plan.rounding, plan.ties))

@@ -9,7 +9,6 @@ Source: Tian et al. 2018; Distiller.
 
 from collections.abc import Callable
 from typing import Any, cast
-from zlib import crc32
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from secateur.errors import TrainingError
 from secateur.recipe import Regularizer
 from secateur.sparsity import unwrapped
+from secateur.sparsity.draws import generator_for
 from secateur.sparsity.layers import weighted_modules
 from secateur.training.hooks import Hook, Scene
 from secateur.training.regularize import layers_for
@@ -24,7 +24,7 @@ from secateur.training.regularize import layers_for
 
 def drawn(seed: int, step: int, layer: str, filters: int, probability: float) -> Tensor:
     """(filters,) float32: 0 for those that drop out, 1 / (1 - probability) for the others."""
-    generator = torch.Generator().manual_seed(crc32(f"{seed} {step} {layer}".encode()))
+    generator = generator_for(seed, step, layer)
     stays = torch.rand(filters, generator=generator) >= probability
     return stays / (1.0 - probability)
 
