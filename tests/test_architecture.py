@@ -19,7 +19,7 @@ FLOORS = {
     "sparsity": 1, "zoo": 1, "engine": 1,
     "recipe": 0, "graph": 0,
 }  # fmt: skip
-GROUND = {"errors", "files", "registry", "progress"}
+GROUND = {"errors", "files", "registry", "progress", "cache"}
 WITHOUT_TORCH = ("graph", "engine", "measure", "recipe")
 TORCH = {"torch", "torchvision", "timm", "torch_pruning", "onnxscript"}
 
