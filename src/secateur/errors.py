@@ -33,6 +33,14 @@ class TrainingError(SecateurError):
     """Training cannot go on: a loss that is not a number, a checkpoint of another run."""
 
 
+class PosttrainingError(SecateurError):
+    """Weights cannot be removed after training: a layer whose inputs cannot be laid out, images that do not fit."""
+
+
+class SingularGram(PosttrainingError):
+    """The inputs of a layer are so dependent that no damping makes their Gram matrix positive definite."""
+
+
 class ExportError(SecateurError):
     """A model cannot be exported, or the exported file is not the same function."""
 
