@@ -319,7 +319,7 @@ EXTENSIONS = (
     "sparsity/allocators",
     "sparsity/patterns",
     "sparsity/scores",
-    "export/formats",
+    "sparsity/formats",
     "zoo/datasets",
     "zoo/cifar",
     "pipeline/stages",

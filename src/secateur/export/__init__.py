@@ -10,9 +10,9 @@ from secateur.export.artifact import (
     open_artifact,
 )
 from secateur.export.check import ExportCheck, check_onnx
-from secateur.export.compact import Packed, pack_tensor, stored_bytes, unpack_tensor
 from secateur.export.onnx_file import export_onnx, folded_copy
 from secateur.export.weights_file import load_weights, save_weights
+from secateur.sparsity.compact import Packed, pack_tensor, stored_bytes, unpack_tensor
 
 __all__ = [
     "DENSE_FOLDER",

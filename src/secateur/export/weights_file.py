@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from secateur.errors import ArtifactError
-from secateur.export.compact import Packed, pack_tensor, unpack_tensor
 from secateur.files import atomic_path
+from secateur.sparsity.compact import Packed, pack_tensor, unpack_tensor
 
 # The library writes several header entries in random order; one entry keeps equal content equal byte for
 # byte.

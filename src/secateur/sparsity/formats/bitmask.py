@@ -8,7 +8,7 @@ The best choice for unstructured zeros, and the one whose size is known without 
 import numpy as np
 
 from secateur.errors import ArtifactError
-from secateur.export.formats.base import VALUES, Bits, Form, Parts, matrix_shape, part, storage_formats
+from secateur.sparsity.formats.base import VALUES, Bits, Form, Parts, matrix_shape, part, storage_formats
 
 
 def bitmask_bytes(elements: int, nonzeros: int, value_bytes: int) -> int:

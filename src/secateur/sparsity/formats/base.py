@@ -28,7 +28,7 @@ class Form:
 
     format: str
     bytes: int
-    details: dict[str, int | str] = field(default_factory=dict)
+    details: dict[str, int | str] = field(default_factory=dict[str, int | str])
 
 
 class StorageFormat(Protocol):

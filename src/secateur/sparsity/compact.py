@@ -7,14 +7,15 @@ refuse a small file that claims to unfold into a huge one, and no honest file is
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from secateur.errors import ArtifactError
-from secateur.export.formats import Bits, Form, Parts, storage_formats
-from secateur.export.formats.base import VALUES
+from secateur.sparsity.formats import Bits, Form, Parts, storage_formats
+from secateur.sparsity.formats.base import VALUES
 
 DENSE = "dense"
 MAX_EXPANSION = 1024
@@ -98,14 +99,15 @@ def _read_description(description: dict[str, Any]) -> tuple[tuple[int, ...], For
     shape, name = description.get("shape"), description.get("format")
     if not isinstance(name, str) or name not in storage_formats:
         raise ArtifactError(f"its storage format {name!r} is not known (known: {', '.join(storage_formats)})")
+    sizes = cast(list[Any], shape) if isinstance(shape, list) else None
     if (
-        not isinstance(shape, list)
-        or len(shape) > _MAX_DIMENSIONS
-        or not all(isinstance(size, int) and not isinstance(size, bool) and 0 < size < 2**40 for size in shape)
+        sizes is None
+        or len(sizes) > _MAX_DIMENSIONS
+        or not all(isinstance(size, int) and not isinstance(size, bool) and 0 < size < 2**40 for size in sizes)
     ):
         raise ArtifactError(f"its shape {shape!r} is not a list of positive sizes")
     details = {key: value for key, value in description.items() if key not in ("format", "shape")}
-    return tuple(shape), Form(name, 0, details)
+    return tuple(sizes), Form(name, 0, details)
 
 
 def _to_bits(tensor: torch.Tensor) -> Bits | None:
@@ -117,10 +119,10 @@ def _to_bits(tensor: torch.Tensor) -> Bits | None:
     return plain.view(_TORCH_BITS[size]).numpy().view(_BITS[size])
 
 
-def _to_tensor(array: np.ndarray, dtype: torch.dtype, name: str) -> torch.Tensor:
+def _to_tensor(array: NDArray[Any], dtype: torch.dtype, name: str) -> torch.Tensor:
     """Values get the tensor's own dtype back; indices and masks stay unsigned integers."""
     array = np.ascontiguousarray(array)
     if name != VALUES:
-        return torch.from_numpy(array)
+        return torch.as_tensor(array)
     signed = array.view(np.dtype(f"i{array.itemsize}") if array.itemsize > 1 else np.uint8)
-    return torch.from_numpy(signed).view(dtype)
+    return torch.as_tensor(signed).view(dtype)

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from secateur.errors import ArtifactError
 from secateur.export import Packed, pack_tensor, stored_bytes, unpack_tensor
-from secateur.export.compact import DENSE
-from secateur.export.formats import storage_formats
-from secateur.export.formats.bitmask import bitmask_bytes
-from secateur.export.formats.block import block_bytes
-from secateur.export.formats.csr import csr_bytes
-from secateur.export.formats.n_m import n_m_bytes
+from secateur.sparsity.compact import DENSE
+from secateur.sparsity.formats import storage_formats
+from secateur.sparsity.formats.bitmask import bitmask_bytes
+from secateur.sparsity.formats.block import block_bytes
+from secateur.sparsity.formats.csr import csr_bytes
+from secateur.sparsity.formats.n_m import n_m_bytes
 
 DTYPES = (
     torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.int16, torch.int32,

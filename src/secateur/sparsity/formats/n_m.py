@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.errors import ArtifactError
-from secateur.export.formats.base import VALUES, Bits, Form, Parts, part, storage_formats
+from secateur.sparsity.formats.base import VALUES, Bits, Form, Parts, part, storage_formats
 
 GROUP_SIZES = (2, 4, 8, 16, 32)
 

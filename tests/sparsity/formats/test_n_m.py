@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.errors import ArtifactError
-from secateur.export.compact import Packed, pack_tensor, stored_bytes, unpack_tensor
-from secateur.export.formats.n_m import n_m_bytes
 from secateur.export.weights_file import load_weights, save_weights
 from secateur.sparsity import NM, make_mask
+from secateur.sparsity.compact import Packed, pack_tensor, stored_bytes, unpack_tensor
+from secateur.sparsity.formats.n_m import n_m_bytes
 
 
 def sparse(shape, n, m, dtype=torch.float32, skip="multiple"):
@@ -67,7 +67,7 @@ def test_any_mask_comes_back(filters, channels, kernel, pattern, seed):
         weight = weight * make_mask(weight, rule, rule.fixed_level)
     weight = weight * (torch.rand(weight.shape, generator=generator) < 0.9)
     bits = weight.contiguous().view(torch.int32).numpy().view("u4")
-    from secateur.export.formats import storage_formats
+    from secateur.sparsity.formats import storage_formats
 
     format = storage_formats["n_m"]()
     form = format.best(bits)

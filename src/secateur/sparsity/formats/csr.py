@@ -9,7 +9,7 @@ nonzero.
 import numpy as np
 
 from secateur.errors import ArtifactError
-from secateur.export.formats.base import (
+from secateur.sparsity.formats.base import (
     VALUES,
     Bits,
     Form,

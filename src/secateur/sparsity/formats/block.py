@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.errors import ArtifactError
-from secateur.export.formats.base import (
+from secateur.sparsity.formats.base import (
     VALUES,
     Bits,
     Form,
@@ -55,7 +55,7 @@ class _Block:
     def best(self, bits: Bits) -> Form | None:
         if bits.ndim < 2 or bits.size == 0:
             return None
-        forms = []
+        forms: list[Form] = []
         for span in SPANS if prod(bits.shape[2:]) > 1 else SPANS[1:]:
             cells = _cells(bits, span)
             nonzero = np.any(cells != 0, axis=2)
