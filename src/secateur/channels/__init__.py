@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from secateur.channels.plan import RemovalPlan
     from secateur.channels.planning import plan_channels
     from secateur.channels.rearrange import permute_for_nm_, rearrange_for_blocks_, replay_orders_
+    from secateur.channels.reconstruct import Reconstruction, reconstruct_channels, refit_
     from secateur.channels.remove import remove_channels_
     from secateur.channels.thin import thin_plan
     from secateur.channels.trace import channel_groups
@@ -34,6 +35,7 @@ _LAZY = {
     "ChannelGroup": "groups",
     "ChannelGroups": "groups",
     "OrderPlan": "order_plan",
+    "Reconstruction": "reconstruct",
     "RemovalPlan": "plan",
     "channel_groups": "trace",
     "group_scores": "importance",
@@ -44,6 +46,8 @@ _LAZY = {
     "plan_channels": "planning",
     "plan_channels_onnx": "onnx_planning",
     "rearrange_for_blocks_": "rearrange",
+    "reconstruct_channels": "reconstruct",
+    "refit_": "reconstruct",
     "remove_channels_": "remove",
     "remove_channels_onnx": "onnx_remove",
     "replay_orders_": "rearrange",
@@ -55,6 +59,7 @@ __all__ = [
     "ChannelGroup",
     "ChannelGroups",
     "OrderPlan",
+    "Reconstruction",
     "RemovalPlan",
     "channel_groups",
     "group_scores",
@@ -65,6 +70,8 @@ __all__ = [
     "plan_channels",
     "plan_channels_onnx",
     "rearrange_for_blocks_",
+    "reconstruct_channels",
+    "refit_",
     "remove_channels_",
     "remove_channels_onnx",
     "replay_orders_",

@@ -27,10 +27,12 @@ class NormScale:
     scale: Tensor
 
 
-def following_norms(model: nn.Module) -> dict[str, str]:
+def following_norms(model: nn.Module, input_size: tuple[int, ...] | None = None) -> dict[str, str]:
     """Layer name -> name of the batch norm that gets the layer's output and nothing else does to it before.
 
     A norm that is used several times, or by several layers, is left out.
+
+    input_size    (channels, height, width) of one image, by default the one that the network is known to take
     raises    ModelError  the network does not run on one image
     """
     network = unwrapped(model)
@@ -61,7 +63,7 @@ def following_norms(model: nn.Module) -> dict[str, str]:
     handles += [module.register_forward_pre_hook(entering(name)) for name, module in norms.items()]
     try:
         with torch.no_grad(), evaluating(network):
-            run_once(network, input_shape_of(network))
+            run_once(network, input_shape_of(network, input_size))
     finally:
         for handle in handles:
             handle.remove()
