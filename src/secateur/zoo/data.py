@@ -1,4 +1,4 @@
-"""Images by name: `digits`, `cifar10[:DIR]`, `imagefolder:DIR`, or `package.module:callable`.
+"""Images by name: `digits`, `cifar10[:DIR]`, `imagefolder:DIR`, `images:DIR`, or `package.module:callable`.
 
 images = data("imagefolder:flowers", holdout=0.2)
 images.train[0]     # (PIL image, class index)

@@ -5,7 +5,7 @@ them out to the ranks, so that the union over the ranks is what one process woul
 small data sets stay in memory; larger ones are decoded by torch's DataLoader.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,7 @@ class Loader:
     world_size: int = 1
     workers: int = 0
     limit: int | None = None
+    indices: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -71,15 +72,16 @@ class Loader:
 
     def _batches(self) -> list[np.ndarray]:
         """Indices of the images of every batch of this rank."""
-        order = spread(len(self.data.split(self.split)), self.limit)
-        if self.split == "train":
+        listed = self.indices is not None
+        order = np.asarray(self.indices) if listed else spread(len(self.data.split(self.split)), self.limit)
+        if self.split == "train" and not listed:
             order = stream(self.seed, self.epoch, ORDER).permutation(order)
             # Ranks exchange gradients after every step, so that each needs the same number of them.
             order = order[: len(order) - len(order) % self.world_size]
         mine = order[self.rank :: self.world_size]
         batches = [mine[start : start + self.batch_size] for start in range(0, len(mine), self.batch_size)]
         # Batch norm has no variance over a single image that is left over.
-        if self.split == "train" and len(batches) > 1 and len(batches[-1]) == 1 < self.batch_size:
+        if self.split == "train" and not listed and len(batches) > 1 and len(batches[-1]) == 1 < self.batch_size:
             batches.pop()
         return batches[self.skip_batches :]
 
@@ -98,6 +100,7 @@ def loader(
     world_size: int = 1,
     workers: int = 0,
     limit: int | None = None,
+    indices: Sequence[int] | None = None,
 ) -> Loader:
     """The batches of one epoch; training images in a new order each epoch, test images in their own.
 
@@ -106,6 +109,7 @@ def loader(
     skip_batches  resume inside an epoch: leave out this many of its batches
     workers       processes that decode; 0 decodes here. Data kept in memory needs none
     limit         use only so many images, evenly spread over the split (folders are sorted by class)
+    indices       use these images, in this order, all of them, whatever the split and the epoch
 
     raises    DataError  no such split; while iterating, an image that cannot be read
     """
@@ -122,6 +126,7 @@ def loader(
         world_size,
         workers,
         limit,
+        indices,
     )
 
 

@@ -1,5 +1,5 @@
 """Data sets, one file each; importing this registers them."""
 
-from secateur.zoo.datasets import cifar10, digits, imagefolder
+from secateur.zoo.datasets import cifar10, digits, imagefolder, unlabeled
 
-__all__ = ["cifar10", "digits", "imagefolder"]
+__all__ = ["cifar10", "digits", "imagefolder", "unlabeled"]
