@@ -132,7 +132,12 @@ def compress(
         ChannelsBase, Option(help="What --remove-channels is a fraction of.", rich_help_panel=CHANNELS)
     ] = ChannelsBase.macs,
     channels_criterion: Annotated[
-        str, Option(help="l2, l1, fpgm, taylor, bn_scale ... (docs/vocabulary.md).", rich_help_panel=CHANNELS)
+        str,
+        Option(
+            help="l2, l1, fpgm, taylor, bn_scale ... (docs/vocabulary.md); lasso, feature_maps: by the layers that "
+            "read the channels, which are then fitted (docs/channels.md).",
+            rich_help_panel=CHANNELS,
+        ),
     ] = "l2",
     round_to: Annotated[int, Option(help="Channels remain a multiple of this.", rich_help_panel=CHANNELS)] = 1,
     epochs: Annotated[

@@ -1,24 +1,27 @@
 """What can be known to be wrong before hours of training is said before them."""
 
 import secateur.pipeline.torch_runtimes  # noqa: F401  (registers torch and torch.compile)
+from secateur.channels import RemovalPlan
 from secateur.errors import RecipeError
 from secateur.measure import runtimes
+from secateur.pipeline.channel_choice import preview_of
 from secateur.pipeline.context import Context
 from secateur.pipeline.methods import check_methods
 from secateur.pipeline.parts import check_timing, parts_of, plans_of
 from secateur.pipeline.regression import check_regression
 from secateur.pipeline.reorder import check_orders
-from secateur.pipeline.stages.remove_channels import preview_of
 from secateur.recipe import BenchmarkStage, ExportStage, RemoveChannelsStage, SparsifyStage, ThinStage
 
 
-def check_recipe(context: Context) -> None:
+def check_recipe(context: Context) -> dict[int, RemovalPlan]:
     """Plan every sparsify stage, find every runtime, and see that stages come in an order that can work.
 
+    returns   place of a stage -> the channels that it would take out, where that can be known now
     raises    RecipeError, SparsityError  with what the stage itself would say later
     """
     exported, whole = False, True
-    for stage in context.recipe.stages:
+    removals: dict[int, RemovalPlan] = {}
+    for index, stage in enumerate(context.recipe.stages):
         if isinstance(stage, SparsifyStage):
             check_orders(stage)
             for part, plan in zip(parts_of(stage), plans_of(context, stage), strict=True):
@@ -26,7 +29,7 @@ def check_recipe(context: Context) -> None:
                 check_methods(stage, part, plan)
             check_regression(stage, parts_of(stage))
         if isinstance(stage, RemoveChannelsStage) and whole:
-            preview_of(context, stage)
+            removals[index] = preview_of(context, stage)
         # What is left after channels went cannot be known before.
         whole = whole and not isinstance(stage, RemoveChannelsStage | ThinStage)
         if isinstance(stage, BenchmarkStage):
@@ -35,3 +38,4 @@ def check_recipe(context: Context) -> None:
             if not exported:
                 raise RecipeError("stage 'benchmark' has nothing to measure; a stage 'export' must come first.")
         exported = exported or isinstance(stage, ExportStage)
+    return removals

@@ -5,7 +5,6 @@ from secateur.pipeline.context import Context
 from secateur.pipeline.methods import method_line
 from secateur.pipeline.parts import parts_of, plans_of
 from secateur.pipeline.schedules import BY_THRESHOLD, schedule_of, thresholds_of
-from secateur.pipeline.stages.remove_channels import preview_of
 from secateur.recipe import FinetuneStage, RemoveChannelsStage, SparsifyPart, SparsifyStage, Training, TrainStage
 from secateur.sparsity import OneShot, SparsityPlan, census
 from secateur.sparsity.parts import in_groups, parts_table
@@ -13,7 +12,7 @@ from secateur.sparsity.parts import in_groups, parts_table
 
 def describe(context: Context) -> str:
     """The stages of a recipe, and for each sparsify stage the plan per layer. raises SparsityError, RecipeError."""
-    check_recipe(context)
+    removals = check_recipe(context)
     counts = census(context.network)
     images = context.images
     train = f"{len(images.train):,} training" if images.train is not None else "no training"
@@ -34,8 +33,20 @@ def describe(context: Context) -> str:
         if isinstance(stage, SparsifyStage):
             lines += ["", *_plan(context, stage), ""]
         if isinstance(stage, RemoveChannelsStage):
-            lines += ["", str(preview_of(context, stage)), ""]
+            shown = removals.get(index, "what is left after the channels before went is planned then")
+            lines += ["", f"{shown}{_by_readers(stage)}", ""]
     return "\n".join(lines)
+
+
+def _by_readers(stage: RemoveChannelsStage) -> str:
+    if not stage.reconstructs:
+        return ""
+    solver = f" by {stage.solver}" if stage.criterion == "lasso" else ""
+    fitted = "their readers are fitted to the dense outputs" if stage.refit else "their readers stay as they are"
+    return (
+        f"\n{stage.criterion}{solver} chooses as many of {stage.statistics_images} images, {stage.positions} positions "
+        f"of each; {fitted}"
+    )
 
 
 def _plan(context: Context, stage: SparsifyStage) -> list[str]:

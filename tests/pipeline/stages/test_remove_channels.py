@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from secateur import api
-from secateur.errors import SparsityError
+from secateur.errors import RecipeError, SparsityError
 from secateur.graph import Census
-from secateur.pipeline import Context, load_artifact_network, load_record, run_recipe
+from secateur.pipeline import Context, check, load_artifact_network, load_record, run_recipe
+from secateur.pipeline.dry_run import describe
 from secateur.pipeline.stages import remove_channels
 from secateur.pipeline.stages.remove_channels import epochs_of
 from secateur.recipe import RemoveChannelsStage, Training, build_recipe
@@ -19,6 +20,12 @@ def recipe(*after, **stage):
     stages = [{"stage": "evaluate"}, chosen, {"stage": "evaluate"}, {"stage": "export", "check_images": 8}, *after]
     return build_recipe({"model": {"name": "tiny_networks:network"}, "data": {"name": "tiny_networks:images"},
                          "stages": stages})  # fmt: skip
+
+
+def bare(**stage):
+    """The stage alone."""
+    whole = recipe(**stage)
+    return whole.model_copy(update={"stages": whole.stages[1:2]})
 
 
 def start(folder, chosen):
@@ -104,6 +111,58 @@ def test_zeros_in_what_is_left(tmp_path):
     assert export["sparsity"] > 0.4
     again = load_artifact_network(tmp_path / "weights.safetensors")
     assert any((parameter == 0).any() for parameter in again.parameters())
+
+
+@pytest.mark.parametrize("chosen", [{"criterion": "lasso", "solver": "ista", "positions": 3},
+                                    {"criterion": "feature_maps"}])  # fmt: skip
+def test_readers_are_fitted_before_the_training(tmp_path, chosen):
+    stage = {"steps": 1, "statistics_images": 32, "training": {"epochs": 0}} | chosen
+    context, record = start(tmp_path / "fitted", bare(**stage))
+    unfitted, _ = start(tmp_path / "unfitted", bare(**stage, refit=False))
+    (removal,) = record.results("remove_channels")[0]["removals"]
+    assert removal["criterion"] == chosen["criterion"]
+    assert not torch.equal(context.network.point.weight, unfitted.network.point.weight)
+
+
+def test_a_run_killed_after_the_choice_goes_on_with_the_fitted_weights(tmp_path, monkeypatch):
+    chosen = {"criterion": "lasso", "statistics_images": 32}
+    whole, _ = start(tmp_path / "whole", bare(**chosen))
+
+    def killed(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(remove_channels, "train_network", killed)
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path / "killed", bare(**chosen))
+    monkeypatch.undo()
+    # What was chosen is read, not chosen again.
+    choices = []
+    choose = remove_channels.choose_channels
+    monkeypatch.setattr(remove_channels, "choose_channels", lambda *given: choices.append(given) or choose(*given))
+    context, _ = start(tmp_path / "killed", bare(**chosen))
+    assert len(choices) == 1
+    state, expected = context.network.state_dict(), whole.network.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in expected.items())
+
+
+def test_a_dry_run_plans_once_and_says_how_channels_will_be_chosen(tmp_path, monkeypatch):
+    previews = []
+    preview = check.preview_of
+    monkeypatch.setattr(check, "preview_of", lambda *given: previews.append(given) or preview(*given))
+    text = describe(Context.of(recipe(criterion="lasso", solver="ista"), tmp_path))
+    assert len(previews) == 1
+    assert "lasso by ista chooses as many of 512 images, 10 positions of each; their readers are fitted" in text
+
+
+@pytest.mark.parametrize(("given", "reason"), [
+    ({"criterion": "lasso", "scope": "global"}, "'scope' scores filters; criterion lasso looks at what is read"),
+    ({"criterion": "feature_maps", "leader": True}, "'leader' scores filters"),
+    ({"refit": False}, "'refit' goes with criterion lasso or feature_maps, not with l2"),
+    ({"solver": "ista", "criterion": "l1"}, "'solver' goes with criterion lasso"),
+])  # fmt: skip
+def test_keys_that_mean_nothing_together_are_refused(given, reason):
+    with pytest.raises(RecipeError, match=reason):
+        recipe(**given)
 
 
 def test_a_target_out_of_reach_is_said_before_anything_is_trained(tmp_path):

@@ -2,25 +2,28 @@
 
     target of round k of n = 1 - (1 - target)^(k/n) of the network before the stage
 
-so that every round removes the same share of what is left. A round's plan is written before its training begins: a
-killed run replays it and goes on from the checkpoint.
+so that every round removes the same share of what is left. A round's plan, and the weights that make up for what goes,
+are written before its training begins: a killed run replays them and goes on from the checkpoint.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from secateur.channels import RemovalPlan, plan_channels, remove_channels_
+from torch import Tensor
+
+from secateur.channels import RemovalPlan, refit_, remove_channels_
+from secateur.export import load_weights, save_weights
 from secateur.files import read_json, write_json
+from secateur.pipeline.channel_choice import choose_channels
 from secateur.pipeline.context import Context, stage_handlers
 from secateur.pipeline.removals import note_removal_
-from secateur.pipeline.scoring import statistics_for
 from secateur.pipeline.stages.train import train_network
 from secateur.progress import say
 from secateur.recipe import RemoveChannelsStage
-from secateur.sparsity import Scoring
-from secateur.sparsity.filter_scores import FilterScores
+from secateur.training import distributed
 
-PLAN_FILE = "removal.json"
+PLAN_FILE, REFIT_FILE = "removal.json", "refit.safetensors"
 
 
 @stage_handlers.register("remove_channels")
@@ -33,7 +36,8 @@ def remove_channels_stage(context: Context, stage: RemoveChannelsStage) -> dict[
     plans: list[RemovalPlan] = []
     history: list[dict[str, Any]] = []
     for index in range(stage.steps):
-        plan = _round(context, stage, index, plans)
+        plan, weights = _round(context, stage, index, plans)
+        refit_(context.network, weights)
         remove_channels_(context.network, plan)
         note_removal_(context.network, plan)
         plans.append(plan)
@@ -51,52 +55,29 @@ def remove_channels_stage(context: Context, stage: RemoveChannelsStage) -> dict[
     return {"removals": [plan.to_dict() for plan in plans], "history": history}
 
 
-def removal_of(context: Context, stage: RemoveChannelsStage, share: float) -> RemovalPlan:
-    """The plan that takes `share` of the stage's base out of the network; nothing is changed. raises SparsityError."""
-    scoring, network = Scoring(stage.criterion), context.network
-    statistics = statistics_for(context, scoring, stage.statistics_images)
-    return plan_channels(
-        network,
-        share,
-        context.preprocessing.input_size,
-        base=stage.base,
-        scope=stage.scope,
-        criterion=FilterScores(network, scoring, statistics, context.recipe.seed),
-        normalize=stage.normalize,
-        leader=stage.leader,
-        ratios=stage.ratios,
-        exclude=stage.exclude,
-        round_to=stage.round_to,
-        min_channels=stage.min_channels,
-    )
-
-
-def preview_of(context: Context, stage: RemoveChannelsStage) -> RemovalPlan:
-    """What the stage would take out in one round, by the length of filters where its criterion looks at data.
-
-    raises    SparsityError  a target out of reach, a glob that matches nothing
-    """
-    looks_at_data = Scoring(stage.criterion).needs & {"activations", "gradients"}
-    shown = stage.model_copy(update={"criterion": "l2"}) if looks_at_data else stage
-    return removal_of(context, shown, stage.target)
-
-
 def epochs_of(stage: RemoveChannelsStage, index: int) -> int:
     """Epochs of one round: all are shared out, the last rounds get what is left over."""
     total, rounds = stage.training.epochs, stage.steps
     return (index + 1) * total // rounds - index * total // rounds
 
 
-def _round(context: Context, stage: RemoveChannelsStage, index: int, before: list[RemovalPlan]) -> RemovalPlan:
-    path = _folder(context, stage, index) / PLAN_FILE
+def _round(
+    context: Context, stage: RemoveChannelsStage, index: int, before: list[RemovalPlan]
+) -> tuple[RemovalPlan, Mapping[str, Tensor]]:
+    folder = _folder(context, stage, index)
+    path, refit = folder / PLAN_FILE, folder / REFIT_FILE
     if path.is_file():
-        return RemovalPlan.from_dict(read_json(path))
+        return RemovalPlan.from_dict(read_json(path)), load_weights(refit)[0] if refit.is_file() else {}
     wanted = (1.0 - stage.target) ** ((index + 1) / stage.steps)
     left = _left(before, stage.base)
-    plan = removal_of(context, stage, max(0.0, 1.0 - wanted / left))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, plan.to_dict())
-    return plan
+    plan, weights = choose_channels(context, stage, max(0.0, 1.0 - wanted / left))
+    if distributed.is_main():
+        folder.mkdir(parents=True, exist_ok=True)
+        # The plan comes last: where it is, the weights are too.
+        if weights:
+            save_weights(refit, weights, {})
+        write_json(path, plan.to_dict())
+    return plan, weights
 
 
 def _left(plans: list[RemovalPlan], base: str) -> float:

@@ -9,6 +9,9 @@ from secateur.recipe.schema.methods import Method
 from secateur.recipe.schema.schedules import AgpEpochs, MaskRule, Schedule
 from secateur.recipe.schema.training import Distillation, Regression, Regularizer, Training
 
+# Criteria of remove_channels that look at the layers which read a channel.
+BY_READERS = ("lasso", "feature_maps")
+
 
 class SparsifyPart(Section):
     """Which layers, in which pattern, how many zeros, chosen how and when."""
@@ -109,8 +112,15 @@ class RemoveChannelsStage(Section):
     stage: Literal["remove_channels"] = "remove_channels"
     target: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(default=0.5, description="fraction of `base` to remove")
     base: Literal["channels", "macs", "parameters"] = "macs"
-    criterion: str = "l2"
+    criterion: str = Field(
+        default="l2", description="how filters are scored, or by their readers: lasso, feature_maps (docs/channels.md)"
+    )
     statistics_images: Positive = 512
+    solver: Literal["lars", "ista"] = Field(default="lars", description="of lasso")
+    positions: Positive = Field(default=10, description="output positions of an image for lasso and feature_maps")
+    refit: bool = Field(
+        default=True, description="lasso, feature_maps: fit the layers that read less to their dense outputs"
+    )
     scope: Literal["uniform", "global"] = Field(
         default="uniform", description="the same share of every group, or the lowest scores of the whole network"
     )
@@ -127,6 +137,24 @@ class RemoveChannelsStage(Section):
     steps: Positive = Field(default=1, description="rounds of removing and training")
     training: Training = Training()
     distillation: Distillation | None = None
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether channels are chosen by what the layers that read them give."""
+        return self.criterion in BY_READERS
+
+    @model_validator(mode="after")
+    def _keys_of_the_criterion(self) -> "RemoveChannelsStage":
+        plain = RemoveChannelsStage.model_fields
+        wrong = ("scope", "normalize", "leader") if self.reconstructs else ("solver", "positions", "refit")
+        for name in wrong:
+            if getattr(self, name) != plain[name].default:
+                raise ValueError(
+                    f"'{name}' scores filters; criterion {self.criterion} looks at what is read, group by group"
+                    if self.reconstructs
+                    else f"'{name}' goes with criterion {' or '.join(BY_READERS)}, not with {self.criterion}"
+                )
+        return self
 
 
 class ThinStage(Section):
