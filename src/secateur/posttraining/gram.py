@@ -8,6 +8,7 @@ columns, so that a draw of positions estimates the same mean. A layer that runs 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -108,6 +109,17 @@ class GramSum:
         matrix, mean, cross, dense = (None if each is None else each / self.columns for each in tensors)
         assert matrix is not None and mean is not None
         return Gram(matrix, mean, self.columns, cross, dense)
+
+    def sums(self) -> dict[str, Tensor]:
+        """What was added up so far, float64, by name; empty before the first batch."""
+        found = {"matrix": self._matrix, "mean": self._mean, "cross": self._cross, "dense_mean": self._dense_mean}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    def resume_(self, sums: Mapping[str, Tensor], columns: int) -> None:
+        """Goes on from what `sums` gave, to the same result bit for bit."""
+        self.columns = columns
+        self._matrix, self._mean = sums.get("matrix"), sums.get("mean")
+        self._cross, self._dense_mean = sums.get("cross"), sums.get("dense_mean")
 
     def _add_columns(self, inputs: Tensor, dense: Tensor | None, geometry: Geometry) -> None:
         inputs = _at_least_single(inputs)

@@ -85,8 +85,9 @@ class Subject(ABC):
         """(images, classes) logits, in evaluation mode and without gradients.
 
         images        (images, channels, height, width), prepared
-        watch         layer name -> called with the layer's input each time that the layer runs; the tensor must not be
-                      changed. The input is what the operator gets: before its own padding, after any other
+        watch         layer name -> called with the layer's input each time that the layer runs. It is what the operator
+                      gets: before its own padding, after any other. Who keeps it keeps a copy, and changes nothing in
+                      it: the network goes on with it
         stop_early    end after the last watched layer has got its input; None is returned. Which call is the last is
                       learned from one image, so the network must do the same for all images
         """

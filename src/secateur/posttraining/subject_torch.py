@@ -108,7 +108,7 @@ class TorchSubject(Subject):
         total = hashlib.sha256(repr(self.model).encode())
         for name, tensor in self.model.state_dict().items():
             total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return total.hexdigest()
 
     def _users(self, layer: Layer) -> list[nn.Module]:
