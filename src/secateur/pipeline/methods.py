@@ -14,6 +14,7 @@ from secateur.recipe import (
     SparsifyPart,
     SparsifyStage,
     Str,
+    TrainStage,
 )
 from secateur.sparsity import SparsityPlan, Tiles
 from secateur.training.drop_filter import DropFilters
@@ -21,6 +22,7 @@ from secateur.training.hooks import Hook
 from secateur.training.methods import AcDcPhases, AdmmPull, DropAndGrow, LearnedThresholds, MaskProbabilities
 from secateur.training.methods.learned_thresholds import check_training
 from secateur.training.regularize import Regularization
+from secateur.training.slimming import NormScalePenalty
 
 METHODS: dict[type, Callable[[SparsityPlan, Any], Hook]] = {
     RigL: DropAndGrow,
@@ -68,7 +70,8 @@ def method_line(stage: SparsifyStage, part: SparsifyPart) -> str | None:
 
 
 def hooks_of(
-    stage: SparsifyStage | FinetuneStage, parts: Mapping[int, tuple[SparsifyPart, SparsityPlan]] | None = None
+    stage: SparsifyStage | FinetuneStage | TrainStage,
+    parts: Mapping[int, tuple[SparsifyPart, SparsityPlan]] | None = None,
 ) -> list[Hook]:
     """The hooks that a stage trains with: one for each part whose masks the training chooses, and the regularisers."""
     hooks: list[Hook] = []
@@ -86,4 +89,5 @@ def _config(stage: SparsifyStage, part: SparsifyPart) -> Any:
 
 
 def _regularization(config: Regularizer) -> Hook:
-    return DropFilters(config) if config.kind == "drop_filter" else Regularization(config)
+    kinds: dict[str, Callable[[Regularizer], Hook]] = {"drop_filter": DropFilters, "norm_l1": NormScalePenalty}
+    return kinds.get(config.kind, Regularization)(config)

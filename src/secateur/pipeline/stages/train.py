@@ -15,7 +15,7 @@ from secateur.training.hooks import Hook
 @stage_handlers.register("train")
 def train_stage(context: Context, stage: TrainStage) -> dict[str, Any]:
     """returns    the rows of the training history"""
-    return {"history": train_network(context, stage)}
+    return {"history": train_network(context, stage, hooks=hooks_of(stage))}
 
 
 @stage_handlers.register("finetune")

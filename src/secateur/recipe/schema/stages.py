@@ -14,6 +14,7 @@ class TrainStage(Section):
     """Train the dense network."""
 
     stage: Literal["train"] = "train"
+    regularize: tuple[Regularizer, ...] = ()
     training: Training = Training()
     distillation: Distillation | None = None
 

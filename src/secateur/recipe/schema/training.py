@@ -100,10 +100,11 @@ class Regularizer(Section):
     """A penalty on weights or groups of weights while training.
 
     l1: strength * sum |w|;  group_lasso: strength * sum of the groups' L2 norms;  group_variance: strength divided by
-    the variance of the groups' norms;  drop_filter: filters drop out at random, with probability `strength`
+    the variance of the groups' norms;  drop_filter: filters drop out at random, with probability `strength`;
+    norm_l1: strength * sum |scale of batch norms|, whose names `layers` then means (network slimming)
     """
 
-    kind: Literal["l1", "group_lasso", "group_variance", "drop_filter"]
+    kind: Literal["l1", "group_lasso", "group_variance", "drop_filter", "norm_l1"]
     layers: tuple[str, ...] = Field(default=("*",), description="names or globs")
     strength: Annotated[float, Field(gt=0.0)]
     group: Literal["kernel", "row", "column", "row+column", "channel", "filter", "layer", "channel+layer"] = "filter"
@@ -111,3 +112,9 @@ class Regularizer(Section):
         default=None, description="after each step groups whose maximum or mean lies below the strength become zero"
     )
     keep_mask: bool = Field(default=False, description="what the threshold removed stays removed")
+
+    @model_validator(mode="after")
+    def _norms_have_no_groups(self) -> "Regularizer":
+        if self.kind == "norm_l1" and (self.threshold is not None or self.keep_mask or self.group != "filter"):
+            raise ValueError("norm_l1 acts on the scales of batch norms; it has no group, threshold or keep_mask")
+        return self
