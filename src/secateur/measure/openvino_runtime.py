@@ -7,6 +7,7 @@ import numpy as np
 
 from secateur.measure.failure import Failure, RunError, first_line
 from secateur.measure.runtime import Images, Runner, Subject, runtimes
+from secateur.measure.signal_stack import kept_signal_stack
 
 
 @runtimes.register("openvino")
@@ -27,14 +28,15 @@ class OpenVino:
 
         path = subject.onnx_file(self.name)
         try:
-            core = openvino.Core()
-            model = core.read_model(str(path))
-            shape = model.inputs[0].partial_shape
-            shape[0] = batch
-            # The batch is known, so the plug-in may choose its kernels for it.
-            model.reshape({model.inputs[0]: shape})
-            compiled = core.compile_model(model, "CPU", _options(threads))
-            request = compiled.create_infer_request()
+            with kept_signal_stack():
+                core = openvino.Core()
+                model = core.read_model(str(path))
+                shape = model.inputs[0].partial_shape
+                shape[0] = batch
+                # The batch is known, so the plug-in may choose its kernels for it.
+                model.reshape({model.inputs[0]: shape})
+                compiled = core.compile_model(model, "CPU", _options(threads))
+                request = compiled.create_infer_request()
         except RuntimeError as error:
             raise RunError(Failure.NOT_SUPPORTED, f"{path}: OpenVINO: {first_line(error)}.") from error
 
