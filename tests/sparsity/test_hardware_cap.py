@@ -1,6 +1,7 @@
 """Caps from measured times: plateaus, falls, noise, and layers that gain nothing."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -53,6 +54,9 @@ def test_the_table_comes_back_from_its_file(tmp_path):
     written = table(a=(1e-3, 9e-4, 8e-4, 7e-4, 1 / 3))
     written.write(tmp_path / "seconds.json")
     assert LayerSeconds.read(tmp_path / "seconds.json") == written
+    with_rest = replace(written, rest=0.25)
+    with_rest.write(tmp_path / "seconds.json")
+    assert LayerSeconds.read(tmp_path / "seconds.json") == with_rest
 
 
 @pytest.mark.parametrize(
@@ -66,6 +70,8 @@ def test_the_table_comes_back_from_its_file(tmp_path):
         {"layers": {"a": {"0.0": "fast"}}},
         {"layers": {"a": 3}},
         {"layers": {"a": {"zero": 1.0}}},
+        {"rest": -1.0},
+        {"rest": "much"},
     ],
 )
 def test_a_damaged_table_is_a_sentence(tmp_path, damage):

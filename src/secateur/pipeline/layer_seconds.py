@@ -8,6 +8,7 @@ dense time. Sweeps over the levels are repeated and the least time counts: a nei
 Source: our own design (the tables per chip that MSBench reads are not public).
 """
 
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ def measure_layer_seconds(
 
     levels     level 0, the dense time, is always among them; of a pattern with one level only that one is measured
     rounds     runs of which the median counts, in each of `sweeps` passes over all levels
-    returns    layers that the engine computes itself
+    returns    layers that the engine computes itself, and the seconds of all the rest
     raises     SparsityError  levels that are no levels;  ExportError, EngineError, ModelError
     """
     rule = parse_pattern(pattern)
@@ -55,6 +56,7 @@ def measure_layer_seconds(
         layer for layer in layers_of(network) if rule.applies(layer.filter_shape, layer.groups, layer.kind) is None
     ]
     seconds: dict[str, dict[float, float]] = {layer.name: {} for layer in layers}
+    rest = math.inf
     with tempfile.TemporaryDirectory() as folder, track(sweeps * len(wanted), "layer times") as progress:
         path = export_onnx(network, Path(folder) / MODEL_FILE, zoo.preprocessing_of(network).input_size)
         dense = read_model(path)
@@ -67,9 +69,12 @@ def measure_layer_seconds(
                     if row.facts.layer in seconds:
                         own = seconds[row.facts.layer]
                         own[level] = min(row.seconds, own.get(level, row.seconds))
+                if level == 0:
+                    mine = sum(row.seconds for row in profile.layers if row.facts.layer in seconds)
+                    rest = min(rest, max(profile.total - mine, 0.0))
                 progress.advance(level=level)
     where = f"{machine().cpu}, {threads} thread{'s' * (threads != 1)}, batch {batch}"
-    return LayerSeconds(where, str(rule), {name: times for name, times in seconds.items() if times})
+    return LayerSeconds(where, str(rule), {name: times for name, times in seconds.items() if times}, rest)
 
 
 def _planted(dense: onnx.ModelProto, layers: Sequence[Layer], rule: Pattern, level: float) -> onnx.ModelProto:

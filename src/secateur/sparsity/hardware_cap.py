@@ -30,16 +30,18 @@ class LayerSeconds:
 
     where      processor, threads and batch, in words
     layers     layer -> level -> seconds; every layer with its dense time at level 0
+    rest       seconds of everything else in the dense network
     """
 
     where: str
     pattern: str
     layers: Mapping[str, Mapping[float, float]]
+    rest: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         layers = {name: {repr(level): t for level, t in times.items()} for name, times in self.layers.items()}
-        return {"format": FORMAT, "where": self.where, "pattern": self.pattern, "layers": layers}
+        return {"format": FORMAT, "where": self.where, "pattern": self.pattern, "layers": layers, "rest": self.rest}
 
     def write(self, path: Path | str) -> None:
         """raises DiskError"""
@@ -60,7 +62,10 @@ class LayerSeconds:
                 numbers = [*times, *times.values()]
                 if 0.0 not in times or not all(math.isfinite(n) and n >= 0 for n in numbers) or max(times) > 1:
                     raise ValueError(f"{name} needs a time at level 0, levels up to 1 and seconds of at least 0")
-            return cls(str(value["where"]), str(value["pattern"]), layers)
+            rest = float(value.get("rest", 0.0))
+            if not (math.isfinite(rest) and rest >= 0):
+                raise ValueError("the rest needs seconds of at least 0")
+            return cls(str(value["where"]), str(value["pattern"]), layers, rest)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"{path}: this is not a table of layer times: {error}.") from error
 
