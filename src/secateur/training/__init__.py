@@ -7,15 +7,21 @@ from secateur.training.history import History, Row
 from secateur.training.learning_rate import learning_rate
 from secateur.training.loop import fit
 from secateur.training.statistics import gather_statistics
+from secateur.training.tuning import TuneHistory, TuneRow, Tuning
+from secateur.training.unlabeled import tune_
 
 __all__ = [
     "Accuracy",
     "History",
     "Row",
+    "TuneHistory",
+    "TuneRow",
+    "Tuning",
     "distill",
     "evaluate",
     "fit",
     "gather_statistics",
     "learning_rate",
     "soft_loss",
+    "tune_",
 ]

@@ -71,7 +71,7 @@ class FeatureMatch(Hook):
 
 def _kept_in(maps: dict[str, Tensor], name: str, any_mode: bool = False) -> Callable[[nn.Module, Any, Any], None]:
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        if module.training or any_mode:
+        if torch.is_grad_enabled() or any_mode:
             # A copy: an activation that works in place would change the map behind our back.
             maps[name] = output.clone() if isinstance(output, Tensor) else output
 
