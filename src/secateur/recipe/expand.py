@@ -56,8 +56,9 @@ def levels_of(stage: LevelsStage) -> Iterable[Stage]:
     starts = (*stage_starts(total, levels), total)
     for number, level in enumerate(stage.table):
         yield _at(stage, level, starts[number + 1] - starts[number])
-        yield EvaluateStage()
-        yield ExportStage(folder=f"levels/{round(100 * level, 6):g}")
+        # Kinds are given, so that they are printed where defaults are not.
+        yield EvaluateStage(stage="evaluate")
+        yield ExportStage(stage="export", folder=f"levels/{round(100 * level, 6):g}")
 
 
 def _at(stage: LevelsStage, level: float, epochs: int) -> SparsifyStage:
@@ -68,10 +69,10 @@ def _at(stage: LevelsStage, level: float, epochs: int) -> SparsifyStage:
         changed |= _single(stage, level)
     fields = {name: changed.get(name, getattr(stage, name)) for name in SparsifyStage.model_fields if name != "stage"}
     # The sections are made already: what is left to check is whether they go together, as in any stage.
-    return SparsifyStage.model_validate(fields)
+    return SparsifyStage.model_validate({"stage": "sparsify", **fields})
 
 
 def _single(part: SparsifyPart, level: float) -> dict[str, object]:
     update = part.mask.update if "update" in part.mask.model_fields_set else "every_step"
     mask = cast(MaskRule, part.mask.model_copy(update={"update": update}))
-    return {"sparsity": level, "schedule": OneShot(), "mask": mask}
+    return {"sparsity": level, "schedule": OneShot(kind="one_shot"), "mask": mask}
