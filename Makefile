@@ -16,7 +16,7 @@ help:
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[torch,bench,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[torch,search,bench,dev]"
 	touch $(READY)
 
 setup: $(READY)

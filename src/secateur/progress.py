@@ -18,6 +18,9 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+# Work within work, such as the trainings of a search, is not shown: one bar at a time.
+_shown = False
+
 console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
 
 # A log file wants few lines: one at most every so many seconds, and one at the end.
@@ -37,7 +40,21 @@ def say(message: str) -> None:
 
 @contextlib.contextmanager
 def track(total: int | None, description: str) -> Iterator[Tracker]:
-    """Show the progress of `total` steps (None: not known) under the name `description`."""
+    """Show the progress of `total` steps (None: not known) under the name `description`; nothing inside another."""
+    global _shown
+    if _shown:
+        yield _SilentTracker()
+        return
+    _shown = True
+    try:
+        with _visible(total, description) as progress:
+            yield progress
+    finally:
+        _shown = False
+
+
+@contextlib.contextmanager
+def _visible(total: int | None, description: str) -> Iterator[Tracker]:
     if not console.is_terminal:
         plain = _PlainTracker(total, description)
         yield plain
@@ -57,6 +74,11 @@ def track(total: int | None, description: str) -> Iterator[Tracker]:
 
 def _note(fields: dict[str, float | str]) -> str:
     return "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in fields.items())
+
+
+class _SilentTracker:
+    def advance(self, steps: int = 1, **fields: float | str) -> None:
+        pass
 
 
 class _BarTracker:

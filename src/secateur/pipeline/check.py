@@ -1,35 +1,54 @@
 """What can be known to be wrong before hours of training is said before them."""
 
+from dataclasses import dataclass, field
+
 import secateur.pipeline.torch_runtimes  # noqa: F401  (registers torch and torch.compile)
 from secateur.channels import RemovalPlan
 from secateur.errors import RecipeError
 from secateur.measure import runtimes
 from secateur.pipeline.channel_choice import preview_of
+from secateur.pipeline.channel_search import check_channel_search
 from secateur.pipeline.context import Context
+from secateur.pipeline.level_search import check_level_search
 from secateur.pipeline.methods import check_methods
 from secateur.pipeline.parts import check_timing, parts_of, plans_of
 from secateur.pipeline.regression import check_regression
 from secateur.pipeline.reorder import check_orders
 from secateur.recipe import BenchmarkStage, ExportStage, RemoveChannelsStage, SparsifyStage, ThinStage
+from secateur.sparsity import SparsityPlan
 
 
-def check_recipe(context: Context) -> dict[int, RemovalPlan]:
+@dataclass(frozen=True)
+class Checked:
+    """What a recipe will do, by the place of the stage, where that can be known before it runs.
+
+    zeros       the plans of the parts of stages that make zeros
+    removals    the channels that stages would take out in one round
+    """
+
+    zeros: dict[int, tuple[SparsityPlan, ...]] = field(default_factory=dict[int, tuple[SparsityPlan, ...]])
+    removals: dict[int, RemovalPlan] = field(default_factory=dict[int, RemovalPlan])
+
+
+def check_recipe(context: Context) -> Checked:
     """Plan every sparsify stage, find every runtime, and see that stages come in an order that can work.
 
-    returns   place of a stage -> the channels that it would take out, where that can be known now
     raises    RecipeError, SparsityError  with what the stage itself would say later
     """
     exported, whole = False, True
-    removals: dict[int, RemovalPlan] = {}
+    checked = Checked()
     for index, stage in enumerate(context.recipe.stages):
         if isinstance(stage, SparsifyStage):
             check_orders(stage)
-            for part, plan in zip(parts_of(stage), plans_of(context, stage), strict=True):
+            check_level_search(context, stage)
+            checked.zeros[index] = plans_of(context, stage)
+            for part, plan in zip(parts_of(stage), checked.zeros[index], strict=True):
                 check_timing(context, part, stage.training, plan)
                 check_methods(stage, part, plan)
             check_regression(stage, parts_of(stage))
         if isinstance(stage, RemoveChannelsStage) and whole:
-            removals[index] = preview_of(context, stage)
+            checked.removals[index] = preview_of(context, stage)
+            check_channel_search(context, stage)
         # What is left after channels went cannot be known before.
         whole = whole and not isinstance(stage, RemoveChannelsStage | ThinStage)
         if isinstance(stage, BenchmarkStage):
@@ -38,4 +57,4 @@ def check_recipe(context: Context) -> dict[int, RemovalPlan]:
             if not exported:
                 raise RecipeError("stage 'benchmark' has nothing to measure; a stage 'export' must come first.")
         exported = exported or isinstance(stage, ExportStage)
-    return removals
+    return checked

@@ -3,16 +3,24 @@
 from secateur.pipeline.check import check_recipe
 from secateur.pipeline.context import Context
 from secateur.pipeline.methods import method_line
-from secateur.pipeline.parts import parts_of, plans_of
+from secateur.pipeline.parts import SEARCHED, parts_of
 from secateur.pipeline.schedules import BY_THRESHOLD, schedule_of, thresholds_of
-from secateur.recipe import FinetuneStage, RemoveChannelsStage, SparsifyPart, SparsifyStage, Training, TrainStage
+from secateur.recipe import (
+    FinetuneStage,
+    LevelSearch,
+    RemoveChannelsStage,
+    SparsifyPart,
+    SparsifyStage,
+    Training,
+    TrainStage,
+)
 from secateur.sparsity import OneShot, SparsityPlan, census
 from secateur.sparsity.parts import in_groups, parts_table
 
 
 def describe(context: Context) -> str:
     """The stages of a recipe, and for each sparsify stage the plan per layer. raises SparsityError, RecipeError."""
-    removals = check_recipe(context)
+    checked = check_recipe(context)
     counts = census(context.network)
     images = context.images
     train = f"{len(images.train):,} training" if images.train is not None else "no training"
@@ -31,10 +39,13 @@ def describe(context: Context) -> str:
                 text += f", distillation {stage.distillation.form} at temperature {stage.distillation.temperature:g}"
         lines.append(text)
         if isinstance(stage, SparsifyStage):
-            lines += ["", *_plan(context, stage), ""]
+            lines += ["", *_plan(context, stage, checked.zeros[index]), ""]
         if isinstance(stage, RemoveChannelsStage):
-            shown = removals.get(index, "what is left after the channels before went is planned then")
+            shown = checked.removals.get(index, "what is left after the channels before went is planned then")
             lines += ["", f"{shown}{_by_readers(stage)}", ""]
+            if stage.search is not None:
+                tried = stage.search.rollouts
+                lines.append(f"the ratios will be searched for in {tried} roll-outs; those shown are uniform")
     return "\n".join(lines)
 
 
@@ -49,11 +60,13 @@ def _by_readers(stage: RemoveChannelsStage) -> str:
     )
 
 
-def _plan(context: Context, stage: SparsifyStage) -> list[str]:
-    plans = plans_of(context, stage)
+def _plan(context: Context, stage: SparsifyStage, plans: tuple[SparsityPlan, ...]) -> list[str]:
     lines = [str(plans[0]) if len(plans) == 1 else parts_table(plans)]
     for number, (part, plan) in enumerate(zip(parts_of(stage), plans, strict=True), 1):
         before = f"part {number}: " if len(plans) > 1 else ""
+        if part.allocation == SEARCHED:
+            tried = (part.search or LevelSearch()).rollouts
+            lines.append(f"{before}the levels will be searched for in {tried} roll-outs; those shown are uniform")
         lines.append(before + (method_line(stage, part) or _timing(context, part, stage.training, plan)))
     lines += [f"regularised by {each.kind} at {each.strength:g}" for each in stage.regularize if stage.training.epochs]
     if stage.regression is not None:

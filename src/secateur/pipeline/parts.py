@@ -17,6 +17,8 @@ from secateur.sparsity import (
 from secateur.sparsity.parts import as_part, check_disjoint
 
 DEFAULT_SPARSITY = 0.8
+# The allocation whose levels a search finds; before it has, plans show uniform ones.
+SEARCHED = "ddpg"
 
 
 def parts_of(stage: SparsifyStage) -> tuple[SparsifyPart, ...]:
@@ -40,11 +42,7 @@ def plans_of(context: Context, stage: SparsifyStage) -> tuple[SparsityPlan, ...]
 def plan_of(context: Context, part: SparsifyPart) -> SparsityPlan:
     """Level or reason for every layer of the network; nothing is changed. raises SparsityError, RecipeError."""
     by_threshold = isinstance(part.schedule, BY_THRESHOLD)
-    levels = dict(part.levels)
-    if part.levels_file is not None:
-        names = [layer.name for layer in sparsity.layers_of(context.network)]
-        levels = sparsity.read_levels(part.levels_file, names, target=part.sparsity) | levels
-    only = part.layers
+    levels, only = given_levels(context, part), part.layers
     if by_threshold:
         # Whoever is named beside `*` is meant, also the first convolution and the classifier.
         globs = _threshold_globs(part)
@@ -55,7 +53,7 @@ def plan_of(context: Context, part: SparsifyPart) -> SparsityPlan:
         0.0 if by_threshold else _target(part),
         part.pattern,
         part.criterion,
-        "uniform" if by_threshold else part.allocation,
+        "uniform" if by_threshold or part.allocation == SEARCHED else part.allocation,
         part.base,
         remainder=part.remainder,
         include_first=part.include_first,
@@ -81,6 +79,14 @@ def plan_of(context: Context, part: SparsifyPart) -> SparsityPlan:
         rounding=part.rounding,
         ties=part.ties,
     )
+
+
+def given_levels(context: Context, part: SparsifyPart) -> dict[str, float]:
+    """Layer or glob -> level that the part gives itself, in its keys or a file. raises SparsityError."""
+    if part.levels_file is None:
+        return dict(part.levels)
+    names = [layer.name for layer in sparsity.layers_of(context.network)]
+    return sparsity.read_levels(part.levels_file, names, target=part.sparsity) | part.levels
 
 
 def keeper_of(context: Context, part: SparsifyPart, training: Training, plan: SparsityPlan) -> MaskKeeper:

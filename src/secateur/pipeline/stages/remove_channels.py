@@ -16,6 +16,7 @@ from secateur.channels import RemovalPlan, refit_, remove_channels_
 from secateur.export import load_weights, save_weights
 from secateur.files import read_json, write_json
 from secateur.pipeline.channel_choice import choose_channels
+from secateur.pipeline.channel_search import search_channels
 from secateur.pipeline.context import Context, stage_handlers
 from secateur.pipeline.removals import note_removal_
 from secateur.pipeline.stages.train import train_network
@@ -70,7 +71,10 @@ def _round(
         return RemovalPlan.from_dict(read_json(path)), load_weights(refit)[0] if refit.is_file() else {}
     wanted = (1.0 - stage.target) ** ((index + 1) / stage.steps)
     left = _left(before, stage.base)
-    plan, weights = choose_channels(context, stage, max(0.0, 1.0 - wanted / left))
+    if stage.search is not None:
+        plan, weights = search_channels(context, stage, folder / "search")
+    else:
+        plan, weights = choose_channels(context, stage, max(0.0, 1.0 - wanted / left))
     if distributed.is_main():
         folder.mkdir(parents=True, exist_ok=True)
         # The plan comes last: where it is, the weights are too.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.pipeline.context import Context, stage_handlers
+from secateur.pipeline.level_search import searched
 from secateur.pipeline.methods import chosen_by_hook, hooks_of
 from secateur.pipeline.parts import keeper_of, parts_of, plans_of
 from secateur.pipeline.regression import regress_layers
@@ -27,9 +28,12 @@ from secateur.sparsity.threshold_sparsifier import reached
 
 @stage_handlers.register("sparsify")
 def sparsify_stage(context: Context, stage: SparsifyStage) -> dict[str, Any]:
-    """returns    the plan of every part, new orders of channels, and the rows of the history (none without epochs)"""
+    """returns    the plan of every part, new orders of channels, the rows of the history (none without epochs), and
+    what searches have found (none without any)
+    """
     orders = reorder_(context, stage)
     context.keep_dense()
+    stage, searches = searched(context, stage)
     plans = plans_of(context, stage)
     for plan in plans:
         say(f"sparsify: {plan.pattern} {100 * plan.achieved:.2f} % of {plan.base}, {len(plan.levels)} layers")
@@ -50,7 +54,8 @@ def sparsify_stage(context: Context, stage: SparsifyStage) -> dict[str, Any]:
         else plan
         for part, plan in zip(parts_of(stage), plans, strict=True)
     ]
-    return {"plans": [plan.to_dict() for plan in carried_out], "orders": orders, "history": history}
+    result = {"plans": [plan.to_dict() for plan in carried_out], "orders": orders, "history": history}
+    return result | ({"searches": searches} if searches else {})
 
 
 def _prune(

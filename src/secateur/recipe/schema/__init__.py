@@ -23,6 +23,7 @@ from secateur.recipe.schema.schedules import (
     Splice,
     Thresholds,
 )
+from secateur.recipe.schema.search import ChannelSearch, LevelSearch, Search
 from secateur.recipe.schema.sparsify import LevelsStage, RemoveChannelsStage, SparsifyPart, SparsifyStage, ThinStage
 from secateur.recipe.schema.stages import (
     BenchmarkStage,
@@ -43,12 +44,14 @@ __all__ = [
     "AgpIterations",
     "Baidu",
     "BenchmarkStage",
+    "ChannelSearch",
     "Data",
     "Distillation",
     "EvaluateStage",
     "ExportStage",
     "FinetuneStage",
     "FixedLevels",
+    "LevelSearch",
     "LevelsStage",
     "MaskRule",
     "Method",
@@ -64,6 +67,7 @@ __all__ = [
     "ReportStage",
     "RigL",
     "Schedule",
+    "Search",
     "Section",
     "SparsifyPart",
     "SparsifyStage",

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from secateur.recipe.schema.base import Fraction, Positive, Section
 from secateur.recipe.schema.methods import Method
 from secateur.recipe.schema.schedules import AgpEpochs, MaskRule, Schedule
+from secateur.recipe.schema.search import ChannelSearch, LevelSearch
 from secateur.recipe.schema.training import Distillation, Regression, Regularizer, Training
 
 # Criteria of remove_channels that look at the layers which read a channel.
@@ -30,6 +31,9 @@ class SparsifyPart(Section):
     fold_norm: bool = Field(default=False, description="score the weights times the scale of the norm that follows")
     noise: Fraction = Field(default=0.0, description="probability that all scores of a layer are multiplied by noise")
     allocation: str = "uniform"
+    search: LevelSearch | None = Field(
+        default=None, description="how allocation ddpg searches; by default as PocketFlow"
+    )
     power: Annotated[float, Field(gt=0.0)] = Field(default=1.0, description="exponent of erk")
     tuning: Annotated[float, Field(ge=0.0, le=1.0)] = Field(default=0.5, description="decay of energy, over the depth")
     decay: Literal["linear", "geometric"] = Field(default="linear", description="form of the decay of energy")
@@ -135,8 +139,17 @@ class RemoveChannelsStage(Section):
     round_to: Positive = Field(default=1, description="channels remain a multiple of this")
     min_channels: Positive = 1
     steps: Positive = Field(default=1, description="rounds of removing and training")
+    search: ChannelSearch | None = Field(default=None, description="find the ratios by trying tables")
     training: Training = Training()
     distillation: Distillation | None = None
+
+    @model_validator(mode="after")
+    def _search_chooses_alone(self) -> "RemoveChannelsStage":
+        others = {"base": "macs", "scope": "uniform", "ratios": {}, "steps": 1}
+        for key, value in others.items():
+            if self.search is not None and getattr(self, key) != value:
+                raise ValueError(f"search finds the ratios for {self.target:g} of the MACs, once; leave '{key}' out")
+        return self
 
     @property
     def reconstructs(self) -> bool:

@@ -26,8 +26,12 @@ def test_weight_sparse_has_the_defaults_of_the_source():
         "unstructured",
         0.75,
         "selected",
-        "heuristic",
+        "ddpg",
     )
+    search = stage.search
+    assert (search.learner, search.rollouts, search.warmup, search.reward) == ("ddpg", 200, 50, "single")
+    assert (search.regression.iterations, search.regression.learning_rate) == (20, 0.03)
+    assert (search.iterations, search.learning_rate, search.images) == (400, 3e-4, 25 * stage.training.batch_size)
     assert (stage.rounding, stage.ties) == ("percentile", "threshold")
     assert (schedule.kind, schedule.begin, schedule.end, schedule.exponent, schedule.every) == (
         "agp_iterations", 0.1, 0.5, 3, 500,
@@ -82,7 +86,7 @@ def test_distillation_is_in_its_form():
             0.3,
             "macs",
             4,
-            "every group loses the same share",
+            "'auto' ratios are searched for in 200 roll-outs",
         ),
         ("--learner channel --cp_prune_option uniform", 0.4, "channels", 1, "0.6 is the share of channels that stays"),
         ("--learner channel --cp_prune_option list", 0.4, "channels", 1, "write them as 'ratios' of the stage"),
@@ -107,8 +111,9 @@ def test_channel_learners(flags, target, base, round_to, words):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (WEIGHTS, "'optimal' levels need a search"),
-        (WEIGHTS, "heuristic levels may exceed 1"),
+        (WEIGHTS, "'optimal' levels are searched for in 200 roll-outs"),
+        (WEIGHTS + "--ws_prune_ratio_prtl heurist", "heuristic levels may exceed 1"),
+        (WEIGHTS + "--ddpg_noise_type action --ddpg_noise_prtl adapt", "only noise on parameters is adapted"),
         (WEIGHTS, "PocketFlow trains from scratch whatever weights it loads"),
         (WEIGHTS + "--ws_update_mask_step 100", "the flag is ws_mask_update_step"),
         (WEIGHTS + "--enbl_warm_start", "checkpoints are TensorFlow's"),
@@ -120,6 +125,27 @@ def test_channel_learners(flags, target, base, round_to, words):
 )
 def test_traps_are_warned_of(command, words):
     assert words in said(import_command(command))
+
+
+@pytest.mark.parametrize(
+    ("flags", "allocation"), [("optimal", "ddpg"), ("uniform", "uniform"), ("heurist", "heuristic")]
+)
+def test_levels_of_weight_sparse(flags, allocation):
+    stage = stage_of(WEIGHTS + f"--ws_prune_ratio_prtl {flags}")
+    assert stage.allocation == allocation
+    assert (stage.search is not None) == (allocation == "ddpg")
+
+
+def test_flags_of_the_searches():
+    flags = "--ws_nb_rlouts 30 --ws_nb_rlouts_min 40 --ws_reward_type multi-obj --ws_nb_iters_feval 5 "
+    search = stage_of(WEIGHTS + flags + "--ddpg_noise_prtl adapt --batch_size 64").search
+    assert (search.rollouts, search.warmup, search.reward, search.noise) == (30, 29, "multi", "adaptive")
+    assert (search.images, search.batch_size) == (320, 64)
+    command = CIFAR + "--learner channel --cp_reward_policy flops --cp_noise_tolerance 0.2 --cp_nb_rlouts 90 "
+    stage = stage_of(command + "--ddpg_noise_type action")
+    assert (stage.search.reward, stage.search.tolerance, stage.search.rollouts) == ("flops", 0.2, 90)
+    assert stage.search.noise == "actions"
+    assert stage_of(CIFAR + "--learner channel --cp_prune_option uniform").search is None
 
 
 def test_the_misnamed_flag_is_taken_for_the_right_one():

@@ -115,4 +115,4 @@ def _note_others(flags: Fields, learner: str) -> None:
         if owner is not None and owner != learner:
             flags.ignore(name, because=f"it belongs to the learner {owner}")
         elif name.startswith("ddpg_"):
-            flags.ignore(name, because="the search by reinforcement learning is not part of this version")
+            flags.ignore(name, because="the agent of a search has the constants that are PocketFlow's defaults")

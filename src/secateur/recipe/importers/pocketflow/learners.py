@@ -12,7 +12,7 @@ from typing import Any
 
 from secateur.recipe.importers.reading import Fields
 
-SEARCH = "the search by reinforcement learning is not part of this version"
+BATCHES = 25  # of the held-out images that judge a table
 REGRESSION = "layers are not regressed on their dense outputs in this version; the network is fine-tuned instead"
 
 Learner = Callable[[Fields, dict[str, Any]], list[dict[str, Any]]]
@@ -26,9 +26,7 @@ def weight_sparse(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any
     """F `ws_*`: AGP in iterations; masks keep what is strictly greater than a percentile of the backup."""
     level = flags.number("ws_prune_ratio", 0.75, low=0.0, high=0.9999)
     share = flags.text("ws_prune_ratio_prtl", "optimal", choices=("optimal", "uniform", "heurist"))
-    if share == "optimal":
-        flags.note("ws_prune_ratio_prtl", f"'optimal' levels need a search: {SEARCH}; the heuristic levels are taken.")
-    if share != "uniform":
+    if share == "heurist":
         flags.note(
             "ws_prune_ratio", "heuristic levels may exceed 1 in PocketFlow; here they are capped and spread again."
         )
@@ -49,11 +47,22 @@ def weight_sparse(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any
         "exponent": flags.number("ws_prune_ratio_exp", 3.0, low=1e-9),
         "every": flags.whole("ws_mask_update_step", every, low=1),
     }
-    flags.ignore(
-        *("ws_nb_rlouts", "ws_nb_rlouts_min", "ws_reward_type", "ws_lrn_rate_rg", "ws_nb_iters_rg", "ws_lrn_rate_ft"),
-        *("ws_nb_iters_ft", "ws_nb_iters_feval"),
-        because=SEARCH,
-    )
+    search = _search(flags, training, "ws") | {
+        "reward": flags.text("ws_reward_type", "single-obj", choices=("single-obj", "multi-obj")).removesuffix("-obj"),
+        "regression": {
+            "iterations": flags.whole("ws_nb_iters_rg", 20, low=1),
+            "learning_rate": flags.number("ws_lrn_rate_rg", 3e-2, low=1e-12),
+        },
+        "iterations": flags.whole("ws_nb_iters_ft", 400),
+        "learning_rate": flags.number("ws_lrn_rate_ft", 3e-4, low=1e-12),
+        "images": flags.whole("ws_nb_iters_feval", BATCHES, low=1) * training["batch_size"],
+    }
+    if share == "optimal":
+        flags.note(
+            "ws_prune_ratio_prtl",
+            f"'optimal' levels are searched for in {search['rollouts']} roll-outs before the training (allocation "
+            "ddpg); the rate of ws_lrn_rate_rg is relative to the size of the weights here.",
+        )
     flags.note(
         None, "PocketFlow trains from scratch whatever weights it loads; here training starts from the given weights."
     )
@@ -65,7 +74,11 @@ def weight_sparse(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any
             "base": "selected",
             "include_first": True,
             "include_classifier": True,
-            "allocation": "uniform" if share == "uniform" else "heuristic",
+            **{
+                "uniform": {"allocation": "uniform"},
+                "heurist": {"allocation": "heuristic"},
+                "optimal": {"allocation": "ddpg", "search": search},
+            }[share],
             "rounding": "percentile",
             "ties": "threshold",
             "schedule": schedule,
@@ -81,11 +94,18 @@ def channel(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
     flops = flags.number("cp_preserve_ratio", 0.5, low=0.0001, high=1.0)
     uniform = flags.number("cp_uniform_preserve_ratio", 0.6, low=0.0001, high=1.0)
     listed = flags.text("cp_prune_list_file", "ratio.list")
-    flags.text("cp_reward_policy", "accuracy", choices=("accuracy", "flops"))
+    search = _search(flags, training, "cp") | {
+        "reward": flags.text("cp_reward_policy", "accuracy", choices=("accuracy", "flops")),
+        "tolerance": flags.number("cp_noise_tolerance", 0.15, low=1e-9, high=0.9999),
+        "images": BATCHES * training["batch_size"],
+    }
     kept, base = (flops, "macs") if option == "auto" else (uniform, "channels")
     if option == "auto":
         flags.note("cp_preserve_ratio", f"{kept:g} is the share of FLOPs that stays (base macs), not of channels.")
-        flags.note("cp_prune_option", f"'auto' ratios need a search: {SEARCH}; every group loses the same share.")
+        flags.note(
+            "cp_prune_option",
+            f"'auto' ratios are searched for in {search['rollouts']} roll-outs before the training, group by group.",
+        )
     elif option == "uniform":
         flags.note("cp_uniform_preserve_ratio", f"{kept:g} is the share of channels that stays, not of FLOPs.")
     else:
@@ -105,7 +125,7 @@ def channel(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
             "PocketFlow's code samples 30 batches, its documentation says 60; no sampling is needed here.",
         )
     flags.ignore(
-        *("cp_noise_tolerance", "cp_nb_rlouts", "cp_nb_rlouts_min", "cp_nb_points_per_layer", "cp_nb_batches"),
+        *("cp_nb_points_per_layer", "cp_nb_batches"),
         *(
             "cp_list_group",
             "cp_finetune",
@@ -116,7 +136,8 @@ def channel(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
         ),
         *("cp_best_path", "cp_original_path"),
     )
-    return [_removal(kept, base, training, 4 if flags.flag("cp_quadruple") else 1)]
+    stage = _removal(kept, base, training, 4 if flags.flag("cp_quadruple") else 1)
+    return [stage | ({"search": search} if option == "auto" else {})]
 
 
 def remote(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
@@ -170,6 +191,21 @@ def discriminative(flags: Fields, training: dict[str, Any]) -> list[dict[str, An
         "dcp_save_path_eval",
     )
     return [_removal(1 - gone, "channels", training)]
+
+
+def _search(flags: Fields, training: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """F `ddpg_*` and the numbers of roll-outs: the learner of E9 and E10."""
+    rollouts = flags.whole(f"{prefix}_nb_rlouts", 200, low=2)
+    of_actions = flags.text("ddpg_noise_type", "param", choices=("param", "action")) == "action"
+    adaptive = flags.text("ddpg_noise_prtl", "tdecy", choices=("tdecy", "adapt")) == "adapt"
+    if of_actions and adaptive:
+        flags.note("ddpg_noise_prtl", "noise on actions falls with time here; only noise on parameters is adapted.")
+    return {
+        "rollouts": rollouts,
+        "warmup": min(flags.whole(f"{prefix}_nb_rlouts_min", 50, low=1), rollouts - 1),
+        "noise": "actions" if of_actions else "adaptive" if adaptive else "parameters",
+        "batch_size": training["batch_size"],
+    }
 
 
 def _removal(kept: float, base: str, training: dict[str, Any], round_to: int = 1) -> dict[str, Any]:
