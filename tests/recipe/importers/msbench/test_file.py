@@ -196,6 +196,12 @@ def test_a_table_of_levels():
     assert "3 levels share 7000 iterations" in notes
 
 
+def test_tolerances_of_one_are_no_bounds():
+    kwargs = "prune_tolerance_max: 1.0, prune_tolerance_min: 1.0"
+    stages = sparsify_stages(train(scheduler="AmbaLevelPruneScheduler", kwargs=kwargs))
+    assert {(stage.level_max_factor, stage.density_min_factor) for stage in stages} == {(None, None)}
+
+
 def test_the_table_of_the_source_and_uniform_levels():
     stages = sparsify_stages(train(scheduler="AmbaLevelPruneScheduler", kwargs="prun_algo: 0, total_iters: null"))
     assert [stage.sparsity for stage in stages] == [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
