@@ -51,7 +51,7 @@ def test_without_steps_the_network_is_judged_as_it_is(tmp_path):
     context = context_of(tmp_path)
     judge = Judge(context, Search(iterations=0, images=16), tmp_path)
     expected = evaluate(context.network, judge.images, context.preprocessing).top1 / 100
-    assert judge.accuracy(context.network) == expected
+    assert judge.accuracy_of(context.network) == expected
 
 
 def test_some_steps_help_and_leave_nothing_behind(tmp_path):
@@ -59,14 +59,14 @@ def test_some_steps_help_and_leave_nothing_behind(tmp_path):
     settings = Search(iterations=60, images=16, batch_size=16, learning_rate=0.01)
     judge = Judge(context, settings, tmp_path / "search")
     before = evaluate(context.network, judge.images, context.preprocessing).top1 / 100
-    assert judge.accuracy(context.network) > before
+    assert judge.accuracy_of(context.network) > before
     assert not list((tmp_path / "search").iterdir())
 
 
 def test_a_loss_that_is_no_number_counts_as_nothing(tmp_path, capsys):
     context = context_of(tmp_path)
     settings = Search(iterations=12, images=16, batch_size=16, learning_rate=1e30)
-    assert Judge(context, settings, tmp_path).accuracy(context.network) == 0.0
+    assert Judge(context, settings, tmp_path).accuracy_of(context.network) == 0.0
     assert "counts as accuracy 0" in capsys.readouterr().err
 
 

@@ -87,7 +87,7 @@ def test_a_search_that_was_killed_goes_on(tmp_path, monkeypatch):
     whole = search_levels(context, part, tmp_path / "whole")
     after = context.network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    original, judged = level_search.Judge.accuracy, []
+    original, judged = level_search.Judge.accuracy_of, []
 
     def accuracy(self, network):
         judged.append(network)
@@ -95,7 +95,7 @@ def test_a_search_that_was_killed_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return original(self, network)
 
-    monkeypatch.setattr(level_search.Judge, "accuracy", accuracy)
+    monkeypatch.setattr(level_search.Judge, "accuracy_of", accuracy)
     with pytest.raises(KeyboardInterrupt):
         search_levels(context_of(tmp_path / "part"), part, tmp_path / "part")
     assert search_levels(context_of(tmp_path / "part"), part, tmp_path / "part") == whole

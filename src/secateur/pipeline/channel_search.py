@@ -63,7 +63,7 @@ def search_channels(
         plan, weights = chosen(table)
         refit_(network, weights)
         remove_channels_(network, plan)
-        return judge.accuracy(network)
+        return judge.accuracy_of(network)
 
     depends_on = judge.depends_on() | {"stage": stage.model_dump(mode="json", exclude={"training", "distillation"})}
     distributed.barrier()

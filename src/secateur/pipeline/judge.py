@@ -70,12 +70,12 @@ class Judge:
 
     def __init__(self, context: Context, settings: Search, folder: Path) -> None:
         check_images(context)
-        self._context, self._settings, self._folder = context, settings, folder / FOLDER
+        self.context, self._settings, self._folder = context, settings, folder / FOLDER
         self.images = held_out(context.images, settings.images, context.recipe.data.train_limit, context.recipe.seed)
 
-    def accuracy(self, network: nn.Module) -> float:
+    def accuracy_of(self, network: nn.Module) -> float:
         """Fraction of the held-out images after the fine-tuning of `network`, which is changed."""
-        settings, context = self._settings, self._context
+        settings, context = self._settings, self.context
         preprocessing, workers = context.preprocessing, context.recipe.data.workers
         if not settings.iterations:
             result: Any = evaluate(network, self.images, preprocessing, workers=workers)
@@ -113,7 +113,7 @@ class Judge:
 
     def depends_on(self) -> dict[str, Any]:
         """Plain JSON: what the accuracies depend on beside the tables."""
-        context = self._context
+        context = self.context
         return {
             "network": digest_of(context.network),
             "preprocessing": context.preprocessing.to_dict(),

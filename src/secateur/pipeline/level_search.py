@@ -70,43 +70,65 @@ def search_levels(context: Context, part: SparsifyPart, folder: Path) -> Found:
     """Search the levels of one part; the network is not changed. raises what searching and training raise."""
     settings = part.search or LevelSearch()
     problem = level_problem(context, part)
-    judge = Judge(context, settings, folder)
-    scoring = scoring_of(part)
-    statistics = statistics_for(context, scoring, part.statistics_images)
-    seed, data = context.recipe.seed, context.recipe.data
-    dense = copy.deepcopy(context.network).eval()
-    batches = zoo.loader(
-        judge.images,
-        "train",
-        context.preprocessing,
-        batch_size=distributed.share_of(settings.batch_size),
-        seed=seed,
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
-        workers=data.workers,
-        limit=settings.regression.iterations * settings.batch_size,
-    )
+    judge = LevelJudge(context, part, folder)
 
     def accuracy(table: Mapping[str, float]) -> float:
-        network = copy.deepcopy(context.network)
-        plan = plan_of(context, _with_levels(context, part, table))
-        keeper = Sparsifier(network, plan, None, scoring, seed, statistics, leader=part.leader)
+        return judge.accuracy(_with_levels(context, part, table))
+
+    distributed.barrier()
+    found = search(
+        problem,
+        accuracy,
+        folder,
+        settings,
+        seed=context.recipe.seed,
+        depends_on=judge.depends_on() | {"part": part.model_dump(mode="json")},
+        writes=distributed.is_main(),
+    )
+    say(f"search: {100 * found.best.accuracy:.2f} % held-out {settings.metric} in roll-out {found.best.number}")
+    return found
+
+
+class LevelJudge(Judge):
+    """Judges parts that differ from `part` in their levels alone, however these come about.
+
+    folder    of the search
+    """
+
+    def __init__(self, context: Context, part: SparsifyPart, folder: Path) -> None:
+        self._levels = part.search or LevelSearch()
+        super().__init__(context, self._levels, folder)
+        self._scoring = scoring_of(part)
+        self._statistics = statistics_for(context, self._scoring, part.statistics_images)
+        self._dense = copy.deepcopy(context.network).eval()
+
+    def accuracy(self, part: SparsifyPart) -> float:
+        """Fraction of the held-out images, with the masks of the part's plan, fitted layers and a fine-tuning."""
+        context, settings, seed = self.context, self._levels, self.context.recipe.seed
+        network = copy.deepcopy(self._dense)
+        plan = plan_of(context, part)
+        keeper = Sparsifier(network, plan, None, self._scoring, seed, self._statistics, leader=part.leader)
         keeper.choose_(keeper.timing.first)
+        batches = zoo.loader(
+            self.images,
+            "train",
+            context.preprocessing,
+            batch_size=distributed.share_of(settings.batch_size),
+            seed=seed,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            workers=context.recipe.data.workers,
+            limit=settings.regression.iterations * settings.batch_size,
+        )
         regress_(
             network,
-            dense,
+            self._dense,
             batches,
             layers=plan.levels,
             iterations=settings.regression.iterations,
             learning_rate=settings.regression.learning_rate,
         )
-        return judge.accuracy(network)
-
-    depends_on = judge.depends_on() | {"part": part.model_dump(mode="json")}
-    distributed.barrier()
-    found = search(problem, accuracy, folder, settings, seed=seed, depends_on=depends_on, writes=distributed.is_main())
-    say(f"search: {100 * found.best.accuracy:.2f} % held-out {settings.metric} in roll-out {found.best.number}")
-    return found
+        return self.accuracy_of(network)
 
 
 def level_problem(context: Context, part: SparsifyPart) -> LevelProblem:
