@@ -120,7 +120,7 @@ def test_channel_learners(flags, target, base, round_to, words):
         (WEIGHTS + "--uql_weight_bits 4", "'uql_weight_bits' is not imported: it belongs to the learner uniform"),
         (WEIGHTS + "--ddpg_tau 0.1", "'ddpg_tau' is not imported"),
         (CIFAR + "--learner channel", "samples 30 batches, its documentation says 60"),
-        (CIFAR + "--learner channel", "selection by LASSO and its refit are not part of this version"),
+        (CIFAR + "--learner chn-pruned-rmt", "least squares in closed form"),
     ],
 )
 def test_traps_are_warned_of(command, words):
@@ -172,3 +172,13 @@ def test_a_faulty_command_is_a_sentence(command, words):
     with pytest.raises(RecipeError) as caught:
         import_command(command)
     assert words in str(caught.value)
+
+
+def test_channels_are_chosen_by_lasso_with_the_solver_of_the_learner():
+    stage = stage_of(CIFAR + "--learner channel --cp_nb_points_per_layer 7 --cp_nb_batches 4 --batch_size 64")
+    assert (stage.criterion, stage.solver, stage.refit) == ("lasso", "lars", True)
+    assert (stage.positions, stage.statistics_images) == (7, 256)
+    assert stage_of(CIFAR + "--learner channel").statistics_images == 30 * 128
+    assert stage_of(CIFAR + "--learner channel --nocp_lasso").criterion == "feature_maps"
+    remote = stage_of(CIFAR + "--learner chn-pruned-rmt --cpr_nb_smpls 200")
+    assert (remote.criterion, remote.solver, remote.statistics_images) == ("lasso", "ista", 200)

@@ -15,6 +15,9 @@ from secateur.recipe.importers.reading import Fields
 BATCHES = 25  # of the held-out images that judge a table
 REGRESSION = "layers are not regressed on their dense outputs in this version; the network is fine-tuned instead"
 
+# Of the batches that the learner `channel` looks at; its documentation says 60.
+BATCHES_SAMPLED = 30
+
 Learner = Callable[[Fields, dict[str, Any]], list[dict[str, Any]]]
 
 
@@ -114,18 +117,17 @@ def channel(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
             f"the ratios of {listed} belong to layers in the order of TensorFlow's graph; write them as 'ratios' of "
             f"the stage, by the names of the layers. Until then every group keeps {kept:g} of its channels.",
         )
-    if flags.flag("cp_lasso", True):
-        flags.note(
-            "cp_lasso",
-            "channels are chosen by their L2 norm; selection by LASSO and its refit are not part of this version.",
-        )
+    sampled = flags.whole("cp_nb_batches", BATCHES_SAMPLED, low=1)
     if "cp_nb_batches" not in flags:
         flags.note(
-            "cp_nb_batches",
-            "PocketFlow's code samples 30 batches, its documentation says 60; no sampling is needed here.",
+            "cp_nb_batches", f"PocketFlow's code samples {sampled} batches, its documentation says 60; {sampled} it is."
         )
+    chosen = {
+        "criterion": "lasso" if flags.flag("cp_lasso", True) else "feature_maps",
+        "positions": flags.whole("cp_nb_points_per_layer", 10, low=1),
+        "statistics_images": sampled * training["batch_size"],
+    }
     flags.ignore(
-        *("cp_nb_points_per_layer", "cp_nb_batches"),
         *(
             "cp_list_group",
             "cp_finetune",
@@ -136,7 +138,7 @@ def channel(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
         ),
         *("cp_best_path", "cp_original_path"),
     )
-    stage = _removal(kept, base, training, 4 if flags.flag("cp_quadruple") else 1)
+    stage = _removal(kept, base, training, 4 if flags.flag("cp_quadruple") else 1) | chosen
     return [stage | ({"search": search} if option == "auto" else {})]
 
 
@@ -145,8 +147,15 @@ def remote(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
     gone = flags.number("cpr_prune_ratio", 0.5, low=0.0, high=0.9999)
     skipped = flags.text("cpr_skip_op_names", None)
     flags.note("cpr_prune_ratio", f"{gone:g} is the share of channels that goes, not of FLOPs.")
+    chosen = {
+        "criterion": "lasso",
+        "solver": "ista",
+        "positions": flags.whole("cpr_nb_crops_per_smpl", 10, low=1),
+        "statistics_images": flags.whole("cpr_nb_smpls", 5000, low=1),
+    }
     flags.note(
-        None, "channels are chosen by their L2 norm; selection by LASSO and its refit are not part of this version."
+        None,
+        "the steps of both solvers are our own: ISTA with momentum, least squares in closed form, as many as needed.",
     )
     if skipped:
         flags.note(
@@ -157,10 +166,10 @@ def remote(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
         flags.note("cpr_skip_frst_layer", "the first layer is pruned with its group, like any other.")
     flags.flag("cpr_skip_last_layer")
     flags.ignore(
-        *("cpr_nb_smpls", "cpr_nb_crops_per_smpl", "cpr_ista_lrn_rate", "cpr_ista_nb_iters", "cpr_lstsq_lrn_rate"),
-        *("cpr_lstsq_nb_iters", "cpr_warm_start", "cpr_save_path", "cpr_save_path_ws", "cpr_save_path_eval"),
+        *("cpr_ista_lrn_rate", "cpr_ista_nb_iters", "cpr_lstsq_lrn_rate", "cpr_lstsq_nb_iters"),
+        *("cpr_warm_start", "cpr_save_path", "cpr_save_path_ws", "cpr_save_path_eval"),
     )
-    return [_removal(1 - gone, "channels", training)]
+    return [_removal(1 - gone, "channels", training) | chosen]
 
 
 def on_gpu(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
