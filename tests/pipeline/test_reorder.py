@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import tiny_networks
+from secateur.channels import rearrange_for_blocks_
 from secateur.errors import ArtifactError, RecipeError
 from secateur.pipeline import Context, run_recipe
 from secateur.pipeline.options import Options, recipe_of
@@ -41,6 +42,27 @@ def test_the_network_is_reordered_and_computes_the_same(context):
     assert order["pattern"] == "1x4" and any(group["order"] for group in order["groups"])
     assert same_function(before, context.network)
     assert not torch.equal(before.body.weight, context.network.body.weight)
+
+
+@pytest.mark.parametrize("rule", ["balanced", "similar", "sorted"])
+def test_a_recipe_chooses_the_rule_of_the_order(context, rule):
+    before = copy.deepcopy(context.network)
+    stage = SparsifyStage(pattern="1x4", sparsity=0.5, base="selected", rearrange=True, rearrange_rule=rule)
+    (order,) = reorder_(context, stage)
+    levels = dict.fromkeys(("body", "point"), 0.5)
+    expected = rearrange_for_blocks_(copy.deepcopy(before), "1x4", levels=levels, rule=rule, seed=context.recipe.seed)
+    assert order["rule"] == rule
+    assert {group["name"]: group["order"] for group in order["groups"]} == {
+        group.name: list(group.order) for group in expected.groups
+    }
+    assert same_function(before, context.network)
+
+
+def test_a_rule_that_is_unknown_or_serves_nothing_is_refused():
+    with pytest.raises(RecipeError, match=r"recipe:6: 'rearrange_rule' .*'sortd'"):
+        parse_recipe(RECIPE.replace("rearrange: true", "rearrange: true, rearrange_rule: sortd"))
+    with pytest.raises(RecipeError, match="rearrange: true says that it is done"):
+        check_orders(SparsifyStage(pattern="1x4", rearrange_rule="sorted"))
 
 
 def test_only_parts_that_ask_are_reordered(context):

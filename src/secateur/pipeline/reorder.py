@@ -68,6 +68,8 @@ def check_orders(stage: SparsifyStage) -> None:
             raise RecipeError(f"stage '{stage.stage}': permute is for N:M patterns such as 2:4, not for {pattern}.")
         if part.rearrange and not isinstance(pattern, BlockOf):
             raise RecipeError(f"stage '{stage.stage}': rearrange is for 1xN patterns such as 1x4, not for {pattern}.")
+        if "rearrange_rule" in part.model_fields_set and not part.rearrange and part.rearrange_rule != "balanced":
+            raise RecipeError(f"stage '{stage.stage}': rearrange_rule says how; rearrange: true says that it is done.")
 
 
 def _reordered_(network: nn.Module, part: SparsifyPart, plan: SparsityPlan, seed: int) -> OrderPlan:
@@ -75,7 +77,7 @@ def _reordered_(network: nn.Module, part: SparsifyPart, plan: SparsityPlan, seed
     if isinstance(pattern, NM):
         return permute_for_nm_(network, pattern, layers=plan.levels, seed=seed)
     assert isinstance(pattern, BlockOf)  # check_orders
-    return rearrange_for_blocks_(network, pattern, levels=plan.levels, seed=seed)
+    return rearrange_for_blocks_(network, pattern, levels=plan.levels, rule=part.rearrange_rule, seed=seed)
 
 
 def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:

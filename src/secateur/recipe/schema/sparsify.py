@@ -58,12 +58,15 @@ class SparsifyPart(Section):
     ties: Literal["exact", "threshold"] = "exact"
     permute: bool = Field(default=False, description="reorder channels first, so that N:M removes less")
     rearrange: bool = Field(default=False, description="reorder filters first, so that blocks hold similar ones")
+    rearrange_rule: Literal["balanced", "similar", "sorted"] = Field(
+        default="balanced", description="what is similar: docs/patterns.md; sorted is 1xN's own"
+    )
     include_first: bool = False
     include_depthwise: bool = False
     include_classifier: bool = False
     leader: str | None = Field(default=None, description="the layer whose groups all layers of the part lose too")
     exclude: tuple[str, ...] = Field(default=(), description="layer names or globs such as layer4.*")
-    exclude_kinds: tuple[Literal["conv", "linear", "depthwise"], ...] = ()
+    exclude_kinds: tuple[Literal["conv", "linear", "depthwise", "conv_transpose", "first", "last"], ...] = ()
     schedule: Schedule = Field(default_factory=AgpEpochs)
     mask: MaskRule = MaskRule()
 
