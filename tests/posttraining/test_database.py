@@ -18,6 +18,7 @@ import small_database as small
 from secateur.errors import ArtifactError, PosttrainingError
 from secateur.posttraining import database as module
 from secateur.posttraining.database import DENSE, LEVELS, Database, build_database
+from secateur.posttraining.gathering import StoredGrams, gather_grams
 from secateur.posttraining.problem import output_error
 from secateur.posttraining.second_order import compress_layer
 from secateur.posttraining.subject_torch import TorchSubject
@@ -281,3 +282,10 @@ def test_a_killed_pass_goes_on_where_it_was(tmp_path, monkeypatch):
     database = small.database(tmp_path)
     assert len(calls) == len(database.layers) - 3
     assert time.monotonic() - started < 60
+
+
+def test_gram_matrices_on_disk_are_not_read_for_options_that_are_there(tmp_path, subject, monkeypatch):
+    gathered = gather_grams(subject, small.batches, ["point", "body"], folder=tmp_path / "grams")
+    first = build_database(subject, gathered, [parse_pattern("unstructured")], tmp_path / "db", [0.5])
+    monkeypatch.setattr(StoredGrams, "__getitem__", None)
+    assert build_database(subject, gathered, [parse_pattern("unstructured")], tmp_path / "db", [0.5]).key == first.key

@@ -25,6 +25,7 @@ from torch import Tensor
 from secateur.cache import Cache, Entry, digest_of, key_of
 from secateur.errors import ArtifactError, PosttrainingError, SingularGram
 from secateur.files import read_json, write_json
+from secateur.posttraining.gathering import StoredGrams
 from secateur.posttraining.gram import Gram
 from secateur.posttraining.problem import Compressed, problem_of
 from secateur.posttraining.second_order import Method, compress_layer
@@ -210,16 +211,15 @@ def build_database(
             if not rules:
                 found.append(_dense_only(layer, weight, reason))
                 continue
-            gram, bias = grams[layer.name], subject.bias(layer.name)
-            facts = _facts(layer, weight, bias, gram) | {
-                "patterns": [repr(rule) for rule in rules], "levels": levels, "settings": settings,
-            }  # fmt: skip
-            key, steps = key_of(facts), sum(len(_levels(rule, levels)) for rule in rules)
+            bias, steps = subject.bias(layer.name), sum(len(_levels(rule, levels)) for rule in rules)
+            facts = {"patterns": [repr(rule) for rule in rules], "levels": levels, "settings": settings}
+            key = key_of(_facts(layer, weight, bias, grams) | facts)
             entry = cache.get(key)
             if entry is not None:
                 progress.advance(steps)
             else:
                 try:
+                    gram = grams[layer.name]
                     entry = cache.put(key, *_compressed(layer, weight, bias, gram, rules, levels, settings, progress))
                 except SingularGram as error:
                     found.append(_dense_only(layer, weight, str(error).rstrip(".")))
@@ -242,14 +242,19 @@ def _levels(rule: Pattern, levels: Sequence[float]) -> Sequence[float]:
     return levels if rule.fixed_level is None else (rule.fixed_level,)
 
 
-def _facts(layer: Layer, weight: Tensor, bias: Tensor | None, gram: Gram) -> dict[str, Any]:
+def _facts(layer: Layer, weight: Tensor, bias: Tensor | None, grams: Mapping[str, Gram]) -> dict[str, Any]:
+    """What the options depend on. Gram matrices on disk have a key, and need not be read."""
+    if isinstance(grams, StoredGrams):
+        gram = [grams.key(layer.name)]
+    else:
+        gram = [digest_of(_array(grams[layer.name].matrix)), digest_of(_array(grams[layer.name].mean))]
     return {
         "what": "layer database",
         "format": FORMAT,
         "layer": [layer.kind, layer.filter_shape, layer.groups],
         "weight": digest_of(_array(weight)),
         "bias": "" if bias is None else digest_of(_array(bias)),
-        "gram": [digest_of(_array(gram.matrix)), digest_of(_array(gram.mean))],
+        "gram": gram,
     }
 
 
