@@ -10,7 +10,7 @@ from PIL import Image
 import tiny_networks
 from secateur import zoo
 from secateur.errors import ArtifactError, DataError
-from secateur.posttraining.calibration import Calibration, choose, choose_batches
+from secateur.posttraining.calibration import Calibration, choose_batches, choose_images
 from secateur.zoo.image_data import ArrayImages
 
 PREPARED = zoo.Preprocessing((3, 16, 16), (0.5,) * 3, (0.5,) * 3)
@@ -41,16 +41,16 @@ def images_of(calibration, **options):
 
 
 def test_the_draw_is_fixed_without_repetition_and_nested(data):
-    drawn = choose(data, 40, seed=7)
-    assert drawn.indices == choose(data, 40, seed=7).indices
-    assert drawn.indices != choose(data, 40, seed=8).indices
+    drawn = choose_images(data, 40, seed=7)
+    assert drawn.indices == choose_images(data, 40, seed=7).indices
+    assert drawn.indices != choose_images(data, 40, seed=8).indices
     assert len(set(drawn.indices)) == len(drawn) == 40
     assert set(drawn.indices) <= set(range(96))
-    assert choose(data, 10, seed=7).indices == drawn.indices[:10]
+    assert choose_images(data, 10, seed=7).indices == drawn.indices[:10]
 
 
 def test_batches_are_the_training_images_in_the_order_of_the_draw(data):
-    drawn = choose(data, 12)
+    drawn = choose_images(data, 12)
     batches = list(drawn.batches(PREPARED, 5))
     assert [len(batch) for batch in batches] == [5, 5, 2]
     assert batches[0].shape == (5, 3, 16, 16) and batches[0].dtype == torch.float32
@@ -60,11 +60,11 @@ def test_batches_are_the_training_images_in_the_order_of_the_draw(data):
 
 
 def test_a_single_image_that_is_left_over_is_not_lost(data):
-    assert sum(len(batch) for batch in choose(data, 11).batches(PREPARED, 5, epoch=1)) == 11
+    assert sum(len(batch) for batch in choose_images(data, 11).batches(PREPARED, 5, epoch=1)) == 11
 
 
 def test_epochs_have_orders_of_their_own(data):
-    drawn = choose(data, 12)
+    drawn = choose_images(data, 12)
     first, second, third = (images_of(drawn, epoch=epoch) for epoch in range(3))
     assert torch.equal(second, images_of(drawn, epoch=1))
     assert not torch.equal(second, third) and not torch.equal(first, second)
@@ -73,7 +73,7 @@ def test_epochs_have_orders_of_their_own(data):
 
 
 def test_augmented_images_vary_with_the_epoch_alone(data):
-    drawn = choose(data, 12)
+    drawn = choose_images(data, 12)
     varied = images_of(drawn, augment=True)
     assert torch.equal(varied, images_of(drawn, augment=True))
     assert not torch.equal(varied, images_of(drawn))
@@ -82,12 +82,12 @@ def test_augmented_images_vary_with_the_epoch_alone(data):
 
 
 def test_more_images_than_there_are_is_said(data, capfd):
-    assert sorted(choose(data, 1000).indices) == list(range(96))
+    assert sorted(choose_images(data, 1000).indices) == list(range(96))
     assert "tiny: has 96 training images, fewer than the 1000 asked for" in capfd.readouterr().err
 
 
 def test_batches_against_images(data):
-    assert choose_batches(data, 3, 8).indices == choose(data, 24).indices
+    assert choose_batches(data, 3, 8).indices == choose_images(data, 24).indices
     with pytest.raises(DataError, match="not 0 of 8"):
         choose_batches(data, 0, 8)
 
@@ -95,23 +95,23 @@ def test_batches_against_images(data):
 def test_images_that_accuracy_is_reported_on_are_refused(data):
     only_test = zoo.ImageData("mine", None, data.test, data.classes)
     with pytest.raises(DataError, match="mine: has no train images"):
-        choose(only_test)
+        choose_images(only_test)
 
 
 @pytest.mark.parametrize("count", [0, -3])
 def test_no_images_is_a_sentence(data, count):
     with pytest.raises(DataError, match=f"at least 1 image, not {count}"):
-        choose(data, count)
+        choose_images(data, count)
 
 
 def test_labels_are_not_looked_at(data):
     nonsense = ArrayImages(data.train.pixels, np.full(96, -7))
-    drawn = choose(zoo.ImageData("nonsense", nonsense, data.test, ()), 12)
-    assert torch.equal(images_of(drawn), images_of(choose(data, 12)))
+    drawn = choose_images(zoo.ImageData("nonsense", nonsense, data.test, ()), 12)
+    assert torch.equal(images_of(drawn), images_of(choose_images(data, 12)))
 
 
 def test_it_is_kept_as_json(data):
-    drawn = choose(data, 12, seed=3)
+    drawn = choose_images(data, 12, seed=3)
     again = Calibration.from_dict(json.loads(json.dumps(drawn.to_dict())), data)
     assert (again.indices, again.seed) == (drawn.indices, 3)
     assert torch.equal(images_of(again), images_of(drawn))
@@ -124,7 +124,7 @@ def test_it_is_kept_as_json(data):
 )  # fmt: skip
 def test_a_damaged_list_is_a_sentence(data, change):
     with pytest.raises(ArtifactError):
-        Calibration.from_dict(choose(data, 12).to_dict() | change, data)
+        Calibration.from_dict(choose_images(data, 12).to_dict() | change, data)
 
 
 def test_something_else_is_a_sentence(data):
@@ -135,7 +135,7 @@ def test_something_else_is_a_sentence(data):
 
 @pytest.mark.parametrize("as_text", [False, True])
 def test_any_folder_of_images_calibrates(photos, as_text, capfd):
-    drawn = choose(str(photos) if as_text else photos, 20)
+    drawn = choose_images(str(photos) if as_text else photos, 20)
     assert len(drawn) == 9 and images_of(drawn).shape == (9, 3, 16, 16)
     assert drawn.to_dict()["data"] == f"images:{photos}"
     assert "fewer than" in capfd.readouterr().err
@@ -143,7 +143,7 @@ def test_any_folder_of_images_calibrates(photos, as_text, capfd):
 
 def test_larger_inputs_are_cropped_at_random(photos):
     large = zoo.Preprocessing((3, 96, 96), (0.5,) * 3, (0.5,) * 3)
-    drawn = choose(photos, 3)
+    drawn = choose_images(photos, 3)
     a, b = (torch.cat(list(drawn.batches(large, 2, augment=True, epoch=0))) for _ in range(2))
     assert a.shape == (3, 3, 96, 96) and torch.equal(a, b)
 
@@ -154,28 +154,28 @@ def test_larger_inputs_are_cropped_at_random(photos):
 def test_a_damaged_image_is_a_sentence(photos, content):
     (photos / "b.png").write_bytes(content)
     with pytest.raises(DataError, match=r"b\.png: cannot be read as an image"):
-        images_of(choose(photos, 9))
+        images_of(choose_images(photos, 9))
 
 
 def test_an_image_that_would_fill_memory_is_a_sentence(photos, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(DataError, match="cannot be read as an image"):
-        images_of(choose(photos, 9))
+        images_of(choose_images(photos, 9))
 
 
 def test_a_cut_off_image_is_a_sentence(photos):
     whole = (photos / "a.jpg").read_bytes()
     (photos / "a.jpg").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"a\.jpg: cannot be read as an image"):
-        images_of(choose(photos, 9))
+        images_of(choose_images(photos, 9))
 
 
 def test_no_such_folder_is_a_sentence(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
-        choose(tmp_path / "missing")
+        choose_images(tmp_path / "missing")
 
 
 def test_the_real_calibration_images_are_read(shared_data):
-    drawn = choose(shared_data / "imagenet_calib500", 4)
+    drawn = choose_images(shared_data / "imagenet_calib500", 4)
     assert len(drawn.data.train) == 500
     assert next(drawn.batches(zoo.Preprocessing(), 4)).shape == (4, 3, 224, 224)

@@ -8,7 +8,7 @@ dynamic MACs. Operators that hold weights in other ways are named in the notes i
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ class _Count:
         groups = int(attribute(node, "group", 1))
         depthwise = groups > 1 and stored[1] == 1
         kind: Kind = "conv_transpose" if transposed else "depthwise" if depthwise else "conv"
-        name = self._name(node, index, constant.root)
+        name = layer_name(node, index, constant.root)
         layer = _Layer(name, kind, groups, constant.array, inputs[1:], outputs[1:], _attributes(node, stored))
         self._add(constant.root, layer, macs)
 
@@ -131,7 +131,7 @@ class _Count:
         if weight.ndim > 2 and math.prod(weight.shape[:-2]) == 1:
             weight = weight.reshape(weight.shape[-2:])
         inputs = self._shape(node, left_name if right is not None else right_name)
-        layer = _Layer(self._name(node, index, constant.root), "linear", 1, weight, inputs[1:], outputs[1:], "")
+        layer = _Layer(layer_name(node, index, constant.root), "linear", 1, weight, inputs[1:], outputs[1:], "")
         self._add(constant.root, layer, math.prod(outputs) * list(weight.shape)[-1])
 
     def census(self) -> Census:
@@ -193,17 +193,10 @@ class _Count:
 
     def _named_apart(self) -> list[_Layer]:
         """Layers in order; a second one of the same name gets a number."""
-        seen: Counter[str] = Counter()
-        for layer in self.layers.values():
-            seen[layer.name] += 1
-            if seen[layer.name] > 1:
-                layer.name = f"{layer.name}#{seen[layer.name]}"
+        names = names_apart(layer.name for layer in self.layers.values())
+        for layer, name in zip(self.layers.values(), names, strict=True):
+            layer.name = name
         return list(self.layers.values())
-
-    def _name(self, node: onnx.NodeProto, index: int, root: str) -> str:
-        if root.endswith(".weight"):
-            return root.removesuffix(".weight")
-        return _module_path(node.name) or f"{node.op_type}_{index}"
 
     def _dynamic_product(self, node: onnx.NodeProto) -> None:
         left, outputs = self.shapes.of.get(node.input[0]), self.shapes.of.get(node.output[0])
@@ -258,6 +251,23 @@ def _attributes(node: onnx.NodeProto, stored: tuple[int, ...]) -> str:
         parts.append(f"d={dims(dilations)}")
     groups = int(attribute(node, "group", 1))
     return " ".join([*parts, f"g={groups}"] if groups > 1 else parts)
+
+
+def layer_name(node: onnx.NodeProto, index: int, root: str) -> str:
+    """What the layer is called whose weight is stored as `root`: by its tensor, its operator or its place."""
+    if root.endswith(".weight"):
+        return root.removesuffix(".weight")
+    return _module_path(node.name) or f"{node.op_type}_{index}"
+
+
+def names_apart(names: Iterable[str]) -> list[str]:
+    """The names in order; a second one that is the same gets a number."""
+    seen: Counter[str] = Counter()
+    apart: list[str] = []
+    for name in names:
+        seen[name] += 1
+        apart.append(f"{name}#{seen[name]}" if seen[name] > 1 else name)
+    return apart
 
 
 def _module_path(name: str) -> str:

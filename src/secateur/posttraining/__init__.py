@@ -1,10 +1,12 @@
 """Sparsity after training: few unlabeled images, no gradients needed."""
 
+from secateur.posttraining.calibration import Calibration, choose_batches, choose_images
 from secateur.posttraining.coefficients import Found, SearchSettings, search_coefficients
 from secateur.posttraining.costs import CostFacts, Costs, costs_of
 from secateur.posttraining.database import Database, build_database
 from secateur.posttraining.dynamic import Choice, Option, choose, solvers
 from secateur.posttraining.frontier import Frontier, Point, frontier
+from secateur.posttraining.gathering import StoredGrams, gather_grams
 from secateur.posttraining.geometry import Geometry, columns_of, geometry_of
 from secateur.posttraining.gram import Gram, GramSum
 from secateur.posttraining.inverse import Inverse, inverse_of
@@ -12,8 +14,12 @@ from secateur.posttraining.losses import Divergence, Losses, measure_losses
 from secateur.posttraining.problem import Compressed, output_error
 from secateur.posttraining.second_order import compress_layer, corrected_target, refit
 from secateur.posttraining.stitch import Stitched, StitchedLayer, StitchSettings, Target, apply_, solve
+from secateur.posttraining.subject import Subject
+from secateur.posttraining.subject_onnx import OnnxSubject
+from secateur.posttraining.subject_torch import TorchSubject
 
 __all__ = [
+    "Calibration",
     "Choice",
     "Compressed",
     "CostFacts",
@@ -27,21 +33,28 @@ __all__ = [
     "GramSum",
     "Inverse",
     "Losses",
+    "OnnxSubject",
     "Option",
     "Point",
     "SearchSettings",
     "StitchSettings",
     "Stitched",
     "StitchedLayer",
+    "StoredGrams",
+    "Subject",
     "Target",
+    "TorchSubject",
     "apply_",
     "build_database",
     "choose",
+    "choose_batches",
+    "choose_images",
     "columns_of",
     "compress_layer",
     "corrected_target",
     "costs_of",
     "frontier",
+    "gather_grams",
     "geometry_of",
     "inverse_of",
     "measure_losses",

@@ -1,7 +1,7 @@
 """Which images calibrate: a fixed draw of training images, kept as a list of indices with the result. No labels.
 
-    calibration = choose(zoo.data("imagefolder:DIR"), 1024)
-    calibration = choose("photos/", 512)                        any folder of images, without labels or class folders
+    calibration = choose_images(zoo.data("imagefolder:DIR"), 1024)
+    calibration = choose_images("photos/", 512)                      any folder of images, no labels, no class folders
     for images in calibration.batches(preprocessing, 64): ...
 
 The draw of a smaller count is the beginning of that of a larger one with the same seed. Images that accuracy is later
@@ -129,7 +129,7 @@ class Calibration:
             raise ArtifactError(str(error)) from error
 
 
-def choose(data: ImageData | Path | str, count: int = IMAGES, seed: int = 0) -> Calibration:
+def choose_images(data: ImageData | Path | str, count: int = IMAGES, seed: int = 0) -> Calibration:
     """`count` of the training images, drawn without repetition; all of them where there are fewer, which is said.
 
     data      images, or a folder that holds images, at any depth, without labels
@@ -149,7 +149,7 @@ def choose_batches(data: ImageData | Path | str, batches: int, batch_size: int, 
     """So many batches' worth of images: what MSBench calls `cali_batchsize` counts batches, not images."""
     if batches < 1 or batch_size < 1:
         raise DataError(f"calibration needs at least 1 batch of 1 image, not {batches} of {batch_size}.")
-    return choose(data, batches * batch_size, seed)
+    return choose_images(data, batches * batch_size, seed)
 
 
 class _Chosen:
