@@ -202,7 +202,8 @@ def build_database(
         raise PosttrainingError(f"a database needs patterns, and levels above 0 and up to 1, not {levels}.")
     settings = {"method": method, "rounding": rounding, "polish": polish, "centered": centered, "damping": damping}
     cache, found = Cache(folder), list[LayerOptions]()
-    fitting = {layer.name: _fitting(layer, grams, patterns) for layer in subject.layers}
+    gathered = set(grams)  # asking a lazy mapping whether it has a name may read what lies there
+    fitting = {layer.name: _fitting(layer, gathered, patterns) for layer in subject.layers}
     total = sum(len(_levels(rule, levels)) for rules, _ in fitting.values() for rule in rules)
     with track(total, "database") as progress:
         for layer in subject.layers:
@@ -229,9 +230,9 @@ def build_database(
     return Database(folder, found)
 
 
-def _fitting(layer: Layer, grams: Mapping[str, Gram], patterns: Sequence[Pattern]) -> tuple[list[Pattern], str]:
+def _fitting(layer: Layer, gathered: set[str], patterns: Sequence[Pattern]) -> tuple[list[Pattern], str]:
     """The patterns that a layer can have, or why there are none."""
-    if layer.name not in grams:
+    if layer.name not in gathered:
         return [], "no Gram matrix of its inputs was gathered"
     reasons = {rule: rule.applies(layer.filter_shape, layer.groups, layer.kind) for rule in patterns}
     rules = [rule for rule, reason in reasons.items() if reason is None]
