@@ -32,7 +32,7 @@ def test_statistics_of_all_values_together(case, sizes):
     values = x.transpose(0, 1).flatten(1).double()
     torch.testing.assert_close(model[1].running_mean.double(), values.mean(1), atol=1e-5, rtol=1e-6)
     torch.testing.assert_close(model[1].running_var.double(), values.var(1), atol=1e-5, rtol=1e-6)
-    assert int(model[1].num_batches_tracked) == len(sizes)
+    assert int(model[1].num_batches_tracked) == 0
 
 
 def test_one_batch_as_torch_itself():
@@ -120,3 +120,35 @@ def test_what_cannot_be_is_said_and_changes_nothing(batches, sentence):
         estimate_norms_again_(model, batches)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert model[1].momentum == 0.1 and model.training
+
+
+def test_relative_to_the_dense_network_an_unchanged_one_keeps_its_statistics():
+    torch.manual_seed(0)
+    dense = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4)).eval()
+    for norm in (dense[1], dense[4]):
+        norm.running_mean.uniform_(-1, 1)
+        norm.running_var.uniform_(0.5, 2)
+    model, x = copy.deepcopy(dense), torch.randn(32, 3, 6, 6)
+    assert estimate_norms_again_(model, x.split(16), dense=dense) == 2
+    for place in (1, 4):
+        torch.testing.assert_close(model[place].running_mean, dense[place].running_mean)
+        torch.testing.assert_close(model[place].running_var, dense[place].running_var)
+
+
+def test_relative_to_the_dense_network_a_scaled_and_shifted_layer_is_followed():
+    torch.manual_seed(0)
+    dense = nn.Sequential(nn.Conv2d(3, 5, 1), nn.BatchNorm2d(5)).eval()
+    dense[1].running_mean.uniform_(-1, 1)
+    dense[1].running_var.uniform_(0.5, 2)
+    model, x = copy.deepcopy(dense), torch.randn(64, 3, 6, 6)
+    before = copy.deepcopy(dense.state_dict())
+    model[0].weight.data *= 3.0
+    model[0].bias.data += 0.7
+    estimate_norms_again_(model, x.split(16), dense=dense)
+    y = dense[0](x)
+    ratio = (dense[1].running_var / y.transpose(0, 1).flatten(1).var(1)).sqrt()
+    scaled = 3.0 * (y - dense[0].bias[:, None, None]) + (dense[0].bias + 0.7)[:, None, None]
+    shift = (scaled - y).mean((0, 2, 3))
+    torch.testing.assert_close(model[1].running_mean, dense[1].running_mean + ratio * shift, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model[1].running_var, 9.0 * dense[1].running_var, atol=1e-4, rtol=1e-4)
+    assert all(torch.equal(dense.state_dict()[name], value) for name, value in before.items())
