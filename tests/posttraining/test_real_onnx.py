@@ -31,6 +31,7 @@ def run_alone(model, pixels):
     return torch.from_numpy(session.run(None, {"input": pixels.numpy()})[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_real_networks_give_layers_inputs_and_logits(name, shared_data):
     size = 32 if name.endswith("cifar10") else 224
