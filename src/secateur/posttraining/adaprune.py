@@ -33,7 +33,7 @@ from secateur.sparsity.draws import generator_for
 from secateur.sparsity.layers import unwrapped, weighted_modules
 
 VERSION = 1
-FIT = FitOptions(steps=250)
+FIT = FitOptions(steps=250, learning_rate=0.03)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ class FitOptions:
     """
 
     steps: int = 400
-    learning_rate: float = 0.03
+    # The best of 0.03, 0.1 and 0.3 on ResNet-20 at 70 %, blocks, 100 steps: 88.1, 89.1 and 81.2 % top-1.
+    learning_rate: float = 0.1
     relative: bool = True
     bias_learning_rate: float | None = None
     decay: Literal["cosine", "constant"] = "cosine"

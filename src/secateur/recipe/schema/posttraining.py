@@ -17,7 +17,7 @@ class GradientReconstruction(Section):
         "values through which everything flows; all",
     )
     steps: Annotated[int, Field(ge=0)] = Field(default=400, description="of Adam, for each unit; 0: the masks alone")
-    learning_rate: Annotated[float, Field(gt=0.0)] = 0.03
+    learning_rate: Annotated[float, Field(gt=0.0)] = 0.1
     relative: bool = Field(
         default=True, description="the rate is a share of the size of a layer's weights, not the step itself"
     )
@@ -33,9 +33,6 @@ class GradientReconstruction(Section):
         default="static", description="chosen once, or again by magnitude after every step"
     )
     batch_size: Positive = 64
-    batches: Positive | None = Field(
-        default=None, description="calibration batches of batch_size images; by default all calibration images"
-    )
     table: tuple[Fraction, ...] = Field(
         default=(), description="rising levels, each from the result of the one before; the teacher stays the original"
     )

@@ -1,9 +1,12 @@
 """MSBench's files, of training and of its post-training tool, old names and new ones."""
 
+import re
+
 import pytest
 
 from secateur.errors import RecipeError
 from secateur.recipe.importers import import_recipe, import_text
+from secateur.recipe.schema.posttraining import GradientReconstruction
 from secateur.sparsity import allocations, criteria, parse_pattern
 
 HEAD = """\
@@ -52,6 +55,9 @@ def test_every_published_file_is_read(schedules):
         assert stage.include_first and stage.include_depthwise and stage.include_classifier
         assert imported.provenance.reconstruction["max_count"] == 20_000
         assert "reconstruction is not run by this version" in said(imported)
+        section = GradientReconstruction.model_validate(imported.provenance.reconstruction["section"])
+        assert (section.steps, section.learning_rate, section.relative) == (20_000, 1e-5, False)
+        assert (section.unit, section.decay) == (imported.provenance.reconstruction["pattern"], "constant")
         assert "is a number of batches" in said(imported)
 
 
@@ -136,6 +142,33 @@ def test_what_reconstruction_would_need_is_kept():
     )
     assert "f.yaml:4: 'cali_batchsize' is a number of batches: 16, 1024 images" in said(imported)
     assert "weight correction is not run" in said(imported)
+
+
+@pytest.mark.parametrize(
+    ("written", "ours"),
+    [
+        ("{pattern: block, max_count: 5000, keep_gpu: True}", {"unit": "block", "steps": 5000, "cache": "device"}),
+        ("{pattern: independent, weight_lr: 1e-4, bias_lr: 1e-3}", {"learning_rate": 1e-4, "bias_learning_rate": 1e-3}),
+        ("{use_dense_inps: True}", {"unit": "layer", "inputs": "dense", "steps": 20_000, "mask": "every_step"}),
+        ("{}\n  mask_only: True", {"steps": 0}),
+        ("{}\n  progressive: {sparsity_tables: [0.3, 0.5]}", {"table": [0.3, 0.5], "batch_size": 64}),
+    ],
+)
+def test_reconstruction_as_a_section_of_ours(written, ours):
+    text = re.sub(r"  reconstruction: .*", f"  reconstruction: {written}", POST)
+    target = "" if "progressive" in written else "  target_sparsity: 0.5\n"
+    section = import_text(text + target, "f.yaml").provenance.reconstruction["section"]
+    assert {key: section[key] for key in ours} == ours
+
+
+def test_masks_that_stay_in_reconstruction():
+    text = POST.replace("FakeSparse}", "FakeSparse, kwargs: {mask_is_static: True}}") + "  target_sparsity: 0.5\n"
+    assert import_text(text, "f.yaml").provenance.reconstruction["section"]["mask"] == "static"
+
+
+def test_a_progressive_table_rises():
+    with pytest.raises(RecipeError, match="must rise"):
+        import_text(POST + "  progressive: {sparsity_tables: [0.5, 0.3]}\n", "f.yaml")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from secateur.recipe.importers.importing import Draft, importers
 from secateur.recipe.importers.msbench.levels import post_training_levels
 from secateur.recipe.importers.msbench.masks import Masks, read_masks
 from secateur.recipe.importers.msbench.networks import network_name
+from secateur.recipe.importers.msbench.reconstruction import gradient_section
 from secateur.recipe.importers.msbench.schedulers import SCHEDULERS
 from secateur.recipe.importers.provenance import Provenance
 from secateur.recipe.importers.reading import Fields, Reading, is_number
@@ -84,10 +85,7 @@ def _stages(settings: Fields) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 def _post_training(settings: Fields, scheduler: Fields, masks: Masks) -> dict[str, Any]:
-    progressive = settings.section("progressive", "'progressive'").value.get("sparsity_tables") or ()
-    if not isinstance(progressive, list | tuple) or not all(map(is_number, progressive)):
-        settings.fail("progressive", "'sparsity_tables' of 'progressive' is a list of fractions.")
-    levels = post_training_levels(settings, masks.level, tuple(progressive))
+    levels = post_training_levels(settings, masks.level, _table(settings))
     options = scheduler.section("kwargs", "'kwargs' of the scheduler")
     options.ignore(
         *("target_sparsity", "set_sparsity", "erk_power_scale", "max_sparsity", "sparse_analysis", "USE_ERK"),
@@ -111,34 +109,36 @@ def _post_training(settings: Fields, scheduler: Fields, masks: Masks) -> dict[st
     return {"stage": "sparsify", **masks.keys, **levels, "schedule": {"kind": "one_shot"}, "training": {"epochs": 0}}
 
 
+def _table(settings: Fields) -> tuple[float, ...]:
+    """The levels of `progressive`; empty without it."""
+    table = settings.section("progressive", "'progressive'").value.get("sparsity_tables") or ()
+    if not isinstance(table, list | tuple) or not all(map(is_number, table)):
+        settings.fail("progressive", "'sparsity_tables' of 'progressive' is a list of fractions.")
+    return tuple(table)
+
+
 def _reconstruction(settings: Fields, masks: Masks) -> dict[str, Any]:
     """Everything about fitting the kept weights, as it is written."""
     found: dict[str, Any] = {}
+    root = settings.reading.document.value
+    data = root.get("data") if isinstance(root.get("data"), dict) else {}
+    size = data.get("batch_size") if isinstance(data, dict) else None
+    size = size if isinstance(size, int) and size > 0 else None
     if "reconstruction" in settings:
-        options = settings.section("reconstruction", "'reconstruction'")
-        options.text("pattern", "layer", choices=("independent", "layer", "block"))
-        options.whole("max_count", 20_000)
-        for key in ("weight_lr", "bias_lr"):
-            options.number(key, 1e-5, low=0.0)
-        for key in ("keep_gpu", "bias_correction", "use_dense_inps"):
-            options.flag(key)
-        options.finish()
-        found |= options.value
+        found |= settings.section("reconstruction", "'reconstruction'").value
+        found["section"] = gradient_section(settings, masks, _table(settings), size)
         settings.note("reconstruction", f"{NOT_RUN}.")
     if "progressive" in settings:
         found["progressive"] = dict(settings.section("progressive", "'progressive'").value)
         settings.note("progressive", "masks are chosen once, at the last level; progressive steps are not run.")
     batches = settings.whole("cali_batchsize", None, low=1)
     if batches is not None:
-        root = settings.reading.document.value
-        data = root.get("data") if isinstance(root.get("data"), dict) else {}
-        size = data.get("batch_size") if isinstance(data, dict) else None
         found["cali_batches"] = batches
-        images = f", {batches * size} images" if isinstance(size, int) else ""
+        images = f", {batches * size} images" if size else ""
         settings.note(
             "cali_batchsize", f"'cali_batchsize' is a number of batches: {batches}{images}, kept for reconstruction."
         )
-        if isinstance(size, int):
+        if size:
             found["images"] = batches * size
     if masks.correct:
         found["weight_correction"] = True
