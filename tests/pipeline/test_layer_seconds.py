@@ -4,10 +4,14 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from secateur.engine.session import compile_onnx
 from secateur.errors import SparsityError
 from secateur.export import export_onnx
 from secateur.graph import read_model
 from secateur.pipeline.layer_seconds import _planted, measure_layer_seconds
+from secateur.posttraining import CostFacts, StitchSettings, Target, apply_, build_database, solve
+from secateur.posttraining.gathering import gather_grams
+from secateur.posttraining.subject_torch import TorchSubject
 from secateur.sparsity import LayerSeconds, hardware_cap, layers_of, parse_pattern, plan_sparsity
 from tiny_networks import network
 
@@ -52,3 +56,27 @@ def test_zeros_are_planted_in_the_pattern_at_the_level(tiny, tmp_path, pattern, 
 def test_a_level_that_is_none_is_a_sentence(tiny):
     with pytest.raises(SparsityError, match="levels are fractions"):
         measure_layer_seconds(tiny, levels=(1.0,))
+
+
+def test_a_network_for_measured_seconds_stands_beside_its_measurement(tmp_path):
+    """Prediction against measurement; a busy machine measures up to a few times as long as an idle one."""
+    torch.manual_seed(0)
+    model = network().eval()
+    table = measure_layer_seconds(model, "unstructured", (0.5, 0.9), rounds=3, sweeps=2)
+    subject = TorchSubject(model)
+    images = [torch.randn((8, 3, 16, 16), generator=torch.Generator().manual_seed(0))]
+    grams = gather_grams(subject, lambda: images, [layer.name for layer in subject.layers])
+    database = build_database(subject, grams, [parse_pattern("unstructured")], tmp_path / "db", [0.5, 0.9])
+    settings = StitchSettings(facts=CostFacts(seconds=[table]))
+    dense = solve(database, Target("seconds", 1.0, relative=True), settings=settings)
+    assert dense.dense == pytest.approx(table.rest + sum(times[0.0] for times in table.layers.values()))
+    cheapest = table.rest + sum(min(times.values()) for times in table.layers.values())
+    found = solve(database, Target("seconds", (cheapest + dense.dense) / 2), settings=settings)
+    assert cheapest <= found.cost <= (cheapest + dense.dense) / 2 or found.cost == dense.cost
+    apply_(subject, database, found)
+    with compile_onnx(read_model(export_onnx(model, tmp_path / "m.onnx", (3, 16, 16))), threads=1, batch=1) as session:
+        measured = min(session.profile(rounds=5, against_dense=False).total for _ in range(3))
+    text = str(found.against(measured))
+    print(text)
+    assert f"measured {1e3 * measured:.4g} ms" in text and "against predicted" in text
+    assert measured / 10 < found.cost < measured * 10
