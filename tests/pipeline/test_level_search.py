@@ -10,7 +10,8 @@ from secateur.errors import RecipeError, SparsityError
 from secateur.pipeline import Context, run_recipe
 from secateur.pipeline.check import check_recipe
 from secateur.pipeline.dry_run import describe
-from secateur.pipeline.level_search import level_problem, search_levels
+from secateur.pipeline.level_search import LevelJudge, level_problem, search_levels
+from secateur.pipeline.parts import plan_of
 from secateur.recipe import build_recipe
 
 SEARCH = {"learner": "random", "rollouts": 5, "warmup": 2, "iterations": 2, "batch_size": 16, "images": 16}
@@ -128,3 +129,15 @@ def test_a_target_out_of_reach(tmp_path):
 def test_too_few_roll_outs_to_learn_from():
     with pytest.raises(RecipeError, match="ddpg learns after 50 roll-outs of 20; lower warmup"):
         build_recipe({"model": {"name": "any"}, "stages": [STAGE | {"search": {"rollouts": 20}}]})
+
+
+def test_any_allocation_can_be_judged_like_a_table(tmp_path):
+    context = context_of(tmp_path)
+    part = context.recipe.stages[0]
+    judge = LevelJudge(context, part, tmp_path)
+    erk = part.model_copy(update={"allocation": "erk", "search": None})
+    levels = plan_of(context, erk).levels
+    listed = part.model_copy(update={"allocation": "listed", "levels": levels, "sparsity": None, "search": None})
+    assert judge.accuracy(erk) == judge.accuracy(listed)
+    heavy = part.model_copy(update={"allocation": "uniform", "sparsity": 0.98, "search": None})
+    assert 0.0 <= judge.accuracy(heavy) <= 1.0
