@@ -3,10 +3,14 @@
 import pytest
 import torch
 
-from pruned_pair import NAMES, PREPROCESSING, batches, grams_of, network, outputs, pruned
+from pruned_pair import IMAGES, NAMES, PREPROCESSING, batches, grams_of, network, outputs, pruned
 from secateur.errors import PosttrainingError
+from secateur.export import export_onnx
+from secateur.graph import read_model
+from secateur.posttraining.gathering import gather_grams
 from secateur.posttraining.match_statistics import match_statistics_
 from secateur.posttraining.output_statistics import FreshGrams
+from secateur.posttraining.subject_onnx import OnnxSubject
 from secateur.posttraining.subject_torch import TorchSubject
 from secateur.sparsity import masks
 
@@ -80,3 +84,24 @@ def test_a_missing_gram_is_said():
     subject = TorchSubject(pruned(dense), PREPROCESSING)
     with pytest.raises(PosttrainingError, match="0: the Gram"):
         match_statistics_(subject, TorchSubject(dense, PREPROCESSING), {}, grams_of(dense))
+
+
+def test_an_onnx_file_matches_as_a_torch_network_does(tmp_path):
+    pair = []
+    for model in (network(), network()):
+        path = tmp_path / f"{len(pair)}.onnx"
+        export_onnx(model, path, PREPROCESSING.input_size)
+        pair.append(OnnxSubject(read_model(path), PREPROCESSING))
+    dense, subject = pair
+    names = dense.order(IMAGES)
+    assert len(names) == 3
+    for name in names:
+        weight = subject.weight(name)
+        subject.store_(name, weight * (weight.abs() > weight.abs().median()))
+    assert (subject.run(IMAGES) - dense.run(IMAGES)).abs().mean() > 1e-2
+    grams = gather_grams(dense, batches, names, limit=None)
+    match_statistics_(subject, dense, grams, FreshGrams(subject, batches, names, limit=None))
+    own, wanted = subject.run(IMAGES), dense.run(IMAGES)
+    torch.testing.assert_close(own.mean(0), wanted.mean(0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(own.var(0), wanted.var(0), atol=1e-4, rtol=1e-3)
+    assert all((subject.weight(name) == 0).float().mean() >= 0.4 for name in names)

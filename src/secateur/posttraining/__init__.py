@@ -1,8 +1,10 @@
 """Sparsity after training: few unlabeled images, no gradients needed."""
 
+from secateur.posttraining.bias_correction import correct_biases_
 from secateur.posttraining.calibration import Calibration, choose_batches, choose_images
 from secateur.posttraining.coefficients import Found, SearchSettings, search_coefficients
 from secateur.posttraining.costs import CostFacts, Costs, costs_of
+from secateur.posttraining.data_free import sparsify_data_free_
 from secateur.posttraining.database import Database, build_database
 from secateur.posttraining.dynamic import Choice, Option, choose, solvers
 from secateur.posttraining.frontier import Frontier, Point, frontier
@@ -11,12 +13,16 @@ from secateur.posttraining.geometry import Geometry, columns_of, geometry_of
 from secateur.posttraining.gram import Gram, GramSum
 from secateur.posttraining.inverse import Inverse, inverse_of
 from secateur.posttraining.losses import Divergence, Losses, measure_losses
+from secateur.posttraining.match_statistics import match_statistics_
+from secateur.posttraining.norms_again import estimate_norms_again_
+from secateur.posttraining.output_statistics import FreshGrams
 from secateur.posttraining.problem import Compressed, output_error
 from secateur.posttraining.second_order import compress_layer, corrected_target, refit
 from secateur.posttraining.stitch import Stitched, StitchedLayer, StitchSettings, Target, apply_, solve
 from secateur.posttraining.subject import Subject
 from secateur.posttraining.subject_onnx import OnnxSubject
 from secateur.posttraining.subject_torch import TorchSubject
+from secateur.posttraining.weight_correction import correct_weights
 
 __all__ = [
     "Calibration",
@@ -27,6 +33,7 @@ __all__ = [
     "Database",
     "Divergence",
     "Found",
+    "FreshGrams",
     "Frontier",
     "Geometry",
     "Gram",
@@ -51,16 +58,21 @@ __all__ = [
     "choose_images",
     "columns_of",
     "compress_layer",
+    "correct_biases_",
+    "correct_weights",
     "corrected_target",
     "costs_of",
+    "estimate_norms_again_",
     "frontier",
     "gather_grams",
     "geometry_of",
     "inverse_of",
+    "match_statistics_",
     "measure_losses",
     "output_error",
     "refit",
     "search_coefficients",
     "solve",
     "solvers",
+    "sparsify_data_free_",
 ]
