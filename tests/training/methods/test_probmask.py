@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.recipe import ProbMask
-from secateur.training.methods.probmask import projected, rate_at, sharpness_at
+from secateur.training.methods.probmask import projected, rate_at, score_rate, sharpness_at
 
 PLAIN = ProbMask.model_validate({})
 
@@ -49,3 +49,9 @@ def test_projected_scores_are_probabilities_that_keep_no_more_than_asked(seed, s
     assert all((score >= 0).all() and (score <= 1).all() for score in found)
     before = sum(float((score.double().clamp(0, 1) * size).sum()) for score, size in zip(scores, sizes, strict=True))
     assert kept == pytest.approx(min(before, keep), abs=1e-4)
+
+
+@pytest.mark.parametrize(("steps", "rate"), [(20, 1.0), (135, 40 / 135), (540, 40 / 540), (500_000, 6e-3)])
+def test_scores_learn_faster_in_short_runs_and_as_published_in_long_ones(steps, rate):
+    assert score_rate(PLAIN, steps) == pytest.approx(rate)
+    assert score_rate(ProbMask(score_learning_rate=0.02), steps) == 0.02

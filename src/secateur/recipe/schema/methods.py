@@ -15,7 +15,9 @@ class ProbMask(Section):
     end: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
     initial: Fraction = 0.0
     score_init: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    score_learning_rate: Annotated[float, Field(gt=0.0)] = 6e-3
+    score_learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(
+        default=None, description="by default 6e-3 as published, or what lets scores change their mind in a short run"
+    )
     tau: Annotated[float, Field(gt=0.0)] = 0.03
 
 

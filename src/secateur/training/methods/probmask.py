@@ -31,6 +31,9 @@ from secateur.training.optimizer import load_optimizer_tensors_, optimizer_tenso
 HALVINGS = 21
 # Keeps the logarithms finite; a probability of 0 or 1 still has the gradient of one close to it.
 EPSILON = 1e-6
+# The published rate of Adam, and how often a score can cross from 0 to 1 in a short run. Measured on digits, 90 %
+# zeros: 135 steps end at 10 % top-1 with 6e-3 and at 86 % with .3; 540 steps at 23 %, with .05 at 91, with .1 at 88 %.
+PUBLISHED_RATE, CROSSINGS = 6e-3, 40.0
 
 
 def rate_at(config: ProbMask, step: int, steps: int, final: float) -> float:
@@ -65,6 +68,13 @@ def projected(scores: Sequence[Tensor], sizes: Sequence[Tensor], keep: float) ->
     return [(score - high).clamp(0, 1) for score in scores]
 
 
+def score_rate(config: ProbMask, steps: int) -> float:
+    """The learning rate of the scores in a run of so many steps."""
+    if config.score_learning_rate is not None:
+        return config.score_learning_rate
+    return max(PUBLISHED_RATE, min(CROSSINGS / steps, 1.0))
+
+
 class MaskProbabilities(Hook):
     """Learns which units stay, together with the weights; the planned layers end with masks of the planned count."""
 
@@ -79,8 +89,9 @@ class MaskProbabilities(Hook):
         self._scores = [
             torch.full_like(unit.sizes, start, dtype=torch.float32).requires_grad_() for unit in self._units
         ]
+        self._rate = score_rate(self.config, scene.steps)
         # The order of the sums must not depend on the machine's choice of an implementation.
-        self._optimizer = torch.optim.Adam(self._scores, lr=self.config.score_learning_rate, foreach=False)
+        self._optimizer = torch.optim.Adam(self._scores, lr=self._rate, foreach=False)
         self._sampled: list[Tensor] = []
         self._likely: list[Tensor] | None = None
         self._step, self._ended = 0, False
@@ -97,7 +108,7 @@ class MaskProbabilities(Hook):
     def after_backward(self, step: int) -> None:
         group = self._optimizer.param_groups[0]
         relative = self._scene.optimizer.param_groups[0]["lr"] / self._scene.config.learning_rate
-        group["lr"] = self.config.score_learning_rate * relative
+        group["lr"] = self._rate * relative
         for score in self._scores:
             if score.grad is not None:
                 score.grad = distributed.sum_over_group(score.grad) / distributed.world_size()
