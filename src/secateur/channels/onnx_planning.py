@@ -11,8 +11,9 @@ from secateur.channels.importance import FilterCriterion, Normalize, filter_crit
 from secateur.channels.onnx_network import read_network
 from secateur.channels.onnx_remains import with_remains
 from secateur.channels.onnx_trace import trace_onnx
-from secateur.channels.plan import RemovalPlan, make_plan
-from secateur.channels.selection import Base, Scope, select_channels
+from secateur.channels.plan import RemovalPlan
+from secateur.channels.planning import plan_by_scores
+from secateur.channels.selection import Base, Scope
 
 
 def plan_channels_onnx(
@@ -48,10 +49,12 @@ def plan_channels_onnx(
     tensors = {name: [torch.from_numpy(array.astype(np.float32))] for name, array in weights.items()}
     rule = filter_criterion(criterion) if isinstance(criterion, str) else criterion
     scores = scores_of(tensors, groups, rule, normalize=normalize, consumers=consumers, leader=leader)
-    selection = select_channels(
+    return plan_by_scores(
         groups,
         scores,
         target,
+        criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "a function"),
+        lambda removed: with_remains(trace, groups, removed),
         base=base,
         scope=scope,
         ratios=ratios,
@@ -59,6 +62,3 @@ def plan_channels_onnx(
         round_to=round_to,
         min_channels=min_channels,
     )
-    removed = with_remains(trace, groups, selection.removed)
-    name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "a function")
-    return make_plan(groups, removed, target=target, base=base, criterion=name, reasons=selection.reasons)

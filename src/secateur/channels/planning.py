@@ -1,13 +1,15 @@
 """From a network to a removal plan: groups, a trial, scores, selection."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from secateur.channels.confirm import confirmed
+from secateur.channels.groups import ChannelGroups, IntArray
 from secateur.channels.importance import FilterCriterion, Normalize, group_scores
 from secateur.channels.plan import RemovalPlan, make_plan
-from secateur.channels.selection import Base, Scope, select_channels
+from secateur.channels.selection import Base, Scope, Scores, select_channels
 from secateur.channels.trace import channel_groups, input_shape
 
 
@@ -43,10 +45,11 @@ def plan_channels(
     """
     groups = confirmed(model, channel_groups(model, input_size), input_shape(model, input_size))
     scores = group_scores(model, groups, criterion, normalize=normalize, consumers=consumers, leader=leader)
-    selection = select_channels(
+    return plan_by_scores(
         groups,
         scores,
         target,
+        criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "scores by layer"),
         base=base,
         scope=scope,
         ratios=ratios,
@@ -54,5 +57,24 @@ def plan_channels(
         round_to=round_to,
         min_channels=min_channels,
     )
-    name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "scores by layer")
-    return make_plan(groups, selection.removed, target=target, base=base, criterion=name, reasons=selection.reasons)
+
+
+def plan_by_scores(
+    groups: ChannelGroups,
+    scores: Mapping[str, Scores],
+    target: float,
+    criterion: str,
+    settle: Callable[[dict[str, IntArray]], dict[str, IntArray]] = lambda removed: removed,
+    *,
+    base: Base,
+    **limits: Any,
+) -> RemovalPlan:
+    """The plan of the units with the lowest scores.
+
+    criterion    how the scores are called
+    settle       what becomes of the units that would go, by group, where something else still has a say
+    limits       scope, ratios, exclude, round_to and min_channels of select_channels
+    """
+    selection = select_channels(groups, scores, target, base=base, **limits)
+    removed = settle(selection.removed)
+    return make_plan(groups, removed, target=target, base=base, criterion=criterion, reasons=selection.reasons)

@@ -43,6 +43,14 @@ class FixedLevel(Pattern):
         if not 1 <= self.n < self.m <= LARGEST:
             raise SparsityError(f"{self} is not possible: N:M keeps 1 to M - 1 weights of M, M at most {LARGEST}.")
 
+    def lacks_input_channels(self, shape: tuple[int, ...], groups: int) -> str | None:
+        """Why a weight has no input channels to choose among; None where it has some."""
+        if len(shape) < 2:
+            return f"{self} needs a weight of two or more dimensions"
+        if groups > 1 and shape[1] == 1:
+            return f"{self} does not apply to depthwise convolutions: every filter has one input channel"
+        return None
+
     @property
     def fixed_level(self) -> float | None:
         return 1 - self.n / self.m
@@ -86,10 +94,8 @@ class NM(FixedLevel):
         return f"{self.n}:{self.m}" + (f"/{self.skip}" if self.skip != "multiple" else "")
 
     def applies(self, shape: tuple[int, ...], groups: int = 1, kind: Kind = "conv") -> str | None:
-        if len(shape) < 2:
-            return f"{self} needs a weight of two or more dimensions"
-        if groups > 1 and shape[1] == 1:
-            return f"{self} does not apply to depthwise convolutions: every filter has one input channel"
+        if (reason := self.lacks_input_channels(shape, groups)) is not None:
+            return reason
         each = " per group" if groups > 1 else ""
         has = f"it has {shape[1]}"
         if self.skip == "pad":

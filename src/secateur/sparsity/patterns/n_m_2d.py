@@ -61,10 +61,8 @@ class SquareNM(FixedLevel):
         return f"{self.n}:{self.m}-2d{'-greedy' if self.method == 'greedy' else ''}"
 
     def applies(self, shape: tuple[int, ...], groups: int = 1, kind: Kind = "conv") -> str | None:
-        if len(shape) < 2:
-            return f"{self} needs a weight of two or more dimensions"
-        if groups > 1 and shape[1] == 1:
-            return f"{self} does not apply to depthwise convolutions: every filter has one input channel"
+        if (reason := self.lacks_input_channels(shape, groups)) is not None:
+            return reason
         each = " per group" if groups > 1 else ""
         sides = (shape[0] // groups, shape[1])
         if min(sides) < self.m:
