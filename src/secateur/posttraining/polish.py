@@ -109,7 +109,7 @@ def _wide(places: Tensor, rows: Tensor) -> Tensor:
     return places[:, None].expand(-1, rows.shape[1], -1)
 
 
-def iterated(weight: Tensor, matrix: Tensor, mask: Tensor, start: Tensor) -> Tensor:
+def iterated(weight: Tensor, matrix: Tensor, mask: Tensor, start: Tensor, steps: int = STEPS) -> Tensor:
     """Conjugate gradients from `start`, all rows at once, the diagonal as preconditioner; the correction in float32.
 
     matrix    (groups, d, d) damped
@@ -121,7 +121,7 @@ def iterated(weight: Tensor, matrix: Tensor, mask: Tensor, start: Tensor) -> Ten
     change, ahead = torch.zeros_like(residual), residual * scale
     size = (residual * ahead).sum(-1, keepdim=True)
     enough = TOLERANCE**2 * size
-    for _ in range(STEPS):
+    for _ in range(steps):
         if not bool((size > enough).any()):
             break
         pushed = (ahead @ single) * kept

@@ -3,7 +3,7 @@
     minimise  sum over rows (w - w^) A (w - w^)^T     over all masks of a pattern with so many zeros
 
     exact      units go one by one; all levels come from one sweep (`exact.py`)
-    columns    a mask by scores and one walk over the columns per level (`columnwise.py`), for large layers
+    columns    masks in rounds (`column_masks.py`) and a walk over the columns (`columnwise.py`), for large layers
     polish     least squares on the mask that was found (`polish.py`)
     at last    every row is compared with itself masked and otherwise unchanged; the better one is taken
 
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from secateur.errors import PosttrainingError
-from secateur.posttraining.column_masks import choose_mask
-from secateur.posttraining.columnwise import given, walk_columns
+from secateur.posttraining.column_masks import choose_masks
+from secateur.posttraining.columnwise import walk_columns
 from secateur.posttraining.exact import Removals, remove_all
 from secateur.posttraining.gram import Gram
 from secateur.posttraining.polish import is_direct, iterated, least_squares
@@ -56,7 +56,7 @@ def compress_layer(
     weight    filter first, (C_out, C_in/groups, kernel...) or (C_out, C_in)
     levels    fractions of the pattern's units that go
     method    auto: exact where that takes about a minute or less
-    polish    least squares on the mask; without it the weights are those of the walk over the columns
+    polish    least squares on the mask; without it one round of choice and one walk over the columns, which is faster
     centered  the bias takes the mean: add `shift` to it
     progress  is called after every level
     raises    PosttrainingError  weight and Gram matrix of different layers, damaged ones; SparsityError  a pattern
@@ -67,15 +67,14 @@ def compress_layer(
     problem = problem_of(weight, gram, centered=centered, damping=damping)
     checked_shape(weight, pattern, gram.groups)
     sets = sets_of(pattern, problem.shape, gram.groups)
-    ranking = None
-    if sets is not None and (method == "exact" or (method == "auto" and sweep_work(problem, sets) <= MOST_WORK)):
+    exact = method == "exact" or (method == "auto" and sets is not None and sweep_work(problem, sets) <= MOST_WORK)
+    if exact and sets is not None:
         ranking = Ranking(_removals(problem, sets), sets, pattern, problem.shape)
+        masks = [ranking.mask(level, rounding) for level in levels]
+    else:
+        masks = choose_masks(problem, pattern, sets, levels, rounding, in_rounds=polish)
     found: list[Compressed] = []
-    for level in levels:
-        if ranking is not None:
-            mask = ranking.mask(level, rounding)
-        else:
-            mask = choose_mask(problem, pattern, sets, level, rounding)
+    for level, mask in zip(levels, masks, strict=True):
         found.append(_filled(problem, mask.reshape(problem.weight.shape), level, polish))
         if progress is not None:
             progress()
@@ -147,7 +146,7 @@ def _filled(problem: Problem, mask: Tensor, level: float, polish: bool) -> Compr
         rows = least_squares(weight, problem.inverse, mask)
     else:
         triples = zip(weight, problem.inverse.upper, mask, strict=True)
-        rows = torch.stack([walk_columns(rows, upper, given(kept))[0] for rows, upper, kept in triples])
+        rows = torch.stack([walk_columns(rows, upper, kept)[0] for rows, upper, kept in triples])
         if polish:
             rows = iterated(weight, problem.inverse.matrix, mask, rows)
     # What was always zero in these images may not be in others: such a weight stays as it is.
