@@ -134,6 +134,11 @@ def test_levels_of_weight_sparse(flags, allocation):
     stage = stage_of(WEIGHTS + f"--ws_prune_ratio_prtl {flags}")
     assert stage.allocation == allocation
     assert (stage.search is not None) == (allocation == "ddpg")
+    # On CIFAR-10 the search leaves the first and the last layer dense, on ImageNet it does not.
+    assert (stage.include_first, stage.include_classifier) == ((allocation != "ddpg",) * 2)
+    large = f"python nets/resnet_at_ilsvrc12_run.py --learner weight-sparse --ws_prune_ratio_prtl {flags}"
+    stage = stage_of(large, "imagefolder:D")
+    assert (stage.include_first, stage.include_classifier) == (True, True)
 
 
 def test_flags_of_the_searches():
