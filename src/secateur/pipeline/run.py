@@ -55,10 +55,10 @@ ARTIFACT_OF = {
 }
 
 # Stages that change the network, and those that every process of a group takes part in.
-CHANGING = ("train", "sparsify", "remove_channels", "thin", "finetune")
+CHANGING = ("train", "sparsify", "posttraining", "remove_channels", "thin", "finetune")
 # Stages after which the network is no longer the dense one.
-COMPRESSING = ("sparsify", "remove_channels", "thin")
-COLLECTIVE = (*CHANGING, "evaluate")
+COMPRESSING = ("sparsify", "posttraining", "remove_channels", "thin")
+COLLECTIVE = (*(kind for kind in CHANGING if kind != "posttraining"), "evaluate")
 
 
 def run_recipe(context: Context, *, command: str = "secateur.compress(...)", overwrite: bool = False) -> RunRecord:

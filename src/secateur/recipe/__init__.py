@@ -22,6 +22,7 @@ from secateur.recipe.schema import (
     Method,
     Model,
     OneShot,
+    PosttrainingStage,
     ProbMask,
     Ramp,
     RandomLevel,
@@ -42,6 +43,7 @@ from secateur.recipe.schema import (
     Thresholds,
     Training,
     TrainStage,
+    Tuning,
 )
 
 __all__ = [
@@ -64,6 +66,7 @@ __all__ = [
     "Method",
     "Model",
     "OneShot",
+    "PosttrainingStage",
     "ProbMask",
     "Ramp",
     "RandomLevel",
@@ -84,6 +87,7 @@ __all__ = [
     "Thresholds",
     "TrainStage",
     "Training",
+    "Tuning",
     "build_recipe",
     "load_recipe",
     "parse_recipe",

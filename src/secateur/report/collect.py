@@ -29,7 +29,7 @@ from secateur.report.levels import level
 _DENSE_FOLDER = "dense/"
 _TRAINING_KINDS = ("train", "sparsify", "remove_channels", "finetune")
 # Before any of these stages the network is the dense one.
-_COMPRESSING_KINDS = ("sparsify", "remove_channels", "thin")
+_COMPRESSING_KINDS = ("sparsify", "posttraining", "remove_channels", "thin")
 _LABELS = {"cpu": "CPU", "cpus": "usable CPUs"}
 _PLAIN_GROUPS = ("packages", "versions")
 
@@ -96,7 +96,7 @@ def _title(record: RunRecord) -> str:
 
 def _plans(results: list[tuple[str, Fields]]) -> list[Fields]:
     """The plans of the last stage that made any: one for each of its parts."""
-    made = [fields for kind, fields in results if kind == "sparsify" and ("plans" in fields or "plan" in fields)]
+    made = [fields for kind, fields in results if kind in ("sparsify", "posttraining") and ("plans" in fields or "plan" in fields)]
     if not made:
         return []
     # Before a stage could have several parts, it recorded one plan, by itself.

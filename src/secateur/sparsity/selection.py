@@ -59,7 +59,34 @@ def select_layers(
     exclude_kinds    conv, depthwise, conv_transpose, linear, first, last
     raises     SparsityError  no layer at all, a glob that matches nothing, a kind that does not exist
     """
-    layers = layers_of(model)
+    return select_from(
+        layers_of(model),
+        pattern,
+        include_first=include_first,
+        include_depthwise=include_depthwise,
+        include_classifier=include_classifier,
+        include=include,
+        only=only,
+        exclude=exclude,
+        exclude_kinds=exclude_kinds,
+        min_weights=min_weights,
+    )
+
+
+def select_from(
+    layers: Sequence[Layer],
+    pattern: str | Pattern = "unstructured",
+    *,
+    include_first: bool = False,
+    include_depthwise: bool = False,
+    include_classifier: bool = False,
+    include: Iterable[str] = (),
+    only: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    exclude_kinds: Iterable[ExcludedKind] = (),
+    min_weights: int = 0,
+) -> Selection:
+    """The same of a network whose layers are known, an ONNX file's for instance, in order of definition."""
     if not layers:
         raise SparsityError("the model has no convolution and no linear layer, so there is nothing to prune.")
     rule = parse_pattern(pattern)

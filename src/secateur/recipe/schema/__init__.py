@@ -5,6 +5,7 @@ user would choose; unknown keys are errors. Words are those of the field and mea
 docs/vocabulary.md): sparsity is a fraction of zeros, `base` says among which weights.
 """
 
+from secateur.recipe.schema.after_training import PosttrainingStage, Tuning
 from secateur.recipe.schema.base import Section
 from secateur.recipe.schema.inputs import Data, Model
 from secateur.recipe.schema.methods import Admm, Method, ProbMask, Str
@@ -57,6 +58,7 @@ __all__ = [
     "Method",
     "Model",
     "OneShot",
+    "PosttrainingStage",
     "ProbMask",
     "Ramp",
     "RandomLevel",
@@ -78,4 +80,5 @@ __all__ = [
     "Thresholds",
     "TrainStage",
     "Training",
+    "Tuning",
 ]

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.recipe.schema.base import Positive, Section
 from secateur.recipe.schema.inputs import Data, Model
 from secateur.recipe.schema.sparsify import LevelsStage, RemoveChannelsStage, SparsifyStage, ThinStage
@@ -73,6 +74,7 @@ Stage = Annotated[
     | EvaluateStage
     | SparsifyStage
     | LevelsStage
+    | PosttrainingStage
     | RemoveChannelsStage
     | ThinStage
     | FinetuneStage

@@ -1,0 +1,222 @@
+"""What becomes of every layer: its pattern and level, and how they were found.
+
+database      every layer at all levels, then the levels of least error that meet the target (any cost)
+uniform, erk  levels as the sparsify stage would choose them
+2:4           a pattern with one level: every layer that can have it
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from secateur.errors import RecipeError
+from secateur.graph.census import Census
+from secateur.posttraining.coefficients import SearchSettings, search_coefficients
+from secateur.posttraining.costs import CostFacts
+from secateur.posttraining.database import DENSE, Database, build_database
+from secateur.posttraining.gram import Gram
+from secateur.posttraining.losses import Batches, measure_losses
+from secateur.posttraining.second_order import Method
+from secateur.posttraining.stitch import Stitched, StitchSettings, Target, solve
+from secateur.posttraining.subject import Subject
+from secateur.progress import say
+from secateur.recipe.schema.after_training import PosttrainingStage
+from secateur.sparsity import (
+    AllocationOptions,
+    Layer,
+    LayerSeconds,
+    Pattern,
+    PlannedLayer,
+    Selection,
+    SparsityPlan,
+    allocate,
+    parse_pattern,
+)
+from secateur.sparsity.selection import select_from
+
+DEFAULT_SPARSITY = 0.5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one layer gets."""
+
+    pattern: Pattern
+    level: float
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What all layers get.
+
+    choices     layer -> pattern and level; a layer that is not there stays dense
+    skipped     layer -> why it stays dense
+    stitched    of allocation `database`
+    database    the same
+    """
+
+    choices: Mapping[str, Choice]
+    skipped: Mapping[str, str]
+    stitched: Stitched | None = None
+    database: Database | None = None
+
+
+def patterns_of(stage: PosttrainingStage) -> tuple[Pattern, ...]:
+    """The patterns of a stage. raises SparsityError for one that does not exist."""
+    return tuple(parse_pattern(spec) for spec in stage.patterns)
+
+
+def one_level(stage: PosttrainingStage) -> bool:
+    """Whether the patterns say themselves how many zeros there are: 2:4 and nothing else, without a target."""
+    fixed = all(rule.fixed_level is not None for rule in patterns_of(stage))
+    return fixed and stage.sparsity is None and not stage.remaining
+
+
+def selection_of(layers: Sequence[Layer], stage: PosttrainingStage) -> Selection:
+    """The layers that may lose weights, and why others may not. raises SparsityError."""
+    selections = [
+        select_from(
+            layers,
+            rule,
+            include_first=stage.include_first,
+            include_depthwise=stage.include_depthwise,
+            include_classifier=stage.include_classifier,
+            only=stage.layers,
+            exclude=stage.exclude,
+            exclude_kinds=stage.exclude_kinds,
+        )
+        for rule in patterns_of(stage)
+    ]
+    chosen = {name for selection in selections for name in selection.chosen}
+    skipped = {name: reason for name, reason in selections[0].skipped.items() if name not in chosen}
+    transposed = {layer.name for layer in layers if layer.kind == "conv_transpose"}
+    skipped |= dict.fromkeys(chosen & transposed, "a transposed convolution has no Gram matrix")
+    return Selection(tuple(layer.name for layer in layers if layer.name in chosen - transposed), skipped)
+
+
+def method_of(stage: PosttrainingStage) -> Method:
+    """The way of the second order. raises RecipeError where the stage goes by magnitude."""
+    if stage.method == "magnitude":
+        raise RecipeError("stage 'posttraining': method magnitude has no second order.")
+    return stage.method
+
+
+def target_of(stage: PosttrainingStage) -> Target:
+    """The target as the database knows it."""
+    for kind, share in stage.remaining.items():
+        return Target(kind, share, relative=True)
+    return Target("sparsity", DEFAULT_SPARSITY if stage.sparsity is None else stage.sparsity, base=stage.base)
+
+
+def choose_levels(
+    dense: Subject,
+    scratch: Subject,
+    grams: Mapping[str, Gram],
+    batches: Batches,
+    stage: PosttrainingStage,
+    folder: Path,
+    *,
+    census: Census | None = None,
+    measure: Callable[[str], LayerSeconds] | None = None,
+    seed: int = 0,
+) -> Chosen:
+    """Pattern and level of every layer; `dense` is not changed.
+
+    scratch    a copy of the dense network that may be changed
+    folder     keeps the database, so that a killed call goes on and other targets take seconds
+    census     of the dense network, for targets in MACs, bytes and parameters
+    measure    pattern -> measured times, for a target in seconds without tables
+    raises     PosttrainingError, SparsityError  a target out of reach;  RecipeError  keys that contradict each other
+    """
+    selection = selection_of(dense.layers, stage)
+    if one_level(stage):
+        rules = patterns_of(stage)
+        fitting = {
+            layer.name: next(
+                rule for rule in rules if rule.applies(layer.filter_shape, layer.groups, layer.kind) is None
+            )
+            for layer in dense.layers
+            if layer.name in selection.chosen
+        }
+        return Chosen(
+            {name: Choice(rule, rule.fixed_level or 0.0) for name, rule in fitting.items()}, selection.skipped
+        )
+    if stage.allocation != "database":
+        return _allocated(dense.layers, selection, stage)
+    database = build_database(
+        dense, {name: grams[name] for name in selection.chosen if name in grams}, patterns_of(stage), folder,
+        method=method_of(stage),
+    )  # fmt: skip
+    tables: tuple[LayerSeconds, ...] = ()
+    if "seconds" in stage.remaining:
+        tables = tuple(map(LayerSeconds.read, stage.hardware))
+        if not tables and measure is None:
+            raise RecipeError("a target in seconds needs measured times of layers: hardware, a table for each pattern.")
+        tables = tables or tuple(measure(spec) for spec in stage.patterns if measure is not None)
+    settings = StitchSettings(
+        stage.errors,
+        measure_losses(dense, database, batches) if stage.errors == "loss" else None,
+        CostFacts(census, tables),
+        selection.skipped,
+        cap=stage.cap,
+        floor=stage.floor,
+    )
+    stitched = solve(database, target_of(stage), settings=settings)
+    if stage.search:
+        search = SearchSettings(trials=stage.search, seed=seed)
+        stitched = search_coefficients(scratch, database, stitched.target, batches, settings, search).stitched
+    choices = {
+        layer.name: Choice(parse_pattern(layer.pattern), layer.level)
+        for layer in stitched.layers
+        if layer.pattern != DENSE
+    }
+    say(f"posttraining: {100 * stitched.sparsity:.2f} % zeros chosen, {len(choices)} layers")
+    return Chosen(choices, selection.skipped | database.skipped, stitched, database)
+
+
+def _allocated(layers: Sequence[Layer], selection: Selection, stage: PosttrainingStage) -> Chosen:
+    if len(stage.patterns) > 1:
+        raise RecipeError(f"allocation {stage.allocation} knows one pattern; several need allocation: database.")
+    rule = patterns_of(stage)[0]
+    target = target_of(stage)
+    levels = allocate(
+        layers,
+        target.value,
+        stage.allocation,
+        base=stage.base,
+        excluded=selection.skipped,
+        prunable={
+            layer.name: rule.prunable(layer.filter_shape, layer.groups)
+            for layer in layers
+            if layer.name in selection.chosen
+        },
+        options=AllocationOptions(cap=stage.cap, floor=stage.floor),
+    )
+    choices = {name: Choice(rule, level) for name, level in levels.levels.items() if level > 0}
+    return Chosen(choices, levels.skipped)
+
+
+def plans_for(subject: Subject, chosen: Chosen, stage: PosttrainingStage) -> tuple[SparsityPlan, ...]:
+    """What was done, one plan for each pattern in use, zeros counted in the network as it is now."""
+    patterns = dict.fromkeys(choice.pattern for choice in chosen.choices.values())
+    allocation = "uniform" if one_level(stage) else stage.allocation
+    plans: list[SparsityPlan] = []
+    for pattern in patterns:
+        layers = tuple(_planned(subject, layer, pattern, chosen) for layer in subject.layers)
+        zeros, total = sum(layer.zeros for layer in layers), sum(math.prod(layer.shape) for layer in layers)
+        plans.append(
+            SparsityPlan(zeros / total, stage.base, pattern, "second_order", allocation, "floor", "exact", layers)
+        )
+    return tuple(plans)
+
+
+def _planned(subject: Subject, layer: Layer, pattern: Pattern, chosen: Chosen) -> PlannedLayer:
+    facts = (layer.name, layer.kind, layer.shape, layer.groups)
+    choice = chosen.choices.get(layer.name)
+    if choice is None:
+        return PlannedLayer(*facts, None, 0, 0, chosen.skipped.get(layer.name, "dense costs least error"))
+    if choice.pattern != pattern:
+        return PlannedLayer(*facts, None, 0, 0, f"has the pattern {choice.pattern}")
+    units = pattern.units(layer.filter_shape, layer.groups)
+    return PlannedLayer(*facts, choice.level, units, int((subject.weight(layer.name) == 0).sum()))

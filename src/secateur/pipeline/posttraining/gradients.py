@@ -1,0 +1,165 @@
+"""What follows the closed form, for torch networks: norms, units fitted by gradient, the whole network tuned.
+
+Each step is tried, and kept where it brings the network nearer to the dense one on images that nothing was fitted to:
+
+    distance = mean over held-out images of KL(dense answer || answer)        no labels
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from secateur.pipeline.posttraining.time_box import TimeBox
+from secateur.posttraining.calibration import Calibration
+from secateur.posttraining.descent import FitOptions
+from secateur.posttraining.losses import Batches, Divergence
+from secateur.posttraining.norms_again import estimate_norms_again_
+from secateur.posttraining.reconstruct import ReconstructOptions, reconstruct_
+from secateur.posttraining.subject_torch import TorchSubject
+from secateur.progress import say
+from secateur.recipe.schema.after_training import PosttrainingStage
+from secateur.recipe.schema.posttraining import GradientReconstruction
+from secateur.sparsity import SparsityPlan
+from secateur.training.tuning import Tuning
+from secateur.training.unlabeled import tune_
+
+# Seconds of a time box that a tuning leaves for what follows it.
+RESERVE = 5.0
+
+
+@dataclass
+class Steps:
+    """The steps of one network, and what each came to.
+
+    rows    (step, distance after it, whether it was kept)
+    """
+
+    network: nn.Module
+    dense: nn.Module
+    distance: Divergence
+    rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    def attempt(self, step: str, change: Callable[[], object]) -> None:
+        """Carry out `change` on the network, and take it back where the distance has not become smaller."""
+        before = copy.deepcopy(self.network.state_dict())
+        least = self.rows[-1]["distance"] if self.rows else self.distance()
+        if not self.rows:
+            self.rows.append({"step": "closed form", "distance": least, "kept": True})
+        change()
+        self.network.eval()
+        now = self.distance()
+        kept = now < least
+        if not kept:
+            self.network.load_state_dict(before)
+        say(f"posttraining: {step}, distance to the dense network {least:.4g} -> {now:.4g}{'' if kept else ', undone'}")
+        self.rows.append({"step": step, "distance": now if kept else least, "tried": now, "kept": kept})
+
+
+def norms_(steps: Steps, batches: Batches) -> None:
+    """Statistics of batch norms again, relative to the dense network."""
+    steps.attempt("norm statistics", lambda: estimate_norms_again_(steps.network, batches(), dense=steps.dense))
+
+
+def reconstruct_units_(
+    steps: Steps,
+    batches: Batches,
+    config: GradientReconstruction,
+    plans: Sequence[SparsityPlan],
+    box: TimeBox,
+    folder: Path,
+    seed: int,
+) -> None:
+    """Units fitted by gradient; masks stay, or are chosen again at every step at the levels of the plans."""
+    seconds = None if box.budget is None else 0.5 * box.left
+    options = options_of(config, seed)
+    steps.attempt(
+        f"{config.unit} reconstruction",
+        lambda: reconstruct_(steps.network, steps.dense, batches, options, plans=plans, seconds=seconds, folder=folder),
+    )
+
+
+def options_of(config: GradientReconstruction, seed: int) -> ReconstructOptions:
+    """The section of a recipe as what `reconstruct_` takes."""
+    memory = int(config.memory_gib * 2**30)
+    return ReconstructOptions(config.unit, fit_of(config), config.inputs, config.mask, config.cache, memory, seed)
+
+
+def fit_of(config: GradientReconstruction) -> FitOptions:
+    """How each unit is fitted."""
+    return FitOptions(
+        steps=config.steps,
+        learning_rate=config.learning_rate,
+        relative=config.relative,
+        bias_learning_rate=config.bias_learning_rate,
+        decay=config.decay,
+        stop_below=config.stop_below,
+    )
+
+
+def tune_network_(
+    steps: Steps,
+    calibration: Calibration,
+    held_out: Batches,
+    stage: PosttrainingStage,
+    plans: Sequence[SparsityPlan],
+    box: TimeBox,
+    folder: Path,
+    seed: int,
+) -> dict[str, Any] | None:
+    """Network-wise tuning in what is left of the time box; the rows of its history."""
+    config = stage.tuning
+    if config is None:
+        return None
+    left = None if box.budget is None else box.left - RESERVE
+    boxes = [seconds for seconds in (config.seconds, left) if seconds is not None]
+    if boxes and min(boxes) <= 0:
+        say("posttraining: no time is left to tune the network")
+        return None
+    preprocessing = TorchSubject(steps.network).preprocessing
+    rows: list[dict[str, Any]] = []
+
+    def epoch_of(epoch: int) -> Any:
+        images = calibration.batches(
+            preprocessing, config.batch_size, augment=config.augment, seed=seed, epoch=epoch + 1
+        )
+        return _full(images, config.batch_size, len(calibration))
+
+    def tune() -> None:
+        history = tune_(
+            steps.network,
+            steps.dense,
+            epoch_of,
+            list(held_out()),
+            Tuning(
+                optimizer=config.optimizer,
+                learning_rate=config.learning_rate,
+                weight_decay=config.weight_decay,
+                temperature=config.temperature,
+                features=config.features,
+                norms=config.norms,
+                masks=config.masks,
+            ),
+            steps=config.steps if config.steps or boxes else DEFAULT_STEPS,
+            seconds=min(boxes) if boxes else None,
+            folder=folder,
+            plan=plans[0] if len(plans) == 1 else None,
+        )
+        rows.extend(asdict(row) for row in history.rows)
+
+    steps.attempt("tuning", tune)
+    return {"rows": rows}
+
+
+# Of a tuning without any time box.
+DEFAULT_STEPS = 2000
+
+
+def _full(images: Any, batch_size: int, count: int) -> Any:
+    """Without the last batch where it is a small rest: batch norms learn from whole batches."""
+    for batch in images:
+        if len(batch) * 2 >= min(batch_size, count):
+            yield batch

@@ -1,0 +1,50 @@
+"""The images of the stage: some to calibrate, others to decide between results; all from the training split."""
+
+from collections.abc import Callable, Iterable
+
+from torch import Tensor
+
+from secateur.errors import DataError
+from secateur.posttraining.calibration import Calibration, choose_images
+from secateur.recipe.schema.after_training import PosttrainingStage
+from secateur.zoo import ImageData, Preprocessing
+
+Batches = Callable[[], Iterable[Tensor]]
+
+# Prepared images up to so many bytes stay in memory; more are decoded anew in each pass.
+KEEP_BYTES = 1 << 30
+
+
+def images_for(
+    data: ImageData, stage: PosttrainingStage, seed: int, preprocessing: Preprocessing
+) -> tuple[Calibration, Batches, Batches]:
+    """(calibration images, their batches, batches of held-out images, at most a fifth of what there is).
+
+    raises    DataError  fewer than two training images
+    """
+    both = choose_images(data, stage.images + stage.held_out, seed)
+    held_out = min(stage.held_out, max(1, len(both) // 5))
+    fitted = len(both) - held_out
+    if fitted < 1:
+        raise DataError(f"{data.name}: needs at least two training images, one to calibrate and one to judge by.")
+    calibration = Calibration(both.indices[:fitted], seed, data)
+    judges = Calibration(both.indices[fitted:], seed, data)
+    return (
+        calibration,
+        _kept(calibration, preprocessing, stage.batch_size),
+        _kept(judges, preprocessing, stage.batch_size),
+    )
+
+
+def _kept(calibration: Calibration, preprocessing: Preprocessing, batch_size: int) -> Batches:
+    channels, height, width = preprocessing.input_size
+    if 4 * channels * height * width * len(calibration) > KEEP_BYTES:
+        return lambda: calibration.batches(preprocessing, batch_size)
+    batches: list[Tensor] = []
+
+    def all_of_them() -> Iterable[Tensor]:
+        if not batches:
+            batches.extend(calibration.batches(preprocessing, batch_size))
+        return batches
+
+    return all_of_them

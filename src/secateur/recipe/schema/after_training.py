@@ -1,0 +1,122 @@
+"""The stage that makes a trained network sparse with a few unlabeled images."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from secateur.recipe.schema.base import Fraction, Positive, Section
+from secateur.recipe.schema.posttraining import GradientReconstruction
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds_in(duration: object) -> object:
+    """Seconds in `90`, `90s`, `10m`, `1.5h`; anything else comes back as it is. raises ValueError for another text."""
+    if not isinstance(duration, str):
+        return duration
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", duration)
+    if match is None:
+        raise ValueError(f"'{duration}' is no duration; write 90s, 10m or 1.5h")
+    return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+Duration = Annotated[float, Field(gt=0.0), BeforeValidator(seconds_in)]
+
+
+class Tuning(Section):
+    """Train the kept weights on unlabeled images to answer like the dense network (KL divergence)."""
+
+    seconds: Duration | None = Field(
+        default=None, description="time box such as 10m; by default what is left of the stage's budget"
+    )
+    steps: Positive | None = Field(default=None, description="optimiser steps; by default as many as the time allows")
+    batch_size: Positive = 64
+    augment: bool = Field(default=True, description="random crops and flips")
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0.0)] = 0.002
+    weight_decay: Annotated[float, Field(ge=0.0)] = 3e-4
+    temperature: Annotated[float, Field(gt=0.0)] = 4.0
+    masks: Literal["static", "scheduled", "learned"] = Field(
+        default="static", description="stay; are chosen again in the first half; or follow learned thresholds"
+    )
+    norms: Literal["train", "frozen"] = "train"
+    features: dict[str, Annotated[float, Field(ge=0.0)]] = Field(
+        default_factory=dict, description="glob of layers -> weight of the squared distance to the dense layer's maps"
+    )
+
+
+class PosttrainingStage(Section):
+    """Remove weights after training: second-order masks and updates from a few unlabeled images, minutes on a CPU.
+
+    sparsity, remaining    the target: a fraction of zeros, or what may remain of a cost
+    budget                 a time box for the whole stage; it always ends with the best result so far
+    """
+
+    stage: Literal["posttraining"] = "posttraining"
+    patterns: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        default=("unstructured",), description="several: every layer gets the one that suits it best"
+    )
+    sparsity: Fraction | None = Field(
+        default=None, description="fraction of zeros among the weights of `base`; by default 0.5 where nothing else is"
+    )
+    base: Literal["conv_linear", "selected"] = "conv_linear"
+    remaining: dict[Literal["parameters", "macs", "bytes", "seconds"], Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(
+        default_factory=dict, description="one cost and the share of the dense network's that may remain: macs: 0.5"
+    )
+    hardware: tuple[str, ...] = Field(
+        default=(), description="measured times of layers, one table for each pattern; by default measured now"
+    )
+    threads: Positive = Field(default=1, description="of the times that are measured")
+    images: Positive = Field(default=1024, description="training images that calibrate, without labels")
+    batch_size: Positive = 128
+    allocation: str = Field(
+        default="database", description="least error over all layers; or uniform, erk, ... levels as in sparsify"
+    )
+    errors: Literal["loss", "output", "absolute"] = Field(
+        default="loss", description="what is minimised: divergence of the network's answers, or errors of layers"
+    )
+    search: Annotated[int, Field(ge=0)] = Field(default=0, description="networks tried around the best levels")
+    cap: Annotated[float, Field(gt=0.0, le=1.0)] = Field(default=0.99, description="the most that one layer may lose")
+    floor: Fraction = Field(default=0.0, description="the least density of a layer")
+    layers: tuple[str, ...] = Field(default=(), description="names or globs of the layers; by default all")
+    include_first: bool = False
+    include_depthwise: bool = False
+    include_classifier: bool = True
+    exclude: tuple[str, ...] = ()
+    exclude_kinds: tuple[Literal["conv", "linear", "depthwise", "conv_transpose", "first", "last"], ...] = ()
+    permute: bool = Field(default=False, description="reorder channels first, so that N:M removes less")
+    rearrange: bool = Field(default=False, description="reorder filters first, so that blocks hold similar ones")
+    method: Literal["auto", "exact", "columns", "magnitude"] = Field(
+        default="auto",
+        description="second-order masks and updates, unit by unit (exact) or column by column; or masks by magnitude "
+        "and weights by reconstruction alone, as MSBench and AdaPrune do",
+    )
+    second_pass: bool = Field(
+        default=True, description="compress again layer by layer, with what the compressed layers before give"
+    )
+    correct_bias: bool = Field(default=True, description="biases of layers without a batch norm behind take the shift")
+    estimate_norms: bool = Field(
+        default=True, description="estimate statistics of batch norms again, where that brings the network nearer"
+    )
+    held_out: Positive = Field(default=256, description="further training images that decide between results")
+    reconstruction: GradientReconstruction | None = Field(default=None, description="fit units by gradient afterwards")
+    tuning: Tuning | None = Field(default=None, description="tune the whole network on the images afterwards")
+    budget: Duration | None = Field(default=None, description="seconds, or 90s, 10m, 1h")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> "PosttrainingStage":
+        if len(self.remaining) > 1:
+            raise ValueError("remaining takes one cost; run a second stage for another one")
+        if self.remaining and self.sparsity is not None:
+            raise ValueError("sparsity and remaining are two targets; write one of them")
+        if self.hardware and "seconds" not in self.remaining:
+            raise ValueError("hardware is for a target in seconds; write remaining: {seconds: 0.5}")
+        if self.remaining and self.allocation != "database":
+            raise ValueError(f"allocation {self.allocation} knows zeros only; write sparsity instead of remaining")
+        if self.method == "magnitude" and (self.remaining or self.reconstruction is None):
+            raise ValueError("method: magnitude needs a section reconstruction, and a target in zeros")
+        course = self.reconstruction is not None and (self.reconstruction.table or self.reconstruction.rounds)
+        if self.method != "magnitude" and course:
+            raise ValueError("a table or rounds of reconstruction are courses of their own; write method: magnitude")
+        return self
