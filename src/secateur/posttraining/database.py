@@ -134,10 +134,10 @@ class Database:
             bias = file.get_tensor("bias")
         return torch.from_numpy(bias) if len(bias) else None
 
-    def sensitivity(self, pattern: str) -> SensitivityTable:
+    def sensitivity(self, pattern: str, images: int = 0) -> SensitivityTable:
         """The error curves of one pattern, as the table that the sensitivity chart is drawn from.
 
-        Its output error is that of each layer's own output, not of the network's.
+        Its output error is that of each layer's own output, not of the network's; `images` is told in its title.
         """
         none = SensitivityRow(DENSE, 0.0, 0.0, None, None, None, 0.0)
         rows = tuple(
@@ -149,7 +149,7 @@ class Database:
         if not rows:
             known = sorted({row.pattern for own in self.layers.values() for row in own.options} - {DENSE})
             raise PosttrainingError(unknown("pattern of the database", pattern, known))
-        return SensitivityTable("output_error", pattern, "second order", 0, none, rows, self.skipped)
+        return SensitivityTable("output_error", pattern, "second order", images, none, rows, self.skipped)
 
     @classmethod
     def open(cls, folder: Path | str) -> "Database":
