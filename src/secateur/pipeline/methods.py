@@ -65,7 +65,9 @@ def method_line(stage: SparsifyStage, part: SparsifyPart) -> str | None:
     config = _config(stage, part)
     if config is None:
         return None
-    keys = ", ".join(f"{key} {value:g}" for key, value in config.model_dump(exclude={"kind"}, exclude_none=True).items())
+    keys = ", ".join(
+        f"{key} {value:g}" for key, value in config.model_dump(exclude={"kind"}, exclude_none=True).items()
+    )
     return f"the masks are chosen while training, by {config.kind} ({keys})"
 
 

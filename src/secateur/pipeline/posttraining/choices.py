@@ -6,9 +6,11 @@ uniform, erk  levels as the sparsify stage would choose them
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from secateur.errors import RecipeError
 from secateur.graph.census import Census
@@ -36,6 +38,8 @@ from secateur.sparsity import (
 from secateur.sparsity.selection import select_from
 
 DEFAULT_SPARSITY = 0.5
+# Images on which the loss of a single layer is measured.
+LOSS_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ def choose_levels(
         tables = tables or tuple(measure(spec) for spec in stage.patterns if measure is not None)
     settings = StitchSettings(
         stage.errors,
-        measure_losses(dense, database, batches) if stage.errors == "loss" else None,
+        measure_losses(dense, database, _some(batches)) if stage.errors == "loss" else None,
         CostFacts(census, tables),
         selection.skipped,
         cap=stage.cap,
@@ -173,6 +177,20 @@ def choose_levels(
     }
     say(f"posttraining: {100 * stitched.sparsity:.2f} % zeros chosen, {len(choices)} layers")
     return Chosen(choices, selection.skipped | database.skipped, stitched, database)
+
+
+def _some(batches: Batches) -> Batches:
+    """The first of the batches: the loss of one layer shows on few images."""
+
+    def first() -> Iterator[Tensor]:
+        seen = 0
+        for images in batches():
+            yield images
+            seen += len(images)
+            if seen >= LOSS_IMAGES:
+                return
+
+    return first
 
 
 def _allocated(layers: Sequence[Layer], selection: Selection, stage: PosttrainingStage) -> Chosen:

@@ -1,5 +1,6 @@
 """Stage `posttraining`: zeros in a trained network from a few unlabeled images, in minutes."""
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -26,6 +27,7 @@ from secateur.sparsity.norms import following_norms
 def posttraining_stage(context: Context, stage: PosttrainingStage) -> dict[str, Any]:
     """returns    plans, one for each pattern in use; calibration images; choice of levels; steps and their distances"""
     folder, seed = context.stage_folder, context.recipe.seed
+    cache = folder if stage.cache is None else Path(stage.cache)
     box = TimeBox(stage.budget, folder)
     orders = _reordered(context, stage)
     context.keep_dense()
@@ -46,7 +48,7 @@ def posttraining_stage(context: Context, stage: PosttrainingStage) -> dict[str, 
             lambda pattern: _seconds(dense, pattern, stage),
             frozenset(following_norms(network)),
         )
-        chosen = sparsify_closed_form_(subject, reference, batches, stage, folder, box, facts, seed)
+        chosen = sparsify_closed_form_(subject, reference, batches, stage, cache, box, facts, seed)
         plans = plans_for(subject, chosen, stage)
     box.note()
     for plan in plans:

@@ -103,6 +103,9 @@ class PosttrainingStage(Section):
     reconstruction: GradientReconstruction | None = Field(default=None, description="fit units by gradient afterwards")
     tuning: Tuning | None = Field(default=None, description="tune the whole network on the images afterwards")
     budget: Duration | None = Field(default=None, description="seconds, or 90s, 10m, 1h")
+    cache: str | None = Field(
+        default=None, description="folder of Gram matrices and databases that several runs share; by default the run's"
+    )
 
     @model_validator(mode="after")
     def _one_target(self) -> "PosttrainingStage":
