@@ -27,8 +27,8 @@ def sparsify_data_free_(
     """Prune the named layers of any network, in place.
 
     levels        layer name -> share of its weights that go
-    correction    None leaves the kept weights as they are. ResNet-20 on CIFAR-10, uniform levels of 60 / 80 %: 82.7 / 37.9
-                  without, 86.7 / 50.6 with msb, which holds up better than exact at high levels
+    correction    None leaves the kept weights as they are. ResNet-20 on CIFAR-10 (1,000 images), uniform 60 / 80 %:
+                  82.7 / 37.9 without, 86.7 / 50.6 with msb, 86.9 / 32.0 with exact
     returns       layer name -> mask, filter first, True = kept
     raises        SparsityError      a layer that does not exist, a pattern that does not fit it
                   PosttrainingError  no layer at all
