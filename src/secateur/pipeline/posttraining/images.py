@@ -1,11 +1,13 @@
-"""The images of the stage: some to calibrate, others to decide between results; all from the training split."""
+"""The images of the stage: some to calibrate, others to decide between results; none of them is for testing."""
 
 from collections.abc import Callable, Iterable
 
 from torch import Tensor
 
 from secateur.errors import DataError
+from secateur.pipeline.network import build_images
 from secateur.posttraining.calibration import Calibration, choose_images
+from secateur.recipe import Data
 from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.zoo import ImageData, Preprocessing
 
@@ -22,13 +24,14 @@ def images_for(
 
     raises    DataError  fewer than two training images
     """
-    both = choose_images(data, stage.images + stage.held_out, seed)
+    source = data if stage.calibration is None else build_images(Data(name=stage.calibration))
+    both = choose_images(source, stage.images + stage.held_out, seed)
     held_out = min(stage.held_out, max(1, len(both) // 5))
     fitted = len(both) - held_out
     if fitted < 1:
-        raise DataError(f"{data.name}: needs at least two training images, one to calibrate and one to judge by.")
-    calibration = Calibration(both.indices[:fitted], seed, data)
-    judges = Calibration(both.indices[fitted:], seed, data)
+        raise DataError(f"{source.name}: needs at least two training images, one to calibrate and one to judge by.")
+    calibration = Calibration(both.indices[:fitted], seed, source)
+    judges = Calibration(both.indices[fitted:], seed, source)
     return (
         calibration,
         _kept(calibration, preprocessing, stage.batch_size),

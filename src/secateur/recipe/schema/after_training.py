@@ -68,7 +68,10 @@ class PosttrainingStage(Section):
         default=(), description="measured times of layers, one table for each pattern; by default measured now"
     )
     threads: Positive = Field(default=1, description="of the times that are measured")
-    images: Positive = Field(default=1024, description="training images that calibrate, without labels")
+    calibration: str | None = Field(
+        default=None, description="other images that calibrate, images:DIR; by default training images of the data"
+    )
+    images: Positive = Field(default=1024, description="images that calibrate, without labels")
     batch_size: Positive = 128
     allocation: str = Field(
         default="database", description="least error over all layers; or uniform, erk, ... levels as in sparsify"
@@ -99,7 +102,7 @@ class PosttrainingStage(Section):
     estimate_norms: bool = Field(
         default=True, description="estimate statistics of batch norms again, where that brings the network nearer"
     )
-    held_out: Positive = Field(default=256, description="further training images that decide between results")
+    held_out: Positive = Field(default=256, description="further ones that decide between results")
     reconstruction: GradientReconstruction | None = Field(default=None, description="fit units by gradient afterwards")
     tuning: Tuning | None = Field(default=None, description="tune the whole network on the images afterwards")
     budget: Duration | None = Field(default=None, description="seconds, or 90s, 10m, 1h")

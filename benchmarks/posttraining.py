@@ -1,0 +1,166 @@
+"""Sparsity after training: what is left of the accuracy, and how long it took, without labels and without training.
+
+    python benchmarks/posttraining.py --data imagefolder:CIFAR --imagenet imagefolder:VAL --calibration images:CALIB \\
+        --weights DIR [--rows "resnet20*"]
+
+CIFAR holds the training and test images, VAL the labelled ImageNet images that accuracy is measured on, CALIB the images
+that calibrate; DIR the weights as NETWORK.safetensors. Every row is one run of `secateur compress` with a posttraining
+stage between two evaluations, kept in runs/posttraining/ and resumed when it is interrupted. Rows of one network share
+Gram matrices and database, and so does their time: `minutes` are those of the stage in the run that made them.
+
+The table goes to benchmarks/results/posttraining.md and .json, with CPU, versions and date.
+"""
+
+import argparse
+import fnmatch
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from secateur import api
+from secateur.files import read_json, write_json, write_text
+from secateur.measure import machine
+from secateur.pipeline import RunRecord
+from secateur.recipe import Recipe, build_recipe
+
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    stage    keys of the stage
+    goal     top-1 that the project has set itself
+    """
+
+    network: str
+    stage: dict[str, Any] = field(default_factory=dict)
+    goal: float | None = None
+
+
+def _rows() -> dict[str, Row]:
+    rows: dict[str, Row] = {}
+    cifar = "resnet20_cifar10"
+    tuned = {"budget": "15m", "tuning": {}}
+    for percent, closed, with_tuning in ((50, 91.4, 91.5), (60, 90.9, 91.2), (70, 89.5, 90.4), (80, 86.0, 88.5)):
+        stage = {"sparsity": percent / 100}
+        rows[f"resnet20 unstructured-{percent}"] = Row(cifar, stage | {"budget": "5m"}, closed)
+        rows[f"resnet20 unstructured-{percent} tuned"] = Row(cifar, stage | tuned, with_tuning)
+    for percent, goal in ((50, 90.0), (70, 86.0)):
+        stage = {"sparsity": percent / 100, "patterns": ("1x4",)}
+        rows[f"resnet20 1x4-{percent}"] = Row(cifar, stage | {"budget": "5m"})
+        rows[f"resnet20 1x4-{percent} tuned"] = Row(cifar, stage | tuned, goal)
+    squeezenet = {"budget": "20m", "images": 400, "held_out": 100, "batch_size": 50}
+    for percent, goal in ((50, 65.5), (60, 62.5)):
+        rows[f"squeezenet1_1 unstructured-{percent}"] = Row(
+            "squeezenet1_1_imagenet", squeezenet | {"sparsity": percent / 100, "tuning": {}}, goal
+        )
+    for percent, goal in ((50, 76.0), (60, 73.5)):
+        stage = {"sparsity": percent / 100, "base": "selected", "tuning": {}}
+        rows[f"mobilenet_v1_075 unstructured-{percent}"] = Row("mobilenet_v1_075_imagenet", squeezenet | stage, goal)
+    return rows
+
+
+ROWS = _rows()
+
+
+def recipe_for(row: Row, options: argparse.Namespace) -> Recipe:
+    """Evaluate, sparsify, evaluate."""
+    cifar = row.network.endswith("cifar10")
+    shared = {"cache": str(options.runs / f"cache-{row.network}")}
+    stage = {"stage": "posttraining"} | row.stage | shared
+    if not cifar:
+        stage["calibration"] = options.calibration
+    return build_recipe(
+        {
+            "model": {"name": row.network, "weights": str(options.weights / f"{row.network}.safetensors")},
+            "data": {"name": options.data if cifar else options.imagenet},
+            "stages": [{"stage": "evaluate"}, stage, {"stage": "evaluate"}],
+        }
+    )
+
+
+def figures(row: Row, record: RunRecord) -> dict[str, Any]:
+    """What one run came to."""
+    before, after = (fields["top1"] for fields in record.results("evaluate"))
+    result = record.results("posttraining")[0]
+    stage = next(stage for stage in record.stages if stage.kind == "posttraining")
+    plans = result["plans"]
+    zeros = sum(layer["zeros"] for plan in plans for layer in plan["layers"])
+    return {
+        "network": row.network,
+        "dense top-1": before,
+        "top-1": after,
+        "goal": row.goal,
+        "zeros": zeros,
+        "sparsity": plans[0]["achieved"],
+        "base": plans[0]["base"],
+        "minutes": stage.seconds / 60,
+        "steps": result["steps"],
+    }
+
+
+def table(found: dict[str, dict[str, Any]], about: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    lines = [
+        "# Sparsity after training",
+        "",
+        f"{about['date']}, {about['cpu']}, {about['threads']} thread(s), "
+        + ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items())),
+        "",
+        "Unlabelled training images calibrate, test images are looked at once, at the end. `minutes` are those of the",
+        "stage on a shared machine; rows of one network share Gram matrices and database, so that later ones take less.",
+        "",
+        "| row | dense top-1 | top-1 | goal | sparsity | of | minutes |",
+        "|---|--:|--:|--:|--:|---|--:|",
+    ]
+    for name, row in found.items():
+        goal = "" if row["goal"] is None else f"{row['goal']:.1f}"
+        lines.append(
+            f"| {name} | {row['dense top-1']:.2f} | {row['top-1']:.2f} | {goal} | {100 * row['sparsity']:.1f} % | "
+            f"{row['base']} | {row['minutes']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="imagefolder of CIFAR-10")
+    parser.add_argument("--imagenet", help="labelled ImageNet images, as data")
+    parser.add_argument("--calibration", help="ImageNet images that calibrate, as data")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--rows", default="*", help="globs, comma-separated")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--runs", type=Path, default=Path("runs/posttraining"))
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    here = machine()
+    packages = ("secateur", "torch", "torchvision")
+    about = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpu": here.cpu,
+        "threads": options.threads,
+        "versions": {name: version for name, version in here.packages.items() if name in packages},
+    }
+    kept = options.results / "posttraining.json"
+    found: dict[str, dict[str, Any]] = read_json(kept)["rows"] if kept.is_file() else {}
+    for name, row in ROWS.items():
+        if not any(fnmatch.fnmatch(name, glob.strip()) for glob in options.rows.split(",")):
+            continue
+        started = time.monotonic()
+        done = api.compress(recipe=recipe_for(row, options), out=options.runs / name.replace(" ", "-"))
+        found[name] = figures(row, done.record)
+        print(f"{name}: {found[name]['top-1']:.2f} (goal {row.goal}), {time.monotonic() - started:.0f} s", flush=True)
+        found = {each: found[each] for each in ROWS if each in found}
+        write_json(kept, {"about": about, "rows": found})
+        write_text(options.results / "posttraining.md", table(found, about))
+
+
+if __name__ == "__main__":
+    main()
