@@ -3,10 +3,10 @@
     python benchmarks/posttraining.py --data imagefolder:CIFAR --imagenet imagefolder:VAL --calibration images:CALIB \\
         --weights DIR [--rows "resnet20*"]
 
-CIFAR holds the training and test images, VAL the labelled ImageNet images that accuracy is measured on, CALIB the images
-that calibrate; DIR the weights as NETWORK.safetensors. Every row is one run of `secateur compress` with a posttraining
-stage between two evaluations, kept in runs/posttraining/ and resumed when it is interrupted. Rows of one network share
-Gram matrices and database, and so does their time: `minutes` are those of the stage in the run that made them.
+CIFAR holds training and test images, VAL the labelled ImageNet images that accuracy is measured on, CALIB those that
+calibrate; DIR the weights as NETWORK.safetensors. Every row is one run of `secateur compress` with a posttraining stage
+between two evaluations, kept in runs/posttraining/ and resumed when it is interrupted. Rows of one network and pattern
+share Gram matrices and database; the first of them pays for these.
 
 The table goes to benchmarks/results/posttraining.md and .json, with CPU, versions and date.
 """
@@ -72,7 +72,9 @@ ROWS = _rows()
 def recipe_for(row: Row, options: argparse.Namespace) -> Recipe:
     """Evaluate, sparsify, evaluate."""
     cifar = row.network.endswith("cifar10")
-    shared = {"cache": str(options.runs / f"cache-{row.network}")}
+    shared = {
+        "cache": str(options.runs / f"cache-{row.network}-{'+'.join(row.stage.get('patterns', ('unstructured',)))}")
+    }
     stage = {"stage": "posttraining"} | row.stage | shared
     if not cifar:
         stage["calibration"] = options.calibration
@@ -113,8 +115,8 @@ def table(found: dict[str, dict[str, Any]], about: dict[str, Any]) -> str:
         f"{about['date']}, {about['cpu']}, {about['threads']} thread(s), "
         + ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items())),
         "",
-        "Unlabelled training images calibrate, test images are looked at once, at the end. `minutes` are those of the",
-        "stage on a shared machine; rows of one network share Gram matrices and database, so that later ones take less.",
+        "Unlabelled images calibrate; test images are looked at once, at the end. `minutes` are those of the stage, on a",
+        "shared machine; rows of one network and pattern share Gram matrices and database: the first one pays for them.",
         "",
         "| row | dense top-1 | top-1 | goal | sparsity | of | minutes |",
         "|---|--:|--:|--:|--:|---|--:|",
