@@ -72,9 +72,8 @@ ROWS = _rows()
 def recipe_for(row: Row, options: argparse.Namespace) -> Recipe:
     """Evaluate, sparsify, evaluate."""
     cifar = row.network.endswith("cifar10")
-    shared = {
-        "cache": str(options.runs / f"cache-{row.network}-{'+'.join(row.stage.get('patterns', ('unstructured',)))}")
-    }
+    patterns = "+".join(row.stage.get("patterns", ("unstructured",)))
+    shared = {"cache": str(options.runs / f"cache-{row.network}-{patterns}")}
     stage = {"stage": "posttraining"} | row.stage | shared
     if not cifar:
         stage["calibration"] = options.calibration
@@ -115,8 +114,8 @@ def table(found: dict[str, dict[str, Any]], about: dict[str, Any]) -> str:
         f"{about['date']}, {about['cpu']}, {about['threads']} thread(s), "
         + ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items())),
         "",
-        "Unlabelled images calibrate; test images are looked at once, at the end. `minutes` are those of the stage, on a",
-        "shared machine; rows of one network and pattern share Gram matrices and database: the first one pays for them.",
+        "Unlabelled images calibrate; test images are looked at once, at the end. `minutes` are those of the stage, on",
+        "a shared machine; rows of one network and pattern share Gram matrices and database: the first pays for them.",
         "",
         "| row | dense top-1 | top-1 | goal | sparsity | of | minutes |",
         "|---|--:|--:|--:|--:|---|--:|",

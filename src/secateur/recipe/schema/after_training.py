@@ -31,11 +31,11 @@ class Tuning(Section):
         default=None, description="time box such as 10m; by default what is left of the stage's budget"
     )
     steps: Positive | None = Field(default=None, description="optimiser steps; by default as many as the time allows")
-    batch_size: Positive = 64
+    batch_size: Positive = 32
     augment: bool = Field(default=True, description="random crops and flips")
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0.0)] = 0.002
-    weight_decay: Annotated[float, Field(ge=0.0)] = 3e-4
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-2
     temperature: Annotated[float, Field(gt=0.0)] = 4.0
     masks: Literal["static", "scheduled", "learned"] = Field(
         default="static", description="stay; are chosen again in the first half; or follow learned thresholds"
