@@ -148,10 +148,10 @@ def choose_levels(
         )
     if stage.allocation != "database":
         return _allocated(dense.layers, selection, stage)
-    database = build_database(
-        dense, {name: grams[name] for name in selection.chosen if name in grams}, patterns_of(stage), folder,
-        method=method_of(stage),
-    )  # fmt: skip
+    own = {name: grams[name] for name in selection.chosen if name in grams}
+    # What the second pass computes again needs no finish here: errors rank levels without it.
+    finish = not stage.second_pass
+    database = build_database(dense, own, patterns_of(stage), folder, method=method_of(stage), polish=finish)
     tables: tuple[LayerSeconds, ...] = ()
     if "seconds" in stage.remaining:
         tables = tuple(map(LayerSeconds.read, stage.hardware))
