@@ -58,7 +58,7 @@ def _rows() -> dict[str, Row]:
     squeezenet = {"budget": "20m", "images": 400, "held_out": 100, "batch_size": 50}
     for percent, goal in ((50, 65.5), (60, 62.5)):
         rows[f"squeezenet1_1 unstructured-{percent}"] = Row(
-            "squeezenet1_1_imagenet", squeezenet | {"sparsity": percent / 100, "tuning": {}}, goal
+            "squeezenet1_1", squeezenet | {"sparsity": percent / 100, "tuning": {}}, goal
         )
     for percent, goal in ((50, 76.0), (60, 73.5)):
         stage = {"sparsity": percent / 100, "base": "selected", "tuning": {}}
@@ -71,16 +71,19 @@ ROWS = _rows()
 
 def recipe_for(row: Row, options: argparse.Namespace) -> Recipe:
     """Evaluate, sparsify, evaluate."""
-    cifar = row.network.endswith("cifar10")
     patterns = "+".join(row.stage.get("patterns", ("unstructured",)))
-    shared = {"cache": str(options.runs / f"cache-{row.network}-{patterns}")}
-    stage = {"stage": "posttraining"} | row.stage | shared
-    if not cifar:
+    stage = {"stage": "posttraining", "cache": str(options.runs / f"cache-{row.network}-{patterns}")} | row.stage
+    if row.network.endswith("cifar10"):
+        weights, data = row.network, {"name": options.data}
+    else:
+        weights = f"{row.network.removesuffix('_imagenet')}_imagenet"
+        # The labelled images were stored with 227 pixels a side.
+        data = {"name": options.imagenet, "crop_pct": 224 / 227}
         stage["calibration"] = options.calibration
     return build_recipe(
         {
-            "model": {"name": row.network, "weights": str(options.weights / f"{row.network}.safetensors")},
-            "data": {"name": options.data if cifar else options.imagenet},
+            "model": {"name": row.network, "weights": str(options.weights / f"{weights}.safetensors")},
+            "data": data,
             "stages": [{"stage": "evaluate"}, stage, {"stage": "evaluate"}],
         }
     )
