@@ -7,7 +7,7 @@ from secateur.training.history import History, Row
 from secateur.training.learning_rate import learning_rate
 from secateur.training.loop import fit
 from secateur.training.statistics import gather_statistics
-from secateur.training.tuning import TuneHistory, TuneRow, Tuning
+from secateur.training.tuning import TuneHistory, TuneRow
 from secateur.training.unlabeled import tune_
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "Row",
     "TuneHistory",
     "TuneRow",
-    "Tuning",
     "distill",
     "evaluate",
     "fit",

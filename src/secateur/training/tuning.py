@@ -8,104 +8,34 @@ so that the rate has come down to zero when a time box closes, however fast the 
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from secateur.errors import TrainingError
-from secateur.recipe import Distillation, Training
-from secateur.registry import unknown
-
-Masks = Literal["static", "scheduled", "learned"]
-Norms = Literal["train", "frozen"]
+from secateur.recipe import Distillation, Training, Tuning
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """Settings of `tune_`. The defaults did best in short runs: ResNet-20, 1,024 images of CIFAR-10, batches of 32.
+def rate_at(settings: Tuning, share: float) -> float:
+    """The learning rate when `share` of the budget is spent."""
+    if share < settings.warmup:
+        return settings.learning_rate * share / settings.warmup
+    fallen = min(1.0, (share - settings.warmup) / (1 - settings.warmup))
+    return 0.5 * settings.learning_rate * (1.0 + math.cos(math.pi * fallen))
 
-    A minute of one core at 80 % of magnitude's zeros (70.3 with norms estimated again; 2,000 test images) gives 83.9
-    with adamw at .002 and at .005, 82.8 with sgd at .01, 80.4 with sgd at .04, 82.2 at T 2. Frozen norms diverged.
 
-    optimizer              adamw or sgd
-    learning_rate          at its highest, per step of one batch
-    momentum, nesterov     of sgd
-    warmup                 share of the budget in which the rate rises
-    weight_decay           on matrices and kernels; sgd wants about 3e-4
-    temperature            T of the loss T^2 KL(teacher || student)
-    clip_gradient_norm     the common Euclidean norm of all gradients is at most this; None leaves them
-    features               glob of layers or blocks -> weight of the mean squared distance of their outputs
-    norms                  train: statistics of the batch, running ones follow by `norm_momentum`
-                           frozen: running statistics are used and stay; scales and shifts learn in both
-    masks                  static: those that the network has
-                           scheduled: chosen again by magnitude, at the plan's levels, `selections` times in the first
-                           `settle` of the budget, while removed weights learn with the others
-                           learned: a threshold for each layer, under one constraint for the network, until `settle`
-    constraint             lambda of learned thresholds
-    threshold_rate         learning rate of the thresholds relative to that of the weights
-    evaluations            how often the held-out images are looked at, evenly over the budget
-    checkpoint_seconds     at least this often a checkpoint is written, where there is a folder
-    """
+def loss_form(settings: Tuning) -> Distillation:
+    """The teacher's loss as distillation knows it: T^2 KL, no labels."""
+    return Distillation.model_validate({"form": "kl", "temperature": settings.temperature})
 
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = 0.002
-    momentum: float = 0.9
-    nesterov: bool = True
-    warmup: float = 0.05
-    weight_decay: float = 1e-2
-    temperature: float = 4.0
-    clip_gradient_norm: float | None = None
-    features: Mapping[str, float] = field(default_factory=dict[str, float])
-    norms: Norms = "train"
-    norm_momentum: float = 0.05
-    masks: Masks = "static"
-    settle: float = 0.5
-    selections: int = 10
-    constraint: float = 1.0
-    squared_constraint: bool = False
-    threshold_rate: float = 1.0
-    evaluations: int = 20
-    checkpoint_seconds: float = 60.0
 
-    def __post_init__(self) -> None:
-        if self.masks not in get_args(Masks):
-            raise TrainingError(unknown("kind of masks", self.masks, get_args(Masks)))
-        if self.norms not in get_args(Norms):
-            raise TrainingError(unknown("treatment of norms", self.norms, get_args(Norms)))
-        for name in ("learning_rate", "temperature", "norm_momentum", "checkpoint_seconds"):
-            if not getattr(self, name) > 0.0:
-                raise TrainingError(f"{name} of a tuning must be above 0, not {getattr(self, name):g}.")
-        if self.optimizer not in ("adamw", "sgd"):
-            raise TrainingError(unknown("optimizer", self.optimizer, ("adamw", "sgd")))
-        for name in ("warmup", "settle"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise TrainingError(
-                    f"{name} of a tuning is a share of the budget below 1, not {getattr(self, name):g}."
-                )
-        if self.evaluations < 1 or self.selections < 1:
-            raise TrainingError("a tuning needs at least one evaluation and one selection.")
+def optimizer_form(settings: Tuning) -> Training:
+    """What the optimiser is built from."""
+    names = ("optimizer", "learning_rate", "momentum", "nesterov", "weight_decay", "clip_gradient_norm")
+    return Training.model_validate({name: getattr(settings, name) for name in names})
 
-    def rate_at(self, share: float) -> float:
-        """The learning rate when `share` of the budget is spent."""
-        if share < self.warmup:
-            return self.learning_rate * share / self.warmup
-        return (
-            0.5 * self.learning_rate * (1.0 + math.cos(math.pi * min(1.0, (share - self.warmup) / (1 - self.warmup))))
-        )
 
-    def loss_form(self) -> Distillation:
-        """The teacher's loss as distillation knows it: T^2 KL, no labels."""
-        return Distillation.model_validate({"form": "kl", "temperature": self.temperature})
-
-    def optimizer_form(self) -> Training:
-        """What the optimiser is built from."""
-        names = ("optimizer", "learning_rate", "momentum", "nesterov", "weight_decay", "clip_gradient_norm")
-        return Training.model_validate({name: getattr(self, name) for name in names})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: all that the numbers depend on."""
-        values = asdict(self) | {"features": dict(self.features)}
-        return {name: value for name, value in values.items() if name != "checkpoint_seconds"}
+def described(settings: Tuning) -> dict[str, Any]:
+    """Plain JSON: all that the numbers depend on besides the budget."""
+    return settings.model_dump(mode="json", exclude={"seconds", "steps", "checkpoint_seconds"})
 
 
 @dataclass(frozen=True)

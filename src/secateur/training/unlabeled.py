@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from secateur.errors import TrainingError
 from secateur.files import write_json
 from secateur.progress import Tracker, say, track
+from secateur.recipe import Tuning
 from secateur.sparsity import SparsityPlan, has_masks, unwrapped
 from secateur.training import distributed
 from secateur.training.answers import Answers
@@ -37,7 +38,7 @@ from secateur.training.norm_modes import norms_follow, only_norms_train_
 from secateur.training.optimizer import build_optimizer, clip_gradients_, set_learning_rate_
 from secateur.training.placement import placed
 from secateur.training.reselection import Reselection
-from secateur.training.tuning import TuneHistory, TuneRow, Tuning
+from secateur.training.tuning import TuneHistory, TuneRow, described, loss_form, optimizer_form, rate_at
 from secateur.training.tuning_state import Budget, TuneMemory
 
 CHECKPOINT, HISTORY = "tuning.safetensors", "tuning.json"
@@ -65,6 +66,7 @@ def tune_(
 
     epochs_of      epoch, from 0 -> its batches of prepared images; the same epoch gives the same batches
     held_out       batches of other images of the same kind, to choose the result by; kept in memory
+    settings       its own steps and seconds are for whoever calls
     steps          optimiser steps of the budget
     seconds        time box, everything from this call on included, and what earlier starts of the run have used
     folder         gets a checkpoint, from which a run that was killed goes on, and the history as JSON
@@ -81,7 +83,7 @@ def tune_(
     maps = (FeatureMatch(settings.features),) if settings.features else ()
     hooks: tuple[Hook, ...] = (*((rule,) if rule else ()), *maps)
     description = {
-        "settings": settings.to_dict(),
+        "settings": described(settings),
         "budget": {"steps": steps, "seconds": seconds},
         "student": digest_of(network),
         "teacher": digest_of(teacher),
@@ -96,8 +98,8 @@ def tune_(
         stack.enter_context(norms_follow(network, settings.norm_momentum))
         for hook in hooks:
             stack.callback(hook.close)
-        optimizer = build_optimizer(network, settings.optimizer_form())
-        scene = Scene(network, optimizer, guide, settings.optimizer_form(), 1, 0)
+        optimizer = build_optimizer(network, optimizer_form(settings))
+        scene = Scene(network, optimizer, guide, optimizer_form(settings), 1, 0)
         for hook in hooks:
             hook.begin(scene)
         answers = Answers(guide, same_images and not maps)
@@ -209,9 +211,9 @@ def _step(run: _Run, memory: TuneMemory, share: float, images: Tensor) -> bool:
         memory.selections += 1
     inputs = _on(images, next(run.model.parameters()).device)
     only_norms_train_(run.model, settings.norms == "train")
-    rate = settings.rate_at(share)
+    rate = rate_at(settings, share)
     set_learning_rate_(run.scene.optimizer, rate)
-    loss = soft_loss(run.model(inputs).float(), run.answers(inputs), settings.loss_form())
+    loss = soft_loss(run.model(inputs).float(), run.answers(inputs), loss_form(settings))
     for hook in run.hooks:
         extra = hook.extra_loss(run.model, step)
         loss = loss if extra is None else loss + extra
@@ -234,7 +236,7 @@ def _step(run: _Run, memory: TuneMemory, share: float, images: Tensor) -> bool:
 def _look(run: _Run, memory: TuneMemory, share: float) -> TuneRow:
     """Compare with the teacher on the held-out images."""
     run.model.eval()
-    form, far, same, images = run.settings.loss_form(), 0.0, 0, 0
+    form, far, same, images = loss_form(run.settings), 0.0, 0, 0
     for inputs, taught in run.looks:
         outputs = run.model(inputs).float()
         far += float(soft_loss(outputs, taught, form)) * len(inputs)

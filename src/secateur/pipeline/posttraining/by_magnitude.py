@@ -32,7 +32,7 @@ def sparsify_by_magnitude_(
     """Carry out a stage with `method: magnitude`; masks are attached. raises as the verbs, RecipeError"""
     config = stage.reconstruction
     assert config is not None  # checked with the recipe
-    planner, seconds = planner_of(stage), None if box.budget is None else box.left
+    planner, seconds = planner_of(stage), box.grant("reconstruction", 0.5 if stage.tuning is not None else 1.0)
     target = target_of(stage).value
     if config.rounds:
         rounds = AdaPruneOptions(rounds=config.rounds, unit=config.unit, fit=fit_of(config), seed=seed)

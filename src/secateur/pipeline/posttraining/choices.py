@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from secateur.errors import RecipeError
+from secateur.errors import PosttrainingError, RecipeError
 from secateur.graph.census import Census
 from secateur.posttraining.coefficients import SearchSettings, search_coefficients
 from secateur.posttraining.costs import CostFacts
@@ -99,6 +99,18 @@ def selection_of(layers: Sequence[Layer], stage: PosttrainingStage) -> Selection
     return Selection(tuple(layer.name for layer in layers if layer.name in chosen - transposed), skipped)
 
 
+def selection_for(subject: Subject, stage: PosttrainingStage) -> Selection:
+    """The same, without layers that share a weight and walk over their inputs differently: they have no Gram matrix."""
+    selection, skipped = selection_of(subject.layers, stage), dict[str, str]()
+    for name in selection.chosen:
+        try:
+            subject.geometry(name)
+        except PosttrainingError as error:
+            skipped[name] = str(error).removeprefix(f"{name}: ").rstrip(".")
+    chosen = tuple(name for name in selection.chosen if name not in skipped)
+    return Selection(chosen, selection.skipped | skipped)
+
+
 def method_of(stage: PosttrainingStage) -> Method:
     """The way of the second order. raises RecipeError where the stage goes by magnitude."""
     if stage.method == "magnitude":
@@ -133,7 +145,10 @@ def choose_levels(
     measure    pattern -> measured times, for a target in seconds without tables
     raises     PosttrainingError, SparsityError  a target out of reach;  RecipeError  keys that contradict each other
     """
-    selection = selection_of(dense.layers, stage)
+    gathered, selection = set(grams), selection_for(dense, stage)
+    unreached = dict.fromkeys(set(selection.chosen) - gathered, "no image reaches it")
+    chosen = tuple(name for name in selection.chosen if name in gathered)
+    selection = Selection(chosen, selection.skipped | unreached)
     if one_level(stage):
         rules = patterns_of(stage)
         fitting = {
@@ -148,10 +163,9 @@ def choose_levels(
         )
     if stage.allocation != "database":
         return _allocated(dense.layers, selection, stage)
-    own = {name: grams[name] for name in selection.chosen if name in grams}
     # What the second pass computes again needs no finish here: errors rank levels without it.
     finish = not stage.second_pass
-    database = build_database(dense, own, patterns_of(stage), folder, method=method_of(stage), polish=finish)
+    database = build_database(dense, grams, patterns_of(stage), folder, method=method_of(stage), polish=finish)
     tables: tuple[LayerSeconds, ...] = ()
     if "seconds" in stage.remaining:
         tables = tuple(map(LayerSeconds.read, stage.hardware))

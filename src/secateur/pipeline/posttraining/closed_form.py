@@ -10,14 +10,18 @@ The second pass may end at any layer: those behind it keep what they had, and th
 Source: Frantar & Alistarh 2022 (OBC); the order of the steps is our own design.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from secateur.cache import Cache, digest_of, key_of
 from secateur.graph.census import Census
-from secateur.pipeline.posttraining.choices import Choice, Chosen, choose_levels, method_of, selection_of
+from secateur.pipeline.posttraining.choices import Choice, Chosen, choose_levels, method_of, selection_for
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining import Gram, compress_layer
 from secateur.posttraining.gathering import gather_grams
@@ -61,10 +65,10 @@ def sparsify_closed_form_(
     """Make `subject`, which is still dense, sparse as `stage` says; masks hold the zeros.
 
     dense      the same network, which stays as it is
-    folder     keeps Gram matrices and the database, so that a killed call goes on
+    folder     keeps Gram matrices, the database and layers of the second pass, so that a killed call goes on
     raises     PosttrainingError, SparsityError, RecipeError, DataError, DiskError
     """
-    names = selection_of(dense.layers, stage).chosen
+    names = selection_for(dense, stage).chosen
     grams = gather_grams(dense, batches, names, folder=folder / "grams", seed=seed)
     chosen = choose_levels(
         dense,
@@ -79,15 +83,28 @@ def sparsify_closed_form_(
     )
     if chosen.stitched is not None and chosen.database is not None:
         apply_(subject, chosen.database, chosen.stitched)
+        if stage.correct_bias:
+            _correct_biases_(subject, dense, chosen.choices, grams, facts.norms)
     else:
         with track(len(chosen.choices), "layers") as progress:
             for name, choice in chosen.choices.items():
-                if name in grams:
-                    _compress_(subject, dense, name, choice, grams[name], grams[name], stage, name in facts.norms)
+                own = grams[name]
+                subject.store_(name, *_compressed(dense, name, choice, own, own, stage, name in facts.norms))
                 progress.advance()
     if stage.second_pass:
-        _second_pass_(subject, dense, batches, chosen.choices, grams, stage, box, facts, seed)
+        _second_pass_(subject, dense, batches, chosen.choices, grams, stage, folder / "second", box, facts, seed)
     return chosen
+
+
+def _correct_biases_(
+    subject: Subject, dense: Subject, names: Iterable[str], grams: Mapping[str, Gram], norms: frozenset[str]
+) -> None:
+    """Weights from the database come without it; the second pass does it anew for what it reaches."""
+    for name in names:
+        if name not in norms:
+            weight, mask = subject.weight(name), subject.weight(name) != 0
+            bias = _bias(dense, name, weight, grams[name], grams[name])
+            subject.store_(name, weight, bias, mask)
 
 
 def _second_pass_(
@@ -97,24 +114,50 @@ def _second_pass_(
     choices: Mapping[str, Choice],
     grams: Mapping[str, Gram],
     stage: PosttrainingStage,
+    folder: Path,
     box: TimeBox,
     facts: Facts,
     seed: int,
 ) -> None:
     order = [name for name in grams if name in choices]
+    cache = Cache(folder)
+    # The key of a layer stands for the network with all layers before it done.
+    key = key_of(["second pass", subject.digest(), dense.digest(), stage.correct_bias, stage.method, seed])
     with track(len(order), "second pass") as progress:
         for number, name in enumerate(order):
-            if box.budget is not None and box.spent > SECOND_PASS * box.budget:
+            inputs, choice = grams[name], choices[name]
+            seen = [digest_of(part.cpu().numpy()) for part in (inputs.matrix, inputs.mean)]
+            key = key_of([key, name, str(choice.pattern), choice.level, name in facts.norms, seen])
+            done = cache.get(key)
+            if done is None and box.budget is not None and box.spent > SECOND_PASS * box.budget:
                 say(f"posttraining: the second pass ends after {number} of {len(order)} layers, for want of time")
                 return
-            fresh = gather_grams(subject, batches, [name], dense=dense, seed=seed)
-            if name in fresh:
-                _compress_(subject, dense, name, choices[name], fresh[name], grams[name], stage, name in facts.norms)
+            if done is None:
+                fresh = gather_grams(subject, batches, [name], dense=dense, seed=seed)
+                found: tuple[Tensor | None, ...] = ()
+                if name in fresh:
+                    found = _compressed(dense, name, choice, fresh[name], inputs, stage, name in facts.norms)
+                arrays = {
+                    part: value.cpu().numpy() for part, value in zip(_PARTS, found, strict=False) if value is not None
+                }
+                done = cache.put(key, {"layer": name}, arrays)
+                box.note()
+            if done.arrays:
+                weight, bias, mask = (_tensor(done.arrays.get(part)) for part in _PARTS)
+                assert weight is not None
+                subject.store_(name, weight, bias, mask)
             progress.advance()
 
 
-def _compress_(
-    subject: Subject,
+# Of a layer that is kept for another start.
+_PARTS = ("weight", "bias", "mask")
+
+
+def _tensor(array: NDArray[Any] | None) -> Tensor | None:
+    return None if array is None else torch.from_numpy(array.copy())
+
+
+def _compressed(
     dense: Subject,
     name: str,
     choice: Choice,
@@ -122,14 +165,19 @@ def _compress_(
     dense_inputs: Gram,
     stage: PosttrainingStage,
     into_norm: bool,
-) -> None:
-    """One layer, for the inputs that it gets now."""
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """(weight, bias or None, mask) of one layer, for the inputs that it gets now."""
     weight = dense.weight(name)
     centered = inputs.centered()
     target = weight if centered.cross is None else corrected_target(weight, centered)
     found = compress_layer(target, centered, choice.pattern, [choice.level], method=method_of(stage))[0]
     bias: Tensor | None = None
     if stage.correct_bias and not into_norm:
-        wanted = output_mean(weight, dense_inputs, name)
-        bias = (wanted + bias_or_zero(dense, name, wanted) - output_mean(found.weight, inputs, name)).float()
-    subject.store_(name, found.weight, bias, found.mask)
+        bias = _bias(dense, name, found.weight, inputs, dense_inputs)
+    return found.weight, bias, found.mask
+
+
+def _bias(dense: Subject, name: str, weight: Tensor, inputs: Gram, dense_inputs: Gram) -> Tensor:
+    """The bias with which the outputs have the mean that they have in the dense network."""
+    wanted = output_mean(dense.weight(name), dense_inputs, name)
+    return (wanted + bias_or_zero(dense, name, wanted) - output_mean(weight, inputs, name)).float()

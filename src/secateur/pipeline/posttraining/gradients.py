@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
+from secateur.cache import Cache, key_of
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining.calibration import Calibration
 from secateur.posttraining.descent import FitOptions
@@ -23,33 +25,53 @@ from secateur.posttraining.subject_torch import TorchSubject
 from secateur.progress import say
 from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.recipe.schema.posttraining import GradientReconstruction
-from secateur.sparsity import SparsityPlan
-from secateur.training.tuning import Tuning
+from secateur.sparsity import SparsityPlan, has_masks
+from secateur.training.checkpoint import digest_of
 from secateur.training.unlabeled import tune_
 
 # Seconds of a time box that a tuning leaves for what follows it.
 RESERVE = 5.0
+# Steps of a tuning without any time box.
+DEFAULT_STEPS = 2000
 
 
 @dataclass
 class Steps:
     """The steps of one network, and what each came to.
 
-    rows    (step, distance after it, whether it was kept)
+    folder    keeps the network after a step, so that another start does not repeat it
+    rows      (step, distance after it, whether it was kept), the first one of the network as it was when it got zeros
     """
 
     network: nn.Module
     dense: nn.Module
     distance: Divergence
+    folder: Path
     rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
-    def attempt(self, step: str, change: Callable[[], object]) -> None:
-        """Carry out `change` on the network, and take it back where the distance has not become smaller."""
+    def begin(self, step: str) -> None:
+        """The network has its zeros: what `step` brought is what others are compared with."""
+        self.rows.append({"step": step, "distance": self.distance(), "kept": True})
+
+    def attempt(self, step: str, change: Callable[[], object], settings: object = None) -> None:
+        """Carry out `change` on the network, and take it back where the distance has not become smaller.
+
+        settings    all that the change depends on besides the networks and the images, as JSON; None: it is carried
+                    out at every start, and knows itself how to go on
+        """
+        least = self.rows[-1]["distance"]
         before = copy.deepcopy(self.network.state_dict())
-        least = self.rows[-1]["distance"] if self.rows else self.distance()
-        if not self.rows:
-            self.rows.append({"step": "closed form", "distance": least, "kept": True})
-        change()
+        cache, key = Cache(self.folder), ""
+        if settings is not None:
+            key = key_of(["step", step, digest_of(self.network), self.distance.digest, settings])
+        done = cache.get(key) if key else None
+        if done is None:
+            change()
+            if key:
+                arrays = {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
+                cache.put(key, {"step": step}, arrays)
+        else:
+            self.network.load_state_dict({name: torch.from_numpy(array) for name, array in done.arrays.items()})
         self.network.eval()
         now = self.distance()
         kept = now < least
@@ -61,7 +83,7 @@ class Steps:
 
 def norms_(steps: Steps, batches: Batches) -> None:
     """Statistics of batch norms again, relative to the dense network."""
-    steps.attempt("norm statistics", lambda: estimate_norms_again_(steps.network, batches(), dense=steps.dense))
+    steps.attempt("norm statistics", lambda: estimate_norms_again_(steps.network, batches(), dense=steps.dense), [])
 
 
 def reconstruct_units_(
@@ -74,11 +96,13 @@ def reconstruct_units_(
     seed: int,
 ) -> None:
     """Units fitted by gradient; masks stay, or are chosen again at every step at the levels of the plans."""
-    seconds = None if box.budget is None else 0.5 * box.left
-    options = options_of(config, seed)
+    if not has_masks(steps.network):
+        return
+    seconds, options = box.grant("reconstruction", 0.5), options_of(config, seed)
     steps.attempt(
         f"{config.unit} reconstruction",
         lambda: reconstruct_(steps.network, steps.dense, batches, options, plans=plans, seconds=seconds, folder=folder),
+        [config.model_dump(mode="json"), seconds, seed],
     )
 
 
@@ -112,10 +136,9 @@ def tune_network_(
 ) -> dict[str, Any] | None:
     """Network-wise tuning in what is left of the time box; the rows of its history."""
     config = stage.tuning
-    if config is None:
+    if config is None or not has_masks(steps.network):
         return None
-    left = None if box.budget is None else box.left - RESERVE
-    boxes = [seconds for seconds in (config.seconds, left) if seconds is not None]
+    boxes = [seconds for seconds in (config.seconds, box.grant("tuning", reserve=RESERVE)) if seconds is not None]
     if boxes and min(boxes) <= 0:
         say("posttraining: no time is left to tune the network")
         return None
@@ -134,15 +157,7 @@ def tune_network_(
             steps.dense,
             epoch_of,
             list(held_out()),
-            Tuning(
-                optimizer=config.optimizer,
-                learning_rate=config.learning_rate,
-                weight_decay=config.weight_decay,
-                temperature=config.temperature,
-                features=config.features,
-                norms=config.norms,
-                masks=config.masks,
-            ),
+            config,
             steps=config.steps if config.steps or boxes else DEFAULT_STEPS,
             seconds=min(boxes) if boxes else None,
             folder=folder,
@@ -152,10 +167,6 @@ def tune_network_(
 
     steps.attempt("tuning", tune)
     return {"rows": rows}
-
-
-# Of a tuning without any time box.
-DEFAULT_STEPS = 2000
 
 
 def _full(images: Any, batch_size: int, count: int) -> Any:

@@ -24,7 +24,7 @@ def images_for(
 
     raises    DataError  fewer than two training images
     """
-    source = data if stage.calibration is None else build_images(Data(name=stage.calibration))
+    source = source_of(data, stage)
     both = choose_images(source, stage.images + stage.held_out, seed)
     held_out = min(stage.held_out, max(1, len(both) // 5))
     fitted = len(both) - held_out
@@ -37,6 +37,13 @@ def images_for(
         _kept(calibration, preprocessing, stage.batch_size),
         _kept(judges, preprocessing, stage.batch_size),
     )
+
+
+def source_of(data: ImageData, stage: PosttrainingStage) -> ImageData:
+    """The images that calibrate: those of the recipe, or others that the stage names. raises DataError, none to take"""
+    source = data if stage.calibration is None else build_images(Data(name=stage.calibration))
+    source.split("train")
+    return source
 
 
 def _kept(calibration: Calibration, preprocessing: Preprocessing, batch_size: int) -> Batches:

@@ -1,19 +1,22 @@
 """Stage `posttraining`: zeros in a trained network from a few unlabeled images, in minutes."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from secateur.channels.rearrange import permute_for_nm_, rearrange_for_blocks_, replay_orders_
-from secateur.errors import RecipeError
+from secateur.export import folded_copy
 from secateur.pipeline.context import Context, stage_handlers
 from secateur.pipeline.layer_seconds import measure_layer_seconds
+from secateur.pipeline.posttraining.agreement import agreement_of
 from secateur.pipeline.posttraining.by_magnitude import sparsify_by_magnitude_
-from secateur.pipeline.posttraining.choices import DEFAULT_SPARSITY, patterns_of, plans_for, selection_of
+from secateur.pipeline.posttraining.choices import DEFAULT_SPARSITY, patterns_of, plans_for, selection_for
 from secateur.pipeline.posttraining.closed_form import Facts, sparsify_closed_form_
 from secateur.pipeline.posttraining.gradients import Steps, norms_, reconstruct_units_, tune_network_
 from secateur.pipeline.posttraining.images import images_for
+from secateur.pipeline.posttraining.preview import check_orders
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining.losses import Divergence
 from secateur.posttraining.subject_torch import TorchSubject
@@ -25,18 +28,19 @@ from secateur.sparsity.norms import following_norms
 
 @stage_handlers.register("posttraining")
 def posttraining_stage(context: Context, stage: PosttrainingStage) -> dict[str, Any]:
-    """returns    plans, one for each pattern in use; calibration images; choice of levels; steps and their distances"""
+    """returns    plans, one for each pattern in use; calibration images; choice of levels; steps and their distances;
+    agreement with the dense network on images that nothing was fitted to"""
     folder, seed = context.stage_folder, context.recipe.seed
     cache = folder if stage.cache is None else Path(stage.cache)
     box = TimeBox(stage.budget, folder)
     orders = _reordered(context, stage)
     context.keep_dense()
     network = context.network.eval()
-    assert context.dense is not None
-    dense: nn.Module = context.dense
+    # What the stages before have left is what this one keeps to, their zeros and all.
+    dense = folded_copy(network).eval()
     calibration, batches, held_out = images_for(context.images, stage, seed, context.preprocessing)
     subject, reference = TorchSubject(network), TorchSubject(dense)
-    steps = Steps(network, dense, Divergence(subject, held_out))
+    steps = Steps(network, dense, Divergence(subject, held_out), folder / "steps")
     if stage.method == "magnitude":
         chosen = None
         plans: tuple[SparsityPlan, ...] = (
@@ -46,11 +50,12 @@ def posttraining_stage(context: Context, stage: PosttrainingStage) -> dict[str, 
         facts = Facts(
             census(network, context.preprocessing.input_size),
             lambda pattern: _seconds(dense, pattern, stage),
-            frozenset(following_norms(network)),
+            frozenset(following_norms(network)) if stage.estimate_norms else frozenset(),
         )
         chosen = sparsify_closed_form_(subject, reference, batches, stage, cache, box, facts, seed)
         plans = plans_for(subject, chosen, stage)
     box.note()
+    steps.begin("closed form" if chosen is not None else "magnitude")
     for plan in plans:
         say(f"posttraining: {plan.pattern} {100 * plan.achieved:.2f} % of {plan.base}, {len(plan.levels)} layers")
     if stage.estimate_norms:
@@ -58,6 +63,8 @@ def posttraining_stage(context: Context, stage: PosttrainingStage) -> dict[str, 
     if stage.reconstruction is not None and chosen is not None:
         reconstruct_units_(steps, batches, stage.reconstruction, plans, box, folder / "units", seed)
     tuned = tune_network_(steps, calibration, held_out, stage, plans, box, folder / "tuning", seed)
+    agreement = agreement_of(subject, reference, held_out)
+    say(f"posttraining: {agreement}")
     return {
         "plans": [plan.to_dict() for plan in plans],
         "orders": orders,
@@ -65,6 +72,7 @@ def posttraining_stage(context: Context, stage: PosttrainingStage) -> dict[str, 
         "levels": chosen.stitched.to_dict() if chosen is not None and chosen.stitched is not None else None,
         "steps": steps.rows,
         "tuning": tuned,
+        "agreement": asdict(agreement),
         "budget": {"seconds": stage.budget, "spent": box.spent},
     }
 
@@ -73,15 +81,11 @@ def _reordered(context: Context, stage: PosttrainingStage) -> list[dict[str, Any
     """Channels of the network, and of its dense copy, in an order that suits the pattern; the order plans."""
     if not (stage.permute or stage.rearrange):
         return []
-    rules, kind = patterns_of(stage), NM if stage.permute else BlockOf
-    pattern = next((rule for rule in rules if isinstance(rule, kind)), None)
-    if pattern is None or (stage.permute and stage.rearrange):
-        raise RecipeError(
-            "stage 'posttraining': permute is for N:M patterns such as 2:4, rearrange for 1xN patterns such as 1x4; "
-            "a network has one order of its channels."
-        )
+    check_orders(stage)
+    kind = NM if stage.permute else BlockOf
+    pattern = next(rule for rule in patterns_of(stage) if isinstance(rule, kind))
     network = context.network
-    names = selection_of(TorchSubject(network).layers, stage).chosen
+    names = selection_for(TorchSubject(network), stage).chosen
     if isinstance(pattern, NM):
         order = permute_for_nm_(network, pattern, layers=names, seed=context.recipe.seed)
     else:
