@@ -27,6 +27,7 @@ from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.recipe.schema.posttraining import GradientReconstruction
 from secateur.sparsity import SparsityPlan, has_masks
 from secateur.training.checkpoint import digest_of
+from secateur.training.tuning import adapted
 from secateur.training.unlabeled import tune_
 
 # Seconds of a time box that a tuning leaves for what follows it.
@@ -157,7 +158,7 @@ def tune_network_(
             steps.dense,
             epoch_of,
             list(held_out()),
-            config,
+            adapted(config, steps.rows[-1]["distance"]),
             steps=config.steps if config.steps or boxes else DEFAULT_STEPS,
             seconds=min(boxes) if boxes else None,
             folder=folder,

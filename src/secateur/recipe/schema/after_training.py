@@ -40,6 +40,7 @@ class Tuning(Section):
     augment: bool = Field(default=True, description="random crops and flips")
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(default=0.002, description="at its highest, for each step")
+    adapt_rate: bool = Field(default=True, description="less where the network is near the dense one already")
     momentum: Fraction = Field(default=0.9, description="of sgd")
     nesterov: bool = Field(default=True, description="of sgd")
     warmup: Fraction = Field(default=0.05, description="share of the budget in which the rate rises")
