@@ -28,6 +28,7 @@ _LAZY = {
             "plan",
             "prune_channels",
             "sensitivity",
+            "sparsify",
             "structure",
             "thin",
             "write_report",

@@ -33,6 +33,10 @@ from secateur.pipeline import (
 )
 from secateur.pipeline.dry_run import describe
 from secateur.pipeline.options import Options, data_of, recipe_of
+from secateur.pipeline.posttraining.jobs import OnnxJob, images_of, onnx_job, torch_job
+from secateur.pipeline.posttraining.onnx_file import preview_onnx, sparsify_onnx
+from secateur.pipeline.posttraining.options import SparsifyOptions
+from secateur.pipeline.posttraining.outcome import Sparsified, sparsified_by
 from secateur.pipeline.sensitivity import SensitivitySettings, analyse_sensitivity
 from secateur.recipe import Data, Model, Recipe, ReportStage, build_recipe, load_recipe
 from secateur.registry import unknown
@@ -247,6 +251,109 @@ def _trained(target: str, weights: str | None, images: zoo.ImageData) -> nn.Modu
     )
 
 
+def sparsify(
+    model: str | Path | nn.Module,
+    images: str | Path | zoo.ImageData | None = None,
+    *,
+    data: str | zoo.ImageData | None = None,
+    out: str | Path = "run",
+    overwrite: bool = False,
+    command: str | None = None,
+    model_name: str | None = None,
+    preprocessing: str | None = None,
+    **options: Any,
+) -> Sparsified:
+    """Put zeros into a trained network with a few images, no labels and no training: minutes on a CPU.
+
+    model            a name, a run folder, a trained torch network, which stays as it is, or an ONNX file from any tool
+    images           calibrate: a folder of images, or data such as "cifar10" whose training images are taken; by
+                     default those of `data`
+    data             labelled images whose test split gives accuracy; by default `images`, where they have labels.
+                     Without labels only the distance to the dense network is told
+    out              the run folder; what was interrupted there goes on
+    overwrite        the folder may hold something else
+    model_name       of an ONNX file: the zoo's network that it holds, which says how images are prepared
+    preprocessing    of an ONNX file that does not say it itself: see secateur.zoo.onnx_preprocessing
+    options          fields of secateur.pipeline.posttraining.options.SparsifyOptions (sparsity, pattern, budget, ...)
+    raises           SecateurError
+    """
+    asked = _sparsify_options(options)
+    started = command or "secateur.sparsify(...)"
+    job = _onnx_job(model, images, data, asked, model_name, preprocessing)
+    if job is not None:
+        return sparsify_onnx(job, Path(out), overwrite=overwrite, command=started)
+    only = {"model_name": model_name, "preprocessing": preprocessing}
+    context = _sparsify_context(model, images, data, asked, Path(out), only)
+    record = run_recipe(context, command=started, overwrite=overwrite)
+    return sparsified_by(record, context.network)
+
+
+def preview_sparsify(
+    model: str | Path | nn.Module,
+    images: str | Path | zoo.ImageData | None = None,
+    *,
+    data: str | zoo.ImageData | None = None,
+    out: str | Path = "run",
+    model_name: str | None = None,
+    preprocessing: str | None = None,
+    **options: Any,
+) -> str:
+    """What `sparsify` with the same arguments may change, per layer, as text; nothing is computed or written."""
+    asked = _sparsify_options(options)
+    job = _onnx_job(model, images, data, asked, model_name, preprocessing)
+    if job is not None:
+        return preview_onnx(job)
+    only = {"model_name": model_name, "preprocessing": preprocessing}
+    return describe(_sparsify_context(model, images, data, asked, Path(out), only))
+
+
+def _sparsify_options(options: dict[str, Any]) -> SparsifyOptions:
+    known = [field.name for field in fields(SparsifyOptions)]
+    for name in options:
+        if name not in known:
+            raise RecipeError(unknown("option", name, known))
+    return SparsifyOptions(**options)
+
+
+def _rebuildable(folder: Path) -> bool:
+    return (folder / WEIGHTS_FILE).is_file() and is_rebuildable(folder / WEIGHTS_FILE)
+
+
+def _onnx_job(
+    model: str | Path | nn.Module,
+    images: str | Path | zoo.ImageData | None,
+    data: str | zoo.ImageData | None,
+    options: SparsifyOptions,
+    model_name: str | None,
+    preprocessing: str | None,
+) -> OnnxJob | None:
+    """The job on an ONNX file; None for a torch network, its name, and a run folder that can build its network."""
+    file = _onnx_of(model)
+    if file is None or (file.parent == Path(str(model)) and _rebuildable(file.parent)):
+        return None
+    return onnx_job(file, images_of(images, data, options), options, model_name, preprocessing)
+
+
+def _sparsify_context(
+    model: str | Path | nn.Module,
+    images: str | Path | zoo.ImageData | None,
+    data: str | zoo.ImageData | None,
+    options: SparsifyOptions,
+    out: Path,
+    onnx_only: dict[str, str | None],
+) -> Context:
+    for key, value in onnx_only.items():
+        if value is not None:
+            raise RecipeError(f"{key} is for ONNX files; a torch network knows how its images are prepared.")
+    network: nn.Module | None = None
+    if isinstance(model, nn.Module):
+        network = copy.deepcopy(model)
+    elif Path(model).is_dir() or Path(model).suffix in (".safetensors", ".pth", ".pt", ".th"):
+        network = network_of(model)
+    name = str(model) if network is None else _object_name(network)
+    return torch_job(name, network, images_of(images, data, options), options, out)
+
+
 def thin(
     target: str | Path | nn.Module, out: str | Path, *, input_size: Sequence[int] | None = None
 ) -> channels.RemovalPlan:
@@ -341,8 +448,10 @@ __all__ = [
     "network_of",
     "plan",
     "prepare",
+    "preview_sparsify",
     "prune_channels",
     "sensitivity",
+    "sparsify",
     "structure",
     "thin",
     "write_report",

@@ -21,6 +21,7 @@ from secateur.cli import (
     prune_channels,
     report,
     sensitivity,
+    sparsify,
     thin,
     translate,
     zoo,
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 _NEED_ARGUMENTS = (
     compress.compress,
+    sparsify.sparsify,
     census.census,
     explain.explain,
     bench.bench,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import secateur.pipeline.torch_runtimes  # noqa: F401  (registers torch and torch.compile)
 from secateur.channels import RemovalPlan
-from secateur.errors import RecipeError
+from secateur.errors import DataError, RecipeError
 from secateur.measure import runtimes
 from secateur.pipeline.channel_choice import preview_of
 from secateur.pipeline.channel_search import check_channel_search
@@ -12,10 +12,20 @@ from secateur.pipeline.context import Context
 from secateur.pipeline.level_search import check_level_search
 from secateur.pipeline.methods import check_methods
 from secateur.pipeline.parts import check_timing, parts_of, plans_of
+from secateur.pipeline.posttraining.images import source_of
+from secateur.pipeline.posttraining.preview import check_posttraining
 from secateur.pipeline.regression import check_regression
 from secateur.pipeline.reorder import check_orders
-from secateur.recipe import BenchmarkStage, ExportStage, RemoveChannelsStage, SparsifyStage, ThinStage
-from secateur.sparsity import SparsityPlan
+from secateur.recipe import (
+    BenchmarkStage,
+    EvaluateStage,
+    ExportStage,
+    PosttrainingStage,
+    RemoveChannelsStage,
+    SparsifyStage,
+    ThinStage,
+)
+from secateur.sparsity import SparsityPlan, layers_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,14 @@ def check_recipe(context: Context) -> Checked:
         if isinstance(stage, RemoveChannelsStage) and whole:
             checked.removals[index] = preview_of(context, stage)
             check_channel_search(context, stage)
+        if isinstance(stage, PosttrainingStage) and whole:
+            check_posttraining(layers_of(context.network), stage)
+            source_of(context.images, stage)
+        if isinstance(stage, EvaluateStage) and not context.images.labelled:
+            raise DataError(
+                f"{context.images.name}: has no labels, so that no accuracy can be measured; leave the stage "
+                "'evaluate' out, or give images in class folders (imagefolder:DIR)."
+            )
         # What is left after channels went cannot be known before.
         whole = whole and not isinstance(stage, RemoveChannelsStage | ThinStage)
         if isinstance(stage, BenchmarkStage):

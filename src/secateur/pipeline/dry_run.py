@@ -4,17 +4,19 @@ from secateur.pipeline.check import check_recipe
 from secateur.pipeline.context import Context
 from secateur.pipeline.methods import method_line
 from secateur.pipeline.parts import SEARCHED, parts_of
+from secateur.pipeline.posttraining.preview import preview
 from secateur.pipeline.schedules import BY_THRESHOLD, schedule_of, thresholds_of
 from secateur.recipe import (
     FinetuneStage,
     LevelSearch,
+    PosttrainingStage,
     RemoveChannelsStage,
     SparsifyPart,
     SparsifyStage,
     Training,
     TrainStage,
 )
-from secateur.sparsity import OneShot, SparsityPlan, census
+from secateur.sparsity import OneShot, SparsityPlan, census, layers_of
 from secateur.sparsity.parts import in_groups, parts_table
 
 
@@ -26,7 +28,8 @@ def describe(context: Context) -> str:
     train = f"{len(images.train):,} training" if images.train is not None else "no training"
     lines = [
         f"model     {context.recipe.model.name}: {counts.statistics()}",
-        f"images    {images.name}: {train} and {len(images.test):,} test images, {len(images.classes)} classes",
+        f"images    {images.name}: {train} and {len(images.test):,} test images, "
+        f"{f'{len(images.classes)} classes' if images.labelled else 'no labels'}",
         f"input     {_listed(context.preprocessing.input_size, 'x')}, mean {_listed(context.preprocessing.mean)}, "
         f"std {_listed(context.preprocessing.std)}",
         f"folder    {context.folder} (nothing is written by a dry run)",
@@ -40,6 +43,8 @@ def describe(context: Context) -> str:
         lines.append(text)
         if isinstance(stage, SparsifyStage):
             lines += ["", *_plan(context, stage, checked.zeros[index]), ""]
+        if isinstance(stage, PosttrainingStage):
+            lines += ["", preview(layers_of(context.network), stage), ""]
         if isinstance(stage, RemoveChannelsStage):
             shown = checked.removals.get(index, "what is left after the channels before went is planned then")
             lines += ["", f"{shown}{_by_readers(stage)}", ""]

@@ -36,7 +36,7 @@ def build_network(model: Model, data: Data, images: zoo.ImageData, seed: int) ->
         options["crop_pct"] = data.crop_pct
     # A weights file says how many classes it has; the images must agree, and the zoo says so when they do not.
     weights = None if model.weights == "none" else model.weights
-    given = model.classes or (None if weights else len(images.classes))
+    given = model.classes or (None if weights or not images.labelled else len(images.classes))
     network = zoo.model(model.name, weights=weights, classes=given, seed=seed, **options)
     zoo.check_classes(images, network)
     return network

@@ -72,7 +72,7 @@ def run_recipe(context: Context, *, command: str = "secateur.compress(...)", ove
     folder, recipe = context.folder, context.recipe
     check_recipe(context)
     keys = _keys(context)
-    with _locked(folder):
+    with locked(folder):
         if distributed.is_main():
             _claim(folder, recipe, keys, overwrite)
             save_recipe(recipe, folder / RECIPE_FILE)
@@ -264,7 +264,7 @@ def _clear_if_of_another_key(folder: Path, key: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for this run; a second process that wants it gets a sentence."""
     if not distributed.is_main():
         yield

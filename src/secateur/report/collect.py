@@ -11,6 +11,7 @@ from secateur.recipe import recipe_to_yaml
 from secateur.report.content import (
     Accuracy,
     AccuracyChange,
+    Agreement,
     Content,
     Epoch,
     ExportCheck,
@@ -58,6 +59,7 @@ def collect(record: RunRecord, title: str | None = None) -> Content:
         stages=stages,
         technique=_technique(plans),
         accuracy=_accuracy(results),
+        agreement=_agreement(_last(results, "posttraining")),
         runtime_accuracy=runtime_accuracies(benchmark),
         dense=dense,
         compressed=compressed,
@@ -96,7 +98,8 @@ def _title(record: RunRecord) -> str:
 
 def _plans(results: list[tuple[str, Fields]]) -> list[Fields]:
     """The plans of the last stage that made any: one for each of its parts."""
-    made = [fields for kind, fields in results if kind in ("sparsify", "posttraining") and ("plans" in fields or "plan" in fields)]
+    planning = [fields for kind, fields in results if kind in ("sparsify", "posttraining")]
+    made = [fields for fields in planning if "plans" in fields or "plan" in fields]
     if not made:
         return []
     # Before a stage could have several parts, it recorded one plan, by itself.
@@ -145,6 +148,13 @@ def _accuracy(results: list[tuple[str, Fields]]) -> AccuracyChange | None:
         else:
             dense = _evaluation(fields)
     return AccuracyChange(dense, compressed) if dense or compressed else None
+
+
+def _agreement(made: Fields | None) -> Agreement | None:
+    if made is None or "agreement" not in made:
+        return None
+    found = made.fields("agreement")
+    return Agreement(found.number("divergence"), found.number("same_class"), found.integer("images"))
 
 
 def _is_smaller(measured: Fields | None) -> bool:

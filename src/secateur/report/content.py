@@ -66,6 +66,15 @@ class AccuracyChange:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How near the sparse network's answers are to the dense one's: divergence in nats, same class in percent."""
+
+    divergence: float
+    same_class: float
+    images: int
+
+
+@dataclass(frozen=True)
 class RuntimeAccuracies:
     """Top-1 and top-5, in percent, of both exported networks in one runtime; every runtime sees the same images."""
 
@@ -232,6 +241,7 @@ class Content:
     """Everything that one report says. What a run did not do is None or empty.
 
     dense, compressed    counts of the exported networks
+    agreement            on images without labels, of sparsity after training
     levels               of a run over a table of levels, in order
     machine              as the run recorded it, flattened: (what, value)
     layer_times          of both networks, layer by layer, in each runtime that tells
@@ -250,6 +260,7 @@ class Content:
     stages: tuple[StageTime, ...]
     technique: Technique | None = None
     accuracy: AccuracyChange | None = None
+    agreement: Agreement | None = None
     runtime_accuracy: tuple[RuntimeAccuracies, ...] = ()
     dense: Census | None = None
     compressed: Census | None = None

@@ -45,8 +45,8 @@ def summary(content: Content) -> str:
 
 
 def verdicts(content: Content) -> tuple[str, ...]:
-    """What came of it: accuracy, then speed."""
-    sentences = [_accuracy_verdict(content.accuracy), _speed_verdict(content)]
+    """What came of it: accuracy, nearness to the dense network, then speed."""
+    sentences = [_accuracy_verdict(content.accuracy), _agreement_verdict(content), _speed_verdict(content)]
     return tuple(sentence for sentence in sentences if sentence)
 
 
@@ -69,6 +69,17 @@ def _accuracy_verdict(change: AccuracyChange | None) -> str | None:
     moved = f"Top-1 fell by {drop:.2f} points" if drop > 0 else f"Top-1 rose by {-drop:.2f} points"
     size = "within twice" if abs(drop) <= 2 * error else "more than twice"
     return f"{moved}, {size} the standard error of the difference ({error:.2f} points)."
+
+
+def _agreement_verdict(content: Content) -> str | None:
+    found = content.agreement
+    if found is None:
+        return None
+    unmeasured = "" if content.accuracy else " Without labels no accuracy was measured."
+    return (
+        f"{percent(found.same_class)} of {found.images:,} held-out images get the class that the dense network gives "
+        f"them; the KL divergence from its answers is {found.divergence:.4g}.{unmeasured}"
+    )
 
 
 def _speed_verdict(content: Content) -> str | None:

@@ -29,6 +29,7 @@ class ImageData:
     train    None when there are only test images
     classes  names, in the order of the class indices
     flip     whether a mirrored image still shows its class (not so for digits)
+    labelled False: labels mean nothing; the images calibrate and tune, and fit any network
     """
 
     name: str
@@ -36,6 +37,7 @@ class ImageData:
     test: Images
     classes: tuple[str, ...]
     flip: bool = True
+    labelled: bool = True
 
     def split(self, name: str) -> Images:
         """The images of the split 'train' or 'test'. raises DataError when there are none."""

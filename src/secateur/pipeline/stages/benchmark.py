@@ -41,7 +41,7 @@ def benchmark_stage(context: Context, stage: BenchmarkStage) -> dict[str, Any]:
         runtime_names=stage.runtimes,
         batches=stage.batches,
         threads=stage.threads,
-        data=images if stage.accuracy_images else (),
+        data=images if stage.accuracy_images and context.images.labelled else (),
         input_shape=context.preprocessing.input_size,
         repeats=stage.repeats,
         warmup=stage.warmup,
@@ -65,7 +65,8 @@ def benchmark_stage(context: Context, stage: BenchmarkStage) -> dict[str, Any]:
 
 def _images(context: Context, limit: int) -> Iterable[tuple[Images, np.ndarray]]:
     limit = min(limit, context.recipe.data.test_limit or limit)
-    return zoo.numpy_batches(context.images, "test", context.preprocessing, ACCURACY_BATCH, limit=limit)
+    split = "test" if len(context.images.test) else "train"
+    return zoo.numpy_batches(context.images, split, context.preprocessing, ACCURACY_BATCH, limit=limit)
 
 
 def _layers(context: Context, counts: Census, feed: Images, threads: int) -> list[dict[str, Any]]:

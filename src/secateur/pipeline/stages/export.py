@@ -81,7 +81,8 @@ def export_stage(context: Context, stage: ExportStage) -> dict[str, Any]:
 
 
 def _images(context: Context, limit: int) -> Iterator[np.ndarray]:
-    batches = zoo.numpy_batches(context.images, "test", context.preprocessing, CHECK_BATCH, limit=limit)
+    split = "test" if len(context.images.test) else "train"
+    batches = zoo.numpy_batches(context.images, split, context.preprocessing, CHECK_BATCH, limit=limit)
     return (images for images, _ in batches)
 
 
@@ -99,7 +100,7 @@ def _plan(context: Context, counts: dict[str, Any]) -> dict[str, Any]:
         "version": 1,
         "model": getattr(context.network, "zoo_options", None),
         "preprocessing": context.preprocessing.to_dict(),
-        "classes": list(context.images.classes),
+        "classes": list(context.images.classes) if context.images.labelled else [],
         "sparsify": [plan for stage in context.finished for plan in stage.result.get("plans", [])],
         "masked_layers": sorted(masks(context.network)),
         "census": counts,

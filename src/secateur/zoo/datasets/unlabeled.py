@@ -32,6 +32,5 @@ def unlabeled(wanted: Wanted) -> ImageData:
     )
     if not files:
         raise DataError(f"{root}: holds no images; known are files that end in {', '.join(sorted(suffixes))}.")
-    return ImageData(
-        f"images:{wanted.argument}", FolderImages([(file, 0) for file in files]), FolderImages([]), ("unlabeled",)
-    )
+    train = FolderImages([(file, 0) for file in files])
+    return ImageData(f"images:{wanted.argument}", train, FolderImages([]), ("unlabeled",), labelled=False)

@@ -1,0 +1,270 @@
+"""Sparsity after training for an ONNX file: Gram matrices through ONNX Runtime, weights written back.
+
+run/
+  request.json                  what was asked for; another request does not go on here
+  work/                         Gram matrices, database, layers that are done, time spent
+  model.onnx                    the same graph with other weights and biases, read again and compared
+  weights.safetensors           its tensors, sparse ones compact
+  dense/model.onnx              the file as it was
+  plan.json  report.json        what was decided, layer by layer, and what came of it
+
+What changes channels' order, and what needs gradients, only torch can do: it is refused.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from secateur.errors import ArtifactError, DataError, ExportError, RecipeError
+from secateur.export import DENSE_FOLDER, MODEL_FILE, PLAN_FILE, WEIGHTS_FILE, save_weights
+from secateur.export.check import TOLERANCE
+from secateur.files import atomic_path, read_json, remove_leftovers, write_json
+from secateur.graph import census_of_onnx, read_model
+from secateur.measure import machine
+from secateur.pipeline.posttraining.agreement import agreement_of
+from secateur.pipeline.posttraining.choices import plans_for
+from secateur.pipeline.posttraining.closed_form import Facts, sparsify_closed_form_
+from secateur.pipeline.posttraining.images import images_for
+from secateur.pipeline.posttraining.jobs import OnnxJob
+from secateur.pipeline.posttraining.outcome import NO_LABELS, Sparsified
+from secateur.pipeline.posttraining.preview import check_posttraining, preview
+from secateur.pipeline.posttraining.time_box import TimeBox
+from secateur.pipeline.run import LOCK_FILE, locked
+from secateur.posttraining.losses import Batches
+from secateur.posttraining.subject_onnx import OnnxSubject
+from secateur.progress import say
+from secateur.recipe import PosttrainingStage
+from secateur.training import Accuracy, evaluate
+from secateur.zoo import ImageData, Preprocessing, loader
+from secateur.zoo.onnx_preprocessing import KEY
+
+REQUEST_FILE, REPORT_FILE, WORK_FOLDER = "request.json", "report.json", "work"
+WRITTEN = (REQUEST_FILE, REPORT_FILE, MODEL_FILE, WEIGHTS_FILE, PLAN_FILE, DENSE_FOLDER, WORK_FOLDER)
+# Protobuf refuses messages of 2 GiB and more.
+MAX_FILE_BYTES = 2**31 - 1
+
+
+def sparsify_onnx(
+    job: OnnxJob, out: Path, *, overwrite: bool = False, command: str = "secateur.sparsify(...)"
+) -> Sparsified:
+    """Write the model with zeros as the stage says, and what there is to know of it, into the folder `out`.
+
+    raises    RecipeError    the stage asks for what only torch can do
+              ArtifactError  the folder holds something else, or is in use
+              ModelError, SparsityError, PosttrainingError, DataError, ExportError, DiskError
+    """
+    dense = _checked(job)
+    if job.data is not None:
+        _check_classes(dense, job.data)
+    request = {
+        "model": dense.digest(),
+        "preprocessing": job.preprocessing.to_dict(),
+        "stage": job.stage.model_dump(mode="json"),
+        "images": job.images.name,
+        "data": None if job.data is None else [job.data.name, job.test_limit],
+        "seed": job.seed,
+    }
+    with locked(out):
+        _claim(out, request, overwrite)
+        if all((out / file).is_file() for file in (REPORT_FILE, MODEL_FILE, WEIGHTS_FILE, PLAN_FILE)):
+            say(f"{out}: finished before, kept")
+            return Sparsified.from_dict(out, read_json(out / REPORT_FILE))
+        remove_leftovers(out)
+        box = TimeBox(job.stage.budget, _made(out / WORK_FOLDER))
+        report = {"model": job.name, "command": command, "machine": machine().to_dict(), "request": request}
+        report |= _carried_out(job, dense, out, box)
+        write_json(out / REPORT_FILE, report)
+        return Sparsified.from_dict(out, report)
+
+
+def preview_onnx(job: OnnxJob) -> str:
+    """What `sparsify_onnx` may change, as text; nothing is written. raises as it does"""
+    subject = _checked(job)
+    return "\n".join([preview(subject.layers, job.stage), *_left_out(subject)])
+
+
+def _checked(job: OnnxJob) -> OnnxSubject:
+    check_for_onnx(job.stage)
+    subject = OnnxSubject(job.model, job.preprocessing)
+    check_posttraining(subject.layers, job.stage)
+    return subject
+
+
+def check_for_onnx(stage: PosttrainingStage) -> None:
+    """raises RecipeError for what needs torch"""
+    needs_torch = {
+        "permute or rearrange, which change the order of channels": stage.permute or stage.rearrange,
+        "tuning, which trains": stage.tuning is not None,
+        "reconstruction, which trains": stage.reconstruction is not None or stage.method == "magnitude",
+    }
+    for what, wanted in needs_torch.items():
+        if wanted:
+            raise RecipeError(f"an ONNX file cannot have {what}: give the torch network with its weights instead.")
+    if "seconds" in stage.remaining and not stage.hardware:
+        raise RecipeError(
+            "of an ONNX file no times of layers are measured here; give hardware, a file of measured times for each "
+            "pattern, or a target in macs, parameters or bytes."
+        )
+
+
+def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path, box: TimeBox) -> dict[str, Any]:
+    stage, data, preprocessing, work = job.stage, job.data, job.preprocessing, out / WORK_FOLDER
+    calibration, batches, held_out = images_for(job.images, stage, job.seed, preprocessing)
+    subject = OnnxSubject(dense.model, preprocessing)
+    before = None if data is None else _accuracy(dense, data, job.test_limit)
+    facts = Facts(census_of_onnx(dense.model, input_shape=preprocessing.input_size))
+    chosen = sparsify_closed_form_(subject, dense, batches, stage, work, box, facts, job.seed)
+    box.note()
+    plans = plans_for(subject, chosen, stage)
+    for plan in plans:
+        say(f"posttraining: {plan.pattern} {100 * plan.achieved:.2f} % of {plan.base}, {len(plan.levels)} layers")
+    _state_preprocessing_(subject.model, preprocessing)
+    _write(subject.model, out / MODEL_FILE)
+    _write(dense.model, out / DENSE_FOLDER / MODEL_FILE)
+    written = OnnxSubject(read_model(out / MODEL_FILE), preprocessing)
+    check = _check(written, subject, held_out, out / MODEL_FILE)
+    save_weights(out / WEIGHTS_FILE, _tensors(subject.model), {"producer": "secateur"})
+    agreement = agreement_of(written, dense, held_out)
+    say(f"posttraining: {agreement}")
+    after = None if data is None else _accuracy(written, data, job.test_limit)
+    counts = census_of_onnx(subject.model, input_shape=preprocessing.input_size)
+    made = [plan.to_dict() for plan in plans]
+    write_json(
+        out / PLAN_FILE,
+        {
+            "version": 1,
+            "model": None,
+            "preprocessing": preprocessing.to_dict(),
+            "classes": [] if data is None else list(data.classes),
+            "sparsify": made,
+            "census": counts.to_dict(),
+        },
+    )
+    return {
+        "plans": made,
+        "levels": None if chosen.stitched is None else chosen.stitched.to_dict(),
+        "calibration": calibration.to_dict(),
+        "agreement": asdict(agreement),
+        "dense_accuracy": None if before is None else asdict(before),
+        "accuracy": None if after is None else asdict(after),
+        "check": check,
+        "notes": _left_out(dense) if data is not None else [*_left_out(dense), NO_LABELS],
+        "budget": {"seconds": stage.budget, "spent": box.spent},
+    }
+
+
+def _left_out(subject: OnnxSubject) -> list[str]:
+    return [f"{name} stays as it is: {reason}" for name, reason in subject.left_out.items()]
+
+
+class _Runs(nn.Module):
+    """A subject as what `evaluate` measures."""
+
+    def __init__(self, subject: OnnxSubject) -> None:
+        super().__init__()
+        self.subject = subject
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.subject.run(images)
+
+
+def _accuracy(subject: OnnxSubject, data: ImageData, limit: int | None) -> Accuracy:
+    found = evaluate(_Runs(subject), data, subject.preprocessing, limit=limit, device="cpu")
+    say(str(found))
+    return found
+
+
+def _check_classes(subject: OnnxSubject, data: ImageData) -> None:
+    images, _ = next(iter(loader(data, "test", subject.preprocessing, batch_size=1, limit=1)))
+    outputs = subject.run(images).shape[1]
+    if outputs != len(data.classes):
+        raise DataError(
+            f"{data.name}: has {len(data.classes)} classes, but the model has {outputs} outputs; give a class list of "
+            f"{outputs} lines, or images of the classes that it was trained on."
+        )
+
+
+def _check(written: OnnxSubject, subject: OnnxSubject, batches: Batches, path: Path) -> dict[str, Any]:
+    """The file that was written, run by ONNX Runtime, against what is meant to be in it. raises ExportError"""
+    error = scale = 0.0
+    for images in batches():
+        expected, actual = subject.run(images), written.run(images)
+        error = max(error, float((expected - actual).abs().max()))
+        scale = max(scale, float(expected.abs().max()))
+    relative = error / scale if scale else error
+    if not relative <= TOLERANCE:
+        raise ExportError(f"{path}: its outputs differ by {relative:.1e} of the largest logit from what was written.")
+    for layer in subject.layers:
+        if not torch.equal(written.weight(layer.name), subject.weight(layer.name)):
+            raise ExportError(f"{path}: the weight of {layer.name} is not what was written.")
+    return {"max_abs_error": error, "max_rel_error": relative, "tolerance": TOLERANCE}
+
+
+def _claim(out: Path, request: Mapping[str, Any], overwrite: bool) -> None:
+    """Make sure that writing into `out` destroys nothing that the user has not given up."""
+    file = out / REQUEST_FILE
+    if file.is_file() and _is_same(file, request):
+        return
+    if file.is_file() and not overwrite:
+        raise ArtifactError(
+            f"{out}: holds the result of another model, other images or other options; choose another folder, or "
+            "allow overwriting (--overwrite)."
+        )
+    if not overwrite:
+        strangers = sorted(p.name for p in out.iterdir() if p.name != LOCK_FILE and not p.name.endswith(".part"))
+        if strangers:
+            raise ArtifactError(
+                f"{out}: holds other files ({', '.join(strangers[:3])}) and no result of `secateur sparsify`; choose "
+                "an empty or new folder, or allow overwriting (--overwrite)."
+            )
+    for path in (out / name for name in WRITTEN):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    write_json(file, request)
+
+
+def _is_same(file: Path, request: Mapping[str, Any]) -> bool:
+    try:
+        return read_json(file) == json.loads(json.dumps(request))
+    except ArtifactError as error:
+        say(f"starting anew: {error}")
+        return False
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _state_preprocessing_(model: onnx.ModelProto, preprocessing: Preprocessing) -> None:
+    kept = [entry for entry in model.metadata_props if entry.key != KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    model.metadata_props.add(key=KEY, value=json.dumps(preprocessing.to_dict(), sort_keys=True))
+
+
+def _write(model: onnx.ModelProto, path: Path) -> None:
+    if model.ByteSize() >= MAX_FILE_BYTES:
+        raise ExportError(f"{path}: {model.ByteSize():,} bytes do not fit into one ONNX file of at most 2 GiB.")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+
+
+def _tensors(model: onnx.ModelProto) -> dict[str, Tensor]:
+    """Initializers that torch knows the type of."""
+    found: dict[str, Tensor] = {}
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if array.dtype.kind in "fiu?b" and array.dtype.itemsize <= 8:
+            found[tensor.name] = torch.from_numpy(array.copy())
+    return found
