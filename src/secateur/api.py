@@ -33,14 +33,16 @@ from secateur.pipeline import (
 )
 from secateur.pipeline.dry_run import describe
 from secateur.pipeline.options import Options, data_of, recipe_of
+from secateur.pipeline.posttraining.frontier import ZEROS, FrontierSettings, draw_frontier
 from secateur.pipeline.posttraining.jobs import OnnxJob, images_of, onnx_job, torch_job
 from secateur.pipeline.posttraining.onnx_file import preview_onnx, sparsify_onnx
 from secateur.pipeline.posttraining.options import SparsifyOptions
 from secateur.pipeline.posttraining.outcome import Sparsified, sparsified_by
 from secateur.pipeline.sensitivity import SensitivitySettings, analyse_sensitivity
-from secateur.recipe import Data, Model, Recipe, ReportStage, build_recipe, load_recipe
+from secateur.posttraining.frontier import Frontier
+from secateur.recipe import Data, Model, PosttrainingStage, Recipe, ReportStage, build_recipe, load_recipe
 from secateur.registry import unknown
-from secateur.report import write_report, write_sensitivity_chart
+from secateur.report import write_frontier_chart, write_report, write_sensitivity_chart
 
 
 @dataclass(frozen=True)
@@ -352,6 +354,40 @@ def _sparsify_context(
         network = network_of(model)
     name = str(model) if network is None else _object_name(network)
     return torch_job(name, network, images_of(images, data, options), options, out)
+
+
+def frontier(
+    model: str | Path | nn.Module,
+    images: str | Path | zoo.ImageData | None = None,
+    *,
+    data: str | zoo.ImageData | None = None,
+    out: str | Path = "frontier",
+    against: Sequence[str] = ("sparsity", "macs"),
+    zeros: Sequence[float] = ZEROS,
+    second_pass: bool = False,
+    **options: Any,
+) -> Frontier:
+    """What zeros cost along many targets: one database of all layers, then a network for every target in seconds.
+
+    model          a name, a run folder, or a trained torch network, which stays as it is
+    images, data   as in `sparsify`; with labels accuracy is measured, without them the distance to the dense network
+    out            gets frontier.json, .png and .svg; a call that was stopped goes on, more points take their own time
+    against        sparsity, parameters, macs, bytes, seconds (of our engine, measured here)
+    zeros          fractions of zeros, and of a cost that goes
+    second_pass    compress every point again with the inputs that pruned layers give: better, and slower
+    options        fields of SparsifyOptions (pattern, images_count, exclude, ...)
+    raises         SecateurError
+    """
+    if _onnx_of(model) is not None and not _rebuildable(Path(str(model))):
+        raise RecipeError("a frontier is drawn of torch networks; `secateur sparsify` takes ONNX files.")
+    asked = _sparsify_options(options | {"second_pass": second_pass})
+    settings = FrontierSettings(tuple(against), tuple(zeros))
+    context = _sparsify_context(model, images, data, asked, Path(out), {})
+    stage = next(stage for stage in context.recipe.stages if isinstance(stage, PosttrainingStage))
+    found = draw_frontier(context, stage, settings)
+    title = f"{context.recipe.model.name}, {', '.join(stage.patterns)}, {stage.images} images without labels"
+    write_frontier_chart(found, Path(out) / "frontier.png", Path(out) / "frontier.svg", title=title)
+    return found
 
 
 def thin(

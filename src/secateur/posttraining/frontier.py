@@ -5,7 +5,7 @@ measured on it. Targets out of reach are kept with the sentence that says how fa
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
 from secateur.errors import ArtifactError, PosttrainingError
@@ -39,13 +39,15 @@ class Point:
 class Frontier:
     """Points in the order of their targets.
 
-    dense      costs of the dense network
-    missing    target -> why there is no point
+    dense            costs of the dense network
+    missing          target -> why there is no point
+    dense_figures    what was measured on the dense network
     """
 
     dense: Mapping[str, float]
     points: tuple[Point, ...]
     missing: Mapping[str, str]
+    dense_figures: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -58,13 +60,17 @@ class Frontier:
             if value["format"] != FORMAT:
                 raise ValueError(f"format {value['format']}")
             points = tuple(Point(**(point | {"target": Target(**point["target"])})) for point in value["points"])
-            return cls(dict(value["dense"]), points, dict(value["missing"]))
+            return cls(dict(value["dense"]), points, dict(value["missing"]), dict(value["dense_figures"]))
         except (KeyError, TypeError, ValueError, AttributeError, PosttrainingError) as error:
             raise ArtifactError(f"this is not a frontier: {type(error).__name__} {error}.") from error
 
     def __str__(self) -> str:
         kinds, names = list(self.dense), list(dict.fromkeys(name for point in self.points for name in point.figures))
-        rows = [
+        rows: list[tuple[str, ...]] = []
+        if self.dense_figures:
+            known = [f"{self.dense_figures[name]:.4g}" if name in self.dense_figures else "-" for name in names]
+            rows.append(("dense", *(f"{self.dense[kind]:.6g}" for kind in kinds), "0", *known))
+        rows += [
             (
                 str(point.target),
                 *(f"{point.costs[kind]:.6g}" for kind in kinds),

@@ -38,8 +38,10 @@ from secateur.sparsity import (
 from secateur.sparsity.selection import select_from
 
 DEFAULT_SPARSITY = 0.5
-# Images on which the loss of a single layer is measured.
+# Images on which the loss of a single layer is measured: fewer where they are large.
 LOSS_IMAGES = 256
+FEWEST_LOSS_IMAGES = 48
+LOSS_PIXELS = LOSS_IMAGES * 64 * 64
 
 
 @dataclass(frozen=True)
@@ -166,31 +168,53 @@ def choose_levels(
     # What the second pass computes again needs no finish here: errors rank levels without it.
     finish = not stage.second_pass
     database = build_database(dense, grams, patterns_of(stage), folder, method=method_of(stage), polish=finish)
-    tables: tuple[LayerSeconds, ...] = ()
-    if "seconds" in stage.remaining:
-        tables = tuple(map(LayerSeconds.read, stage.hardware))
-        if not tables and measure is None:
-            raise RecipeError("a target in seconds needs measured times of layers: hardware, a table for each pattern.")
-        tables = tables or tuple(measure(spec) for spec in stage.patterns if measure is not None)
-    settings = StitchSettings(
-        stage.errors,
-        measure_losses(dense, database, _some(batches)) if stage.errors == "loss" else None,
-        CostFacts(census, tables),
-        selection.skipped,
-        cap=stage.cap,
-        floor=stage.floor,
+    settings = stitch_settings(
+        dense, database, batches, stage, selection.skipped, census, measure if "seconds" in stage.remaining else None
     )
     stitched = solve(database, target_of(stage), settings=settings)
     if stage.search:
         search = SearchSettings(trials=stage.search, seed=seed)
         stitched = search_coefficients(scratch, database, stitched.target, batches, settings, search).stitched
+    found = chosen_by(stitched, database, selection.skipped)
+    say(f"posttraining: {100 * stitched.sparsity:.2f} % zeros chosen, {len(found.choices)} layers")
+    return found
+
+
+def chosen_by(stitched: Stitched, database: Database, skipped: Mapping[str, str]) -> Chosen:
+    """A choice of options as patterns and levels."""
     choices = {
         layer.name: Choice(parse_pattern(layer.pattern), layer.level)
         for layer in stitched.layers
         if layer.pattern != DENSE
     }
-    say(f"posttraining: {100 * stitched.sparsity:.2f} % zeros chosen, {len(choices)} layers")
-    return Chosen(choices, selection.skipped | database.skipped, stitched, database)
+    return Chosen(choices, {**database.skipped, **skipped}, stitched, database)
+
+
+def stitch_settings(
+    dense: Subject,
+    database: Database,
+    batches: Batches,
+    stage: PosttrainingStage,
+    skipped: Mapping[str, str],
+    census: Census | None,
+    measure: Callable[[str], LayerSeconds] | None,
+) -> StitchSettings:
+    """How levels are chosen from the database, with measured losses and times where they count.
+
+    measure    pattern -> measured times of layers, where the stage names no tables; None: times do not count
+    raises     ArtifactError  a table of times is damaged
+    """
+    tables = tuple(map(LayerSeconds.read, stage.hardware))
+    if not tables and measure is not None:
+        tables = tuple(measure(spec) for spec in stage.patterns)
+    return StitchSettings(
+        stage.errors,
+        measure_losses(dense, database, _some(batches)) if stage.errors == "loss" else None,
+        CostFacts(census, tables),
+        skipped,
+        cap=stage.cap,
+        floor=stage.floor,
+    )
 
 
 def _some(batches: Batches) -> Batches:
@@ -201,7 +225,8 @@ def _some(batches: Batches) -> Batches:
         for images in batches():
             yield images
             seen += len(images)
-            if seen >= LOSS_IMAGES:
+            by_size = LOSS_PIXELS // (images.shape[-1] * images.shape[-2])
+            if seen >= min(LOSS_IMAGES, max(FEWEST_LOSS_IMAGES, by_size)):
                 return
 
     return first

@@ -81,6 +81,23 @@ def sparsify_closed_form_(
         measure=facts.measure,
         seed=seed,
     )
+    write_zeros_(subject, dense, chosen, batches, grams, stage, folder / "second", box, facts, seed)
+    return chosen
+
+
+def write_zeros_(
+    subject: Subject,
+    dense: Subject,
+    chosen: Chosen,
+    batches: Batches,
+    grams: Mapping[str, Gram],
+    stage: PosttrainingStage,
+    folder: Path,
+    box: TimeBox,
+    facts: Facts,
+    seed: int = 0,
+) -> None:
+    """Weights of all layers for levels that are chosen, biases, and the second pass; `folder` keeps its layers."""
     if chosen.stitched is not None and chosen.database is not None:
         apply_(subject, chosen.database, chosen.stitched)
         if stage.correct_bias:
@@ -92,8 +109,7 @@ def sparsify_closed_form_(
                 subject.store_(name, *_compressed(dense, name, choice, own, own, stage, name in facts.norms))
                 progress.advance()
     if stage.second_pass:
-        _second_pass_(subject, dense, batches, chosen.choices, grams, stage, folder / "second", box, facts, seed)
-    return chosen
+        _second_pass_(subject, dense, batches, chosen.choices, grams, stage, folder, box, facts, seed)
 
 
 def _correct_biases_(
