@@ -79,11 +79,6 @@ def onnx_command(file, photos, out, *more):
             "--errors", "output", "--out", out, *more)  # fmt: skip
 
 
-def zeros(path, name):
-    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
-    return float((stored[name] == 0).mean())
-
-
 def test_help_teaches(call):
     code, out, _ = call("sparsify", "--help")
     assert code == 0
@@ -264,7 +259,7 @@ def test_killed_and_resumed_gives_the_same_network(call, file, photos, tmp_path,
     common = (*model, "--images", photos, "-s", "0.3", "--images-count", "16", "--errors", "output")
     arguments = [sys.executable, "-m", "secateur", "sparsify", *map(str, common), "--out", str(tmp_path / "killed")]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600  # a busy machine needs minutes to import torch
     while not list((tmp_path / "killed").rglob("second/*.safetensors")) and process.poll() is None:
         assert time.monotonic() < until
         time.sleep(0.005)
@@ -295,8 +290,8 @@ def test_the_verb_takes_networks_and_images_in_memory(tmp_path):
         secateur.sparsify(network, tiny_networks.images(), sparcity=0.3)
 
 
-def test_a_run_folder_can_be_made_sparser(call, photos, tmp_path):
+def test_a_run_folder_is_a_network_too(call, photos, tmp_path):
     assert call("sparsify", *TORCH, "--images", photos, "--out", tmp_path / "first")[0] == 0
-    code, _, err = call("sparsify", tmp_path / "first", "--images", photos, "-s", "0.3", "--dry-run")
-    # A network of the user's own code says its name, and so it can be built again.
-    assert code == 0 or "does not say which network" in err
+    code, out, err = call("sparsify", tmp_path / "first", "--images", photos, "-s", "0.5", "--dry-run")
+    assert code == 0, err
+    assert "tiny_networks:network" in out and "target sparsity 0.5" in out

@@ -65,7 +65,10 @@ def _of_metadata(model: onnx.ModelProto, file: Path | str) -> Preprocessing:
             f"preprocessing ({FORMS}), or the name of the model."
         )
     try:
-        return Preprocessing.from_dict(json.loads(entries[KEY]))
+        value = json.loads(entries[KEY])
+        if not isinstance(value, dict):
+            raise TypeError(f"a {type(value).__name__} in place of an object")
+        return Preprocessing.from_dict(value)
     except (json.JSONDecodeError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(f"{file}: its metadata '{KEY}' is damaged: {error}.") from error
 

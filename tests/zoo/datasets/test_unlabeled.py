@@ -31,6 +31,12 @@ def test_nothing_can_be_measured_with_them(photos):
         zoo.data(f"images:{photos}").split("test")
 
 
+def test_they_fit_a_network_of_any_number_of_classes(photos):
+    data = zoo.data(f"images:{photos}")
+    assert not data.labelled
+    zoo.check_classes(data, zoo.model("resnet20_cifar10"))
+
+
 def test_labels_cannot_be_asked_for(photos):
     for wish in ({"holdout": 0.5}, {"classes_file": photos / "notes.txt"}):
         with pytest.raises(DataError, match="neither a class list nor a holdout"):
