@@ -9,6 +9,7 @@ from secateur.recipe.schema.after_training import PosttrainingStage, Tuning
 from secateur.recipe.schema.base import Section
 from secateur.recipe.schema.inputs import Data, Model
 from secateur.recipe.schema.methods import Admm, Method, ProbMask, Str
+from secateur.recipe.schema.posttraining import GradientReconstruction
 from secateur.recipe.schema.schedules import (
     AcDc,
     AgpEpochs,
@@ -52,6 +53,7 @@ __all__ = [
     "ExportStage",
     "FinetuneStage",
     "FixedLevels",
+    "GradientReconstruction",
     "LevelSearch",
     "LevelsStage",
     "MaskRule",
