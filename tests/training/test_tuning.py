@@ -11,6 +11,10 @@ def test_a_network_that_is_near_is_tuned_gently():
     assert adapted(adapted(Tuning(), 0.05), 0.05).learning_rate == pytest.approx(2e-3 * 0.25**0.75)
 
 
+def test_without_batch_norms_the_rate_is_a_tenth():
+    assert adapted(Tuning(), 1.0, normed=False).learning_rate == pytest.approx(2e-4)
+
+
 def test_a_rate_that_was_asked_for_stays():
     assert adapted(Tuning(learning_rate=0.01, adapt_rate=False), 0.001).learning_rate == 0.01
 

@@ -15,6 +15,7 @@ from secateur.recipe import Distillation, Training, Tuning
 
 # Mean divergence from which on a network is tuned at the full rate, and the least share of it.
 FAR, LEAST_RATE = 0.2, 0.05
+WITHOUT_NORMS = 0.1
 
 
 def rate_at(settings: Tuning, share: float) -> float:
@@ -25,17 +26,19 @@ def rate_at(settings: Tuning, share: float) -> float:
     return 0.5 * settings.learning_rate * (1.0 + math.cos(math.pi * fallen))
 
 
-def adapted(settings: Tuning, distance: float) -> Tuning:
+def adapted(settings: Tuning, distance: float, *, normed: bool = True) -> Tuning:
     """The settings with a learning rate that suits a network so far from the dense one, where they ask for it.
 
     rate = base min(1, (distance / .2)^.75), at least a twentieth of it: our own design. ResNet-20 at a distance of .2
-    wants all of .002; at .014 that only moves it away, and a seventh brings it nearer.
+    wants all of .002; at .014 that only moves it away, and a seventh brings it nearer. Without batch norms a tenth of
+    that: SqueezeNet falls apart at .002.
 
     distance    mean KL(dense answer || answer)
+    normed      whether the network has batch norms
     """
     if not settings.adapt_rate:
         return settings
-    share = min(1.0, max(LEAST_RATE, (distance / FAR) ** 0.75))
+    share = min(1.0, max(LEAST_RATE, (distance / FAR) ** 0.75)) * (1.0 if normed else WITHOUT_NORMS)
     return settings.model_copy(update={"learning_rate": settings.learning_rate * share, "adapt_rate": False})
 
 

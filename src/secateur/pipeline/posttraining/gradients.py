@@ -26,6 +26,7 @@ from secateur.progress import say
 from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.recipe.schema.posttraining import GradientReconstruction
 from secateur.sparsity import SparsityPlan, has_masks
+from secateur.sparsity.norms import norm_modules
 from secateur.training.checkpoint import digest_of
 from secateur.training.tuning import adapted
 from secateur.training.unlabeled import tune_
@@ -158,7 +159,7 @@ def tune_network_(
             steps.dense,
             epoch_of,
             list(held_out()),
-            adapted(config, steps.rows[-1]["distance"]),
+            adapted(config, steps.rows[-1]["distance"], normed=bool(norm_modules(steps.network))),
             steps=config.steps if config.steps or boxes else DEFAULT_STEPS,
             seconds=min(boxes) if boxes else None,
             folder=folder,
