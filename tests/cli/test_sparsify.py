@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -260,11 +259,13 @@ def test_killed_and_resumed_gives_the_same_network(call, file, photos, tmp_path,
     arguments = [sys.executable, "-m", "secateur", "sparsify", *map(str, common), "--out", str(tmp_path / "killed")]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
     until = time.monotonic() + 600  # a busy machine needs minutes to import torch
-    while not list((tmp_path / "killed").rglob("second/*.safetensors")) and process.poll() is None:
-        assert time.monotonic() < until
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    try:
+        while not list((tmp_path / "killed").rglob("second/*.safetensors")) and process.poll() is None:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.wait()
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").rglob("second/*.safetensors")}
     assert kept
     assert call("sparsify", *common, "--out", tmp_path / "killed")[0] == 0
