@@ -37,7 +37,7 @@ class PosttrainingError(SecateurError):
     """Weights cannot be removed after training: a layer whose inputs cannot be laid out, images that do not fit."""
 
 
-class SingularGram(PosttrainingError):
+class SingularGramError(PosttrainingError):
     """The inputs of a layer are so dependent that no damping makes their Gram matrix positive definite."""
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from secateur.errors import PosttrainingError, SingularGram
+from secateur.errors import PosttrainingError, SingularGramError
 from secateur.posttraining import inverse_of
 
 A3 = torch.tensor([[4.0, 1.0, 0.5], [1.0, 3.0, 1.0], [0.5, 1.0, 2.0]], dtype=torch.float64)
@@ -40,7 +40,7 @@ def test_rule_7_dead_inputs():
 
 
 def test_errors_are_sentences():
-    with pytest.raises(SingularGram, match="positive definite"):
+    with pytest.raises(SingularGramError, match="positive definite"):
         inverse_of(torch.tensor([[1.0, 50.0], [50.0, 1.0]]))
     with pytest.raises(PosttrainingError, match="finite"):
         inverse_of(torch.full((2, 2), float("inf")))

@@ -124,7 +124,9 @@ def test_what_cannot_be_is_said_and_changes_nothing(batches, sentence):
 
 def test_relative_to_the_dense_network_an_unchanged_one_keeps_its_statistics():
     torch.manual_seed(0)
-    dense = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4)).eval()
+    dense = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4)
+    ).eval()
     for norm in (dense[1], dense[4]):
         norm.running_mean.uniform_(-1, 1)
         norm.running_var.uniform_(0.5, 2)

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from secateur.cache import Cache, Entry, digest_of, key_of
-from secateur.errors import ArtifactError, PosttrainingError, SingularGram
+from secateur.errors import ArtifactError, PosttrainingError, SingularGramError
 from secateur.files import read_json, write_json
 from secateur.posttraining.gathering import StoredGrams
 from secateur.posttraining.gram import Gram
@@ -222,7 +222,7 @@ def build_database(
                 try:
                     gram = grams[layer.name]
                     entry = cache.put(key, *_compressed(layer, weight, bias, gram, rules, levels, settings, progress))
-                except SingularGram as error:
+                except SingularGramError as error:
                     found.append(_dense_only(layer, weight, str(error).rstrip(".")))
                     continue
             found.append(_from_entry(layer, key, entry))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from secateur.errors import PosttrainingError, SingularGram
+from secateur.errors import PosttrainingError, SingularGramError
 
 LARGEST_DAMPING = 10.0
 FIRST_DAMPING = 1e-8  # what follows when none was asked for and none is not enough
@@ -39,7 +39,7 @@ class Inverse:
 def inverse_of(matrix: Tensor, damping: float = 0.01) -> Inverse:
     """Inverse and factor of a Gram matrix (d, d), or of several (groups, d, d).
 
-    raises    SingularGram  when damping up to 10 mean(diag) does not make it positive definite
+    raises    SingularGramError  when damping up to 10 mean(diag) does not make it positive definite
     """
     if not 0.0 <= damping <= LARGEST_DAMPING:
         raise PosttrainingError(f"damping is a number from 0 to {LARGEST_DAMPING:g}, not {damping}.")
@@ -50,7 +50,7 @@ def inverse_of(matrix: Tensor, damping: float = 0.01) -> Inverse:
     while bool(failed.any()):
         used = max(10 * used, FIRST_DAMPING)
         if used > LARGEST_DAMPING * (1 + 1e-9):
-            raise SingularGram(
+            raise SingularGramError(
                 f"a Gram matrix of {matrix.shape[-1]} inputs is not positive definite, even with {LARGEST_DAMPING:g} "
                 "times its mean diagonal added; the layer's inputs are damaged."
             )
