@@ -6,14 +6,12 @@ is worth to aim at the cost that counts.
 """
 
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from secateur.files import atomic_path
 from secateur.posttraining.frontier import Frontier, Point
+from secateur.report.chart_files import write_chart
 from secateur.report.escape import clean
 
 COMPRESSED, DENSE, INK, MUTED = "#0b6e4f", "#555555", "#333333", "#aaaaaa"
@@ -30,28 +28,11 @@ _WORDS = {
     "bytes": "bytes left, % of the dense network's",
     "seconds": "predicted seconds, % of the dense network's",
 }
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.parse_math": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "secateur",
-    "legend.frameon": False,
-}
 
 
 def write_frontier_chart(found: Frontier, *paths: Path, title: str = "") -> None:
     """Draw a frontier into files whose ending says the kind: .png, .svg, .pdf. raises DiskError."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        figure = frontier_figure(found, title)
-        for path in paths:
-            kind = path.suffix.removeprefix(".")
-            with atomic_path(path) as temporary:
-                metadata = {"Date": None} if kind in ("svg", "pdf") else None
-                figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
+    write_chart(lambda: frontier_figure(found, title), paths)
 
 
 def frontier_figure(found: Frontier, title: str = "") -> Figure:

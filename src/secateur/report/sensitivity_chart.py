@@ -5,7 +5,6 @@ thinks in, and the curves show the shape for the few that matter.
 """
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, Colormap
 from matplotlib.figure import Figure
 
-from secateur.files import atomic_path
+from secateur.report.chart_files import write_chart
 from secateur.report.escape import clean
 from secateur.sparsity.sensitivity import Measure, SensitivityTable
 
@@ -30,31 +29,11 @@ _WORDS = {
     "loss": "rise of the loss",
     "output_error": "relative change of the output",
 }
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.parse_math": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "secateur",
-    "legend.frameon": False,
-}
 
 
 def write_sensitivity_chart(table: SensitivityTable, *paths: Path) -> None:
     """Draw `table` into files whose ending says the kind: .png, .svg, .pdf. raises DiskError."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        figure = sensitivity_figure(table)
-        for path in paths:
-            kind = path.suffix.removeprefix(".")
-            with atomic_path(path) as temporary:
-                figure.savefig(
-                    temporary, format=kind, dpi=150, metadata={"Date": None} if kind in ("svg", "pdf") else None
-                )
+    write_chart(lambda: sensitivity_figure(table), paths)
 
 
 def sensitivity_figure(table: SensitivityTable) -> Figure:
