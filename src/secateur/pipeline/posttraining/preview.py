@@ -22,6 +22,11 @@ def check_posttraining(layers: Sequence[Layer], stage: PosttrainingStage) -> Non
     check_orders(stage)
     if stage.allocation != "database" and len(rules) > 1:
         raise RecipeError(f"allocation {stage.allocation} knows one pattern; several need allocation: database.")
+    if stage.tuning is not None and stage.tuning.masks != "static" and len(rules) > 1:
+        raise RecipeError(
+            f"stage 'posttraining': a tuning with {stage.tuning.masks} masks chooses zeros of one pattern; "
+            "with several, masks: static."
+        )
     if one_level(stage) or stage.remaining:
         return
     asked, weights = target_of(stage).value, {layer.name: math.prod(layer.shape) for layer in layers}

@@ -1,0 +1,45 @@
+import pytest
+
+import tiny_networks
+from secateur.errors import RecipeError, SparsityError
+from secateur.pipeline.posttraining.preview import check_posttraining, preview
+from secateur.recipe import PosttrainingStage
+from secateur.sparsity import layers_of
+
+
+@pytest.fixture
+def layers():
+    return layers_of(tiny_networks.Tiny())
+
+
+def stage(**keys):
+    return PosttrainingStage.model_validate(keys)
+
+
+def test_what_can_be_done_is_let_through(layers):
+    check_posttraining(layers, stage(sparsity=0.5))
+    check_posttraining(layers, stage(patterns=["unstructured", "1x4"], remaining={"macs": 0.5}))
+    check_posttraining(layers, stage(patterns=["unstructured"], tuning={"masks": "scheduled"}))
+
+
+@pytest.mark.parametrize(
+    ("keys", "error", "words"),
+    [
+        ({"sparsity": 0.99, "cap": 0.5}, SparsityError, "99 % zeros are asked for, but at most"),
+        ({"layers": ["nothing"]}, SparsityError, "unknown layer or glob 'nothing'"),
+        ({"patterns": ["1x5x"]}, SparsityError, "unknown pattern '1x5x'"),
+        ({"patterns": ["unstructured", "1x4"], "allocation": "uniform"}, RecipeError, "knows one pattern"),
+        ({"patterns": ["unstructured", "1x4"], "tuning": {"masks": "learned"}}, RecipeError, "masks: static"),
+        ({"rearrange": True}, RecipeError, "rearrange for 1xN patterns"),
+        ({"exclude_kinds": ["conv", "linear", "depthwise"]}, SparsityError, "no layer can have the pattern"),
+    ],
+)
+def test_what_cannot_is_refused_in_a_sentence(layers, keys, error, words):
+    with pytest.raises(error, match=words):
+        check_posttraining(layers, stage(**keys))
+
+
+def test_the_preview_names_every_layer(layers):
+    shown = preview(layers, stage(sparsity=0.5))
+    assert all(layer.name in shown for layer in layers)
+    assert "first convolution" in shown
