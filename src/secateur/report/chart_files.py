@@ -21,6 +21,8 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 
+_NO_DATE: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+
 
 def write_chart(draw: Callable[[], Figure], paths: Sequence[Path]) -> None:
     """Draw a chart into files whose ending says the kind: .png, .svg, .pdf. raises DiskError."""
@@ -29,7 +31,7 @@ def write_chart(draw: Callable[[], Figure], paths: Sequence[Path]) -> None:
         matplotlib.rcParams.update(_STYLE)
         for path in paths:
             kind = path.suffix.removeprefix(".")
-            metadata = {"Date": None} if kind in ("svg", "pdf") else None
+            metadata = _NO_DATE.get(kind)
             with atomic_path(path) as temporary:
                 # Drawn anew: a figure that was saved once has another layout, and other ids in an SVG.
                 draw().savefig(temporary, format=kind, dpi=150, metadata=metadata)
