@@ -39,7 +39,7 @@ class Selection:
 
 
 def select_layers(
-    model: nn.Module,
+    network: nn.Module | Sequence[Layer],
     pattern: str | Pattern = "unstructured",
     *,
     include_first: bool = False,
@@ -51,42 +51,16 @@ def select_layers(
     exclude_kinds: Iterable[ExcludedKind] = (),
     min_weights: int = 0,
 ) -> Selection:
-    """The layers of `model` that `pattern` may prune.
+    """The layers of `network` that `pattern` may prune.
 
+    network    or its layers in order of definition, those of an ONNX file for instance
     include    names or globs that the defaults and `min_weights` do not hold back
     only       names or globs; when there are any, all others stay dense. A name in full counts as included
     exclude    names, globs or parts of names; one that matches nothing is an error; stronger than include
     exclude_kinds    conv, depthwise, conv_transpose, linear, first, last
     raises     SparsityError  no layer at all, a glob that matches nothing, a kind that does not exist
     """
-    return select_from(
-        layers_of(model),
-        pattern,
-        include_first=include_first,
-        include_depthwise=include_depthwise,
-        include_classifier=include_classifier,
-        include=include,
-        only=only,
-        exclude=exclude,
-        exclude_kinds=exclude_kinds,
-        min_weights=min_weights,
-    )
-
-
-def select_from(
-    layers: Sequence[Layer],
-    pattern: str | Pattern = "unstructured",
-    *,
-    include_first: bool = False,
-    include_depthwise: bool = False,
-    include_classifier: bool = False,
-    include: Iterable[str] = (),
-    only: Iterable[str] = (),
-    exclude: Iterable[str] = (),
-    exclude_kinds: Iterable[ExcludedKind] = (),
-    min_weights: int = 0,
-) -> Selection:
-    """The same of a network whose layers are known, an ONNX file's for instance, in order of definition."""
+    layers = layers_of(network) if isinstance(network, nn.Module) else network
     if not layers:
         raise SparsityError("the model has no convolution and no linear layer, so there is nothing to prune.")
     rule = parse_pattern(pattern)

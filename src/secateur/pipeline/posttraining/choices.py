@@ -35,7 +35,7 @@ from secateur.sparsity import (
     allocate,
     parse_pattern,
 )
-from secateur.sparsity.selection import select_from
+from secateur.sparsity.selection import select_layers
 
 DEFAULT_SPARSITY = 0.5
 # Images on which the loss of a single layer is measured: fewer where they are large.
@@ -82,7 +82,7 @@ def one_level(stage: PosttrainingStage) -> bool:
 def selection_of(layers: Sequence[Layer], stage: PosttrainingStage) -> Selection:
     """The layers that may lose weights, and why others may not. raises SparsityError."""
     selections = [
-        select_from(
+        select_layers(
             layers,
             rule,
             include_first=stage.include_first,
