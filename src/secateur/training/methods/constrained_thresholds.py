@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from secateur.sparsity import SparsityPlan
 from secateur.sparsity.mask import mask_of
 from secateur.training.history import Row
-from secateur.training.hooks import Hook, Scene
+from secateur.training.hooks import Scene
+from secateur.training.methods.threshold_memory import ThresholdMemory
 from secateur.training.methods.units import Units, catch, prune_to_, units_of
-from secateur.training.optimizer import load_optimizer_tensors_, optimizer_tensors
 
 # Thresholds are kept where the sigmoid can move them both ways.
 SMALLEST, LARGEST = 1e-12, 1.0 - 1e-6
 
 
-class ConstrainedThresholds(Hook):
+class ConstrainedThresholds(ThresholdMemory):
     """Learns a threshold for every planned layer; `end` leaves masks with the zeros of the plan in all.
 
     strength    lambda
@@ -82,22 +82,11 @@ class ConstrainedThresholds(Hook):
     def settled(self, row: Row) -> bool:
         return self.ended
 
-    def close(self) -> None:
-        for handle in getattr(self, "_handles", ()):
-            handle.remove()
-        self._handles = []
-
     def state(self) -> dict[str, Tensor]:
-        thresholds = {f"threshold.{number}": value.detach() for number, value in enumerate(self._thresholds)}
-        memory = {f"sgd.{name}": value for name, value in optimizer_tensors(self._optimizer).items()}
-        return thresholds | memory | {"ended": torch.tensor(self.ended)}
+        return super().state() | {"ended": torch.tensor(self.ended)}
 
-    @torch.no_grad()
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        for number, threshold in enumerate(self._thresholds):
-            threshold.copy_(state[f"threshold.{number}"])
-        memory = {name.removeprefix("sgd."): value for name, value in state.items() if name.startswith("sgd.")}
-        load_optimizer_tensors_(self._optimizer, memory)
+        super().restore(state)
         self.ended = bool(state["ended"])
         if self.ended:
             self.close()

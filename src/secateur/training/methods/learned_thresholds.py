@@ -17,7 +17,6 @@ as the plan says, and the kept weights keep their thresholded values.
 Source: Kusupati et al. 2020.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -28,9 +27,9 @@ from secateur.recipe import Str, Training
 from secateur.sparsity import SparsityPlan
 from secateur.training import distributed
 from secateur.training.history import Row
-from secateur.training.hooks import Hook, Scene
+from secateur.training.hooks import Scene
+from secateur.training.methods.threshold_memory import ThresholdMemory
 from secateur.training.methods.units import catch, lowest, units_of
-from secateur.training.optimizer import load_optimizer_tensors_, optimizer_tensors
 
 # The share of the run in which the level rises; the rest adapts, as with the default schedule of masks.
 RAMP = 0.6
@@ -58,7 +57,7 @@ def check_training(config: Training) -> None:
         )
 
 
-class LearnedThresholds(Hook):
+class LearnedThresholds(ThresholdMemory):
     """Learns how the layers share the zeros; the planned layers end with masks of the planned count in all."""
 
     def __init__(self, plan: SparsityPlan, config: Str) -> None:
@@ -111,22 +110,6 @@ class LearnedThresholds(Hook):
 
     def settled(self, row: Row) -> bool:
         return self._ended
-
-    def close(self) -> None:
-        for handle in getattr(self, "_handles", ()):
-            handle.remove()
-        self._handles = []
-
-    def state(self) -> dict[str, Tensor]:
-        thresholds = {f"threshold.{number}": value.detach() for number, value in enumerate(self._thresholds)}
-        return thresholds | {f"sgd.{name}": value for name, value in optimizer_tensors(self._optimizer).items()}
-
-    @torch.no_grad()
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        for number, threshold in enumerate(self._thresholds):
-            threshold.copy_(state[f"threshold.{number}"])
-        memory = {name.removeprefix("sgd."): value for name, value in state.items() if name.startswith("sgd.")}
-        load_optimizer_tensors_(self._optimizer, memory)
 
     def description(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json") | {"pattern": str(self.plan.pattern), "levels": self.plan.levels}
