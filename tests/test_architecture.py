@@ -11,11 +11,12 @@ import secateur
 
 SOURCE = Path(secateur.__file__).parent
 FLOORS = {
-    "cli": 6,
-    "api": 5,
-    "study": 4, "report": 4, "inference": 4,
-    "pipeline": 3,
-    "training": 2, "posttraining": 2, "quantization": 2, "search": 2, "channels": 2, "export": 2, "measure": 2,
+    "cli": 7,
+    "api": 6,
+    "study": 5, "report": 5, "inference": 5,
+    "pipeline": 4,
+    "quantization": 3,
+    "training": 2, "posttraining": 2, "search": 2, "channels": 2, "export": 2, "measure": 2,
     "sparsity": 1, "zoo": 1, "engine": 1,
     "recipe": 0, "graph": 0,
 }  # fmt: skip
