@@ -41,6 +41,10 @@ class SingularGramError(PosttrainingError):
     """The inputs of a layer are so dependent that no damping makes their Gram matrix positive definite."""
 
 
+class QuantizationError(SecateurError):
+    """Numbers of few bits that cannot be chosen, fitted or written."""
+
+
 class ExportError(SecateurError):
     """A model cannot be exported, or the exported file is not the same function."""
 
