@@ -9,18 +9,39 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-MODEL, DATA, ZEROS, CHANNELS, TRAINING, OUTPUT = "Model", "Images", "Zeros", "Channels", "Training", "Run"
+from secateur.cli.options import (
+    IMAGES,
+    LAYERS,
+    OUTPUT,
+    ZEROS,
+    Base,
+    BaseOfZeros,
+    Classes,
+    ClassesFile,
+    CropPct,
+    DryRun,
+    Exclude,
+    Holdout,
+    IncludeDepthwise,
+    IncludeFirst,
+    Out,
+    Overwrite,
+    Permute,
+    Rearrange,
+    Root,
+    Seed,
+    TestLimit,
+    Weights,
+    given_options,
+)
+
+CHANNELS, TRAINING = "Channels", "Training"
 
 
 class Schedule(StrEnum):
     agp = "agp"
     agp_iterations = "agp_iterations"
     one_shot = "one_shot"
-
-
-class Base(StrEnum):
-    conv_linear = "conv_linear"
-    selected = "selected"
 
 
 class ChannelsBase(StrEnum):
@@ -42,35 +63,20 @@ def compress(
     recipe: Annotated[
         Path | None, Option("--recipe", "-r", help="A YAML recipe; MODEL, --data and --weights replace what it names.")
     ] = None,
-    out: Annotated[
-        Path, Option("--out", "-o", help="The run folder; an interrupted run goes on.", rich_help_panel=OUTPUT)
-    ] = Path("run"),
-    weights: Annotated[
-        str | None,
-        Option(
-            help="'pretrained', a .safetensors or .pth file, or 'none'. By default the library's own; a network that "
-            "has none is trained first.",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    classes: Annotated[int | None, Option(help="By default those of the images.", rich_help_panel=MODEL)] = None,
+    out: Out = Path("run"),
+    weights: Weights = None,
+    classes: Classes = None,
     data: Annotated[
         str | None,
-        Option("--data", "-d", help="digits, cifar10, imagefolder:DIR or module:callable.", rich_help_panel=DATA),
+        Option("--data", "-d", help="digits, cifar10, imagefolder:DIR or module:callable.", rich_help_panel=IMAGES),
     ] = None,
-    root: Annotated[
-        str | None, Option(help="Where torchvision keeps its data sets.", rich_help_panel=DATA, metavar="DIR")
-    ] = None,
-    classes_file: Annotated[
-        str | None, Option(help="Class folders in order, one a line.", rich_help_panel=DATA, metavar="FILE")
-    ] = None,
-    holdout: Annotated[
-        float | None, Option(help="Share of a folder without train/ and val/ to test on.", rich_help_panel=DATA)
-    ] = None,
-    crop_pct: Annotated[float | None, Option(help="Test-time centre crop.", rich_help_panel=DATA)] = None,
-    workers: Annotated[int, Option(help="Loader processes.", rich_help_panel=DATA)] = 0,
-    train_limit: Annotated[int | None, Option(help="Use so many training images.", rich_help_panel=DATA)] = None,
-    test_limit: Annotated[int | None, Option(help="Use so many test images.", rich_help_panel=DATA)] = None,
+    root: Root = None,
+    classes_file: ClassesFile = None,
+    holdout: Holdout = None,
+    crop_pct: CropPct = None,
+    workers: Annotated[int, Option(help="Loader processes.", rich_help_panel=IMAGES)] = 0,
+    train_limit: Annotated[int | None, Option(help="Use so many training images.", rich_help_panel=IMAGES)] = None,
+    test_limit: TestLimit = None,
     pattern: Annotated[
         str,
         Option(
@@ -97,30 +103,22 @@ def compress(
             rich_help_panel=ZEROS,
         ),
     ] = None,
-    base: Annotated[
-        Base, Option(help="All conv and linear weights, or those of the pruned layers.", rich_help_panel=ZEROS)
-    ] = Base.conv_linear,
+    base: BaseOfZeros = Base.conv_linear,
     criterion: Annotated[
         str, Option(help="magnitude, taylor, fpgm, random ... (docs/vocabulary.md).", rich_help_panel=ZEROS)
     ] = "magnitude",
     allocation: Annotated[
         str, Option(help="uniform, erk, global_magnitude, energy ... (docs/allocation.md).", rich_help_panel=ZEROS)
     ] = "uniform",
-    permute: Annotated[
-        bool, Option("--permute", help="Reorder channels first, so that N:M removes less.", rich_help_panel=ZEROS)
-    ] = False,
-    rearrange: Annotated[
-        bool, Option("--rearrange", help="Reorder filters first, so that 1xN removes less.", rich_help_panel=ZEROS)
-    ] = False,
+    permute: Permute = False,
+    rearrange: Rearrange = False,
     schedule: Annotated[
         Schedule, Option(help="agp: rising while training; one_shot: at once.", rich_help_panel=ZEROS)
     ] = Schedule.agp,
-    exclude: Annotated[
-        list[str] | None, Option(help="Layers to leave dense: a name or glob; may be repeated.", rich_help_panel=ZEROS)
-    ] = None,
-    include_first: Annotated[bool, Option(help="Prune the first convolution too.", rich_help_panel=ZEROS)] = False,
-    include_depthwise: Annotated[bool, Option(help="Prune depthwise layers too.", rich_help_panel=ZEROS)] = False,
-    include_classifier: Annotated[bool, Option(help="Prune the classifier too.", rich_help_panel=ZEROS)] = False,
+    exclude: Exclude = None,
+    include_first: IncludeFirst = False,
+    include_depthwise: IncludeDepthwise = False,
+    include_classifier: Annotated[bool, Option(help="Prune the classifier too.", rich_help_panel=LAYERS)] = False,
     remove_channels: Annotated[
         float | None,
         Option(
@@ -166,13 +164,9 @@ def compress(
         str | None, Option(help="Thread counts to time; by default one, and all cores.", rich_help_panel=OUTPUT)
     ] = None,
     repeats: Annotated[int, Option(help="Timed runs of each candidate.", rich_help_panel=OUTPUT)] = 100,
-    seed: Annotated[int, Option(help="Same seed, same result.", rich_help_panel=OUTPUT)] = 0,
-    dry_run: Annotated[
-        bool, Option("--dry-run", help="Print the plan per layer and write nothing.", rich_help_panel=OUTPUT)
-    ] = False,
-    overwrite: Annotated[
-        bool, Option("--overwrite", help="The folder may hold another run.", rich_help_panel=OUTPUT)
-    ] = False,
+    seed: Seed = 0,
+    dry_run: DryRun = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make a network small, prove that it is the same function, and see how fast it is.
 
@@ -191,19 +185,15 @@ def compress(
     `secateur compress --recipe recipe.yaml --out run`
     """
     from secateur import api
-    from secateur.cli.values import chosen, fractions, numbers, words
+    from secateur.cli.values import fractions, numbers, words
     from secateur.training import distributed
 
-    given = chosen(
-        context, exclude=("recipe", "model", "data", "out", "dry_run", "overwrite", "exclude", "export_batch")
-    )
-    given |= {"exclude": tuple(exclude)} if exclude else {}
+    given = given_options(context, exclude=("recipe", "model", "data", "out", "dry_run", "overwrite", "export_batch"))
     given |= {"runtimes": words(runtimes)} if runtimes else {}
     given |= {"batch": numbers("--export-batch", export_batch)[0]} if export_batch != "dynamic" else {}
     given |= {"batches": numbers("--batches", batches)} if "batches" in given else {}
     given |= {"threads": numbers("--threads", threads)} if threads else {}
     given |= {"levels": fractions("--levels", levels)} if levels else {}
-    given = {name: value.value if isinstance(value, StrEnum) else value for name, value in given.items()}
     if dry_run:
         typer.echo(api.plan(model, data, recipe, out=out, **given))
         return
