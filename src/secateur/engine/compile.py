@@ -15,6 +15,7 @@ from secateur.engine.layout import ALIGN
 from secateur.engine.lowering.context import Chooser, Context
 from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.lowering.families import lowerings
+from secateur.engine.lowering.fills import stored_fills
 from secateur.engine.lowering.flat_values import flat_values
 from secateur.engine.lowering.relayout import export_output, import_input
 from secateur.engine.lowering.shape_ops import concat_views
@@ -40,7 +41,8 @@ def lower(
                  as soon as the last node that reads them is lowered
     zeros        weights that are zero may be left out
     """
-    context = Context(graph, target, threads, map_pads(graph), choose, flat=flat_values(graph), zeros=zeros)
+    context = Context(graph, target, threads, map_pads(graph), choose, zeros=zeros)
+    context.flat, context.fills = flat_values(graph), stored_fills(graph)
     context.views.update(concat_views(graph, context))
     context.tiled = tiled_values(
         graph,

@@ -2,7 +2,8 @@
 
 A buffer is alive from the first to the last step that reads or writes it. Buffers of one group that are never alive
 together may share memory: the largest is placed first, each into the smallest gap that fits (best fit). In front of
-every group, and behind the last, are GUARD bytes that stay zero, because vectors read a little past a buffer's ends.
+every group, and behind the last, are GUARD bytes that stay what stands for 0 in the group, because vectors read a
+little past a buffer's ends.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +18,14 @@ LINE = 64
 
 @dataclass(frozen=True)
 class Region:
-    """The memory of one group: `size` bytes from byte `start` of the arena."""
+    """The memory of one group: `size` bytes from byte `start` of the arena, behind `guard` bytes of `fill`."""
 
     group: str
     start: int
     size: int
     zeroed: bool
+    guard: int = GUARD
+    fill: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def plan_memory(steps: Sequence[Step]) -> Plan:
         start = _up(end + guard, LINE)
         inside, size = _place(buffers, spans)
         places.update({buffer: start + offset for buffer, offset in inside.items()})
-        regions.append(Region(group, start, size, buffers[0].zeroed))
+        regions.append(Region(group, start, size, buffers[0].zeroed, start - end, buffers[0].fill))
         end = start + size
     return Plan(tuple(regions), places, _up(end + GUARD, LINE))
 

@@ -82,6 +82,9 @@ class NativeProgram:
         self._kernels = load_kernels({step.kernel.name: step.kernel for step in program.steps}.values(), target, cache)
         self._plan = plan_memory(program.steps)
         self._arena = Pages(self._plan.size)
+        for region in self._plan.regions:
+            if region.fill:
+                self._arena.bytes[region.start - region.guard : region.start + region.size] = region.fill
         self._constants = constants or Constants()
         self.program = replace(program, steps=tuple(map(self._constants.moved, program.steps)))
         self._constants.seal()
@@ -203,10 +206,13 @@ class NativeProgram:
                     self._arena.bytes[region.start : region.start + region.size] = 0xFF
 
     def damaged_guards(self) -> list[str]:
-        """Groups in front of which memory is no longer zero: a step wrote where it must not ("" is behind the last)."""
-        starts = [(region.group, region.start) for region in self._plan.regions] + [("", self._plan.size)]
-        guards = [(group, self._arena.bytes[start - GUARD : start]) for group, start in starts]
-        return [group for group, guard in guards if guard.any()]
+        """Groups in front of which memory has changed: a step wrote where it must not ("" is behind the last)."""
+        starts = [(region.group, region.start, region.fill) for region in self._plan.regions]
+        guards = [
+            (group, self._arena.bytes[start - GUARD : start] != fill)
+            for group, start, fill in (*starts, ("", self._plan.size, 0))
+        ]
+        return [group for group, changed in guards if changed.any()]
 
     def forget_lock(self) -> None:
         """In a forked child nobody runs this program, whatever another thread of the parent did."""

@@ -23,7 +23,8 @@ Widen = Callable[[tuple[int, int], int], bool]
 
 def map_pads(graph: Graph) -> Mapping[tuple[int, int], int]:
     """(height, width) -> zero columns per row and zero rows per plane."""
-    shapes = [conv_shape(node, graph) for node in graph.nodes if node.op == "Conv" and node.domain == "secateur"]
+    convolutions = [node for node in graph.nodes if node.op in ("Conv", "QConv") and node.domain == "secateur"]
+    shapes = [conv_shape(node, graph) for node in convolutions]
     pads: dict[tuple[int, int], int] = {}
 
     def widen(size: tuple[int, int], pad: int) -> bool:

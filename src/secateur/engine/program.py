@@ -44,8 +44,9 @@ class Buffer:
     group      buffers of one group may share memory when they are not alive at the same time
     align      elements; inside the memory of its group a buffer begins at a multiple of it. Tensors in planes of one
                group have their plane stride here, so that the zeros between planes coincide whoever uses the memory
-    zeroed     the group's memory is set to zero once, when the arena is made; nobody ever writes anything else than
-               zeros between planes
+    zeroed     the bytes of the group's memory are set to `fill` once, when the arena is made; nobody ever writes
+               anything else between planes
+    fill       what stands for 0 (quads of 8-bit integers with a zero point; 0 for everything else)
     external   "" for arena memory, else the name of the program's input or output whose array this is
     item       bytes per element
     """
@@ -57,6 +58,7 @@ class Buffer:
     zeroed: bool = False
     external: str = ""
     item: int = 4
+    fill: int = 0
 
 
 @dataclass(frozen=True)

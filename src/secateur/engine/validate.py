@@ -72,7 +72,7 @@ def _check_ports(program: Program) -> None:
 
 def _check_buffers(program: Program, ports: Mapping[Buffer, Port]) -> None:
     names: dict[str, Buffer] = {}
-    zeroed: dict[str, bool] = {}
+    zeroed: dict[str, tuple[bool, int]] = {}
     for step in program.steps:
         for buffer in (*step.reads, *step.writes):
             if names.setdefault(buffer.name, buffer) != buffer:
@@ -82,7 +82,7 @@ def _check_buffers(program: Program, ports: Mapping[Buffer, Port]) -> None:
             if buffer.external:
                 if buffer not in ports:
                     raise EngineError(f"'{buffer.name}' is external, but no input or output of the program.")
-            elif zeroed.setdefault(buffer.group, buffer.zeroed) != buffer.zeroed:
+            elif zeroed.setdefault(buffer.group, (buffer.zeroed, buffer.fill)) != (buffer.zeroed, buffer.fill):
                 raise EngineError(f"Group '{buffer.group}' has zeroed and other buffers; it must be one of the two.")
 
 

@@ -6,8 +6,8 @@ outputs with `context.place`, and emits steps. It is registered under the operat
     @lowers("Softmax")
     def softmax(node: Node, context: Context) -> None: ...
 
-Float32 values of rank 4 whose maps are larger than 1x1 lie in planes where operators on maps read or write them,
-everything else is flat. All values of one map size have the same pitch, so that element-wise operators, 1x1
+Float32 values of rank 4 whose maps are larger than 1x1 lie in planes where operators on maps read or write them, such
+values of 8-bit integers in quads; everything else is flat. All values of one map size have the same pitch, so that element-wise operators, 1x1
 convolutions and residual sums need no conversion.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from secateur.engine.choice import Choice
 from secateur.engine.facts import LayerFacts
-from secateur.engine.layout import Flat, Layout, Planes, Tiled, planes
+from secateur.engine.layout import INTEGERS, Flat, Layout, Planes, Quads, Tiled, planes, quads
 from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.program import Address, Argument, Buffer, Kernel, Step
 from secateur.engine.target import Target
@@ -54,6 +54,12 @@ class Tensor:
         """The layout of a tensor in planes."""
         assert isinstance(self.layout, Planes)
         return self.layout
+
+    @property
+    def words(self) -> "Tensor":
+        """A tensor of quads as one of 4-byte elements, (n, quads, h, w), in the same place."""
+        assert isinstance(self.layout, Quads)
+        return Tensor(self.layout.words, self.buffer, self.offset)
 
     @property
     def maps(self) -> Planes | Tiled:
@@ -120,6 +126,7 @@ class Context:
     views    value -> its place inside another value's buffer, decided before lowering (concatenation without copies)
     flat     values of rank 4 that lie densely all the same (lowering.flat_values)
     tiled    values that lie in tiles -> lines of each tile (lowering.tiled_values)
+    fills    8-bit integer value -> the byte that stands for 0 in it (lowering.fills); 0 when not given
     zeros    weights that are zero may be left out; else they count as all others
     layer    name of the node that is being lowered: conversions between layouts that it needs count as part of it
     """
@@ -135,6 +142,7 @@ class Context:
     layers: list[LayerFacts] = field(default_factory=list[LayerFacts])
     flat: frozenset[str] = frozenset()
     tiled: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    fills: Mapping[str, int] = field(default_factory=dict[str, int])
     zeros: bool = True
     layer: str = ""
     _decisions: dict[str, tuple[Pattern, Decision]] = field(default_factory=dict[str, tuple[Pattern, Decision]])
@@ -147,20 +155,30 @@ class Context:
             self._decisions[layer] = pattern, self.choose(layer, shape, weight, pattern)
         return self._decisions[layer]
 
-    def layout(self, shape: tuple[int, ...], dtype: str = "float32") -> Layout:
-        """The layout that maps of this shape have everywhere in the program, and other values of it without a name."""
-        if dtype == "float32" and len(shape) == 4 and shape[2] * shape[3] > 1 and 0 not in shape:
-            n, c, h, w = shape
-            return planes((n, c, h, w), self.pads.get((h, w), 0))
-        return Flat(shape)
+    def layout(self, shape: tuple[int, ...], dtype: str = "float32", fill: int = 0) -> Layout:
+        """The layout that maps of this shape have everywhere in the program, and other values of it without a name.
+
+        fill    the byte that stands for 0 in 8-bit integers
+        """
+        maps = dtype == "float32" or dtype in INTEGERS
+        if not maps or len(shape) != 4 or shape[2] * shape[3] <= 1 or 0 in shape:
+            return Flat(shape)
+        n, c, h, w = shape
+        pad = self.pads.get((h, w), 0)
+        return planes((n, c, h, w), pad) if dtype == "float32" else quads((n, c, h, w), fill, pad)
 
     def layout_of(self, name: str) -> Layout:
         """The layout that a value has."""
         kind = self.graph.type(name)
-        layout = Flat(kind.shape) if name in self.flat else self.layout(kind.shape, kind.dtype)
-        if name in self.tiled and isinstance(layout, Planes):
-            return Tiled(*layout.shape, layout.pitch, self.tiled[name])
-        return layout
+        if name in self.flat:
+            return Flat(kind.shape)
+        layout = self.layout(kind.shape, kind.dtype, self.fills.get(name, 0))
+        if name not in self.tiled or isinstance(layout, Flat):
+            return layout
+        words = layout.words if isinstance(layout, Quads) else layout
+        assert isinstance(words, Planes)
+        tiled = Tiled(*words.shape, words.pitch, self.tiled[name], words.fill)
+        return Quads(tiled, layout.c) if isinstance(layout, Quads) else tiled
 
     def tensor(self, name: str) -> Tensor:
         """Where the value of a name lies; constants come as flat arrays of their own type."""
@@ -176,8 +194,10 @@ class Context:
             if whole not in self.places:
                 self.place(whole)
             outer = self.places[whole]
-            layout = outer.planes.channels(self.graph.shape(name)[1])
-            made = Tensor(layout, outer.buffer, outer.offset + channel * layout.plane_stride)
+            assert isinstance(outer.layout, Planes | Quads)
+            layout = outer.layout.channels(self.graph.shape(name)[1])
+            own, plane = (layout.words, channel // 4) if isinstance(layout, Quads) else (layout, channel)
+            made = Tensor(layout, outer.buffer, outer.offset + plane * own.channel_stride)
         else:
             kind = self.graph.type(name)
             made = self.temporary(self.layout_of(name), name, np.dtype(kind.dtype).itemsize)
@@ -185,14 +205,21 @@ class Context:
         return made
 
     def temporary(self, layout: Layout, name: str = "", item: int = 4) -> Tensor:
-        """New memory with this layout, alive while steps read or write it."""
+        """New memory with this layout, alive while steps read or write it.
+
+        item    bytes of an element that lies densely; an array of single bytes ends with a whole 4-byte element
+        """
         self._count += 1
         name = name or f"temporary{self._count}"
-        if isinstance(layout, Planes):
-            group = f"{layout.h}x{layout.w} pitch {layout.pitch} stride {layout.plane_stride}"
-            buffer = Buffer(name, layout.size, group, layout.plane_stride, zeroed=True)
+        own = layout.words if isinstance(layout, Quads) else layout
+        if isinstance(own, Planes):
+            group = f"{own.h}x{own.w} pitch {own.pitch} stride {own.plane_stride} fill {own.fill}"
+            buffer = Buffer(name, own.size, group, own.plane_stride, zeroed=True, fill=own.fill)
+        elif isinstance(layout, Flat):
+            size = max(layout.size, 1)
+            buffer = Buffer(name, -(-size // 4) * 4 if item == 1 else size, "flat", item=item)
         else:
-            buffer = Buffer(name, max(layout.size, 1), "flat", item=item)
+            buffer = Buffer(name, own.size, "flat")
         return Tensor(layout, buffer)
 
     def emit(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from secateur.engine.kernels.convert import Convert
 from secateur.engine.kernels.copy_planes import CopyPlanes
 from secateur.engine.kernels.pick_pixels import PickPixels
-from secateur.engine.layout import ALIGN, Flat, Picked, Planes, Tiled
+from secateur.engine.layout import ALIGN, Flat, Picked, Planes, Quads, Tiled
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.program import Port
 
@@ -98,13 +98,14 @@ def shifted(
     strides: tuple[int, int],
     layout: Planes,
     target: Tensor | None = None,
-    fill: float = 0.0,
+    fill: float | None = None,
 ) -> Tensor:
     """Plane c len(taps) + t of the result at (y, x) = source plane c at (y sh + taps[t][0], x sw + taps[t][1]).
 
-    fill    elements outside the source
+    fill    elements outside the source; what the layout calls zero when not given
     """
     target = target or context.temporary(layout)
+    fill = element_of(layout.fill) if fill is None else fill
     sources, source_row = plane_offsets(tensor)
     targets, _ = plane_offsets(target)
     per_plane = targets.reshape(-1, len(taps))
@@ -174,7 +175,8 @@ def copy_planes(
     if taps is None:
         taps = np.array([(0, 0, 0, h, 0, w)], np.int64)
         few = len(sources) < UNITS_PER_THREAD * context.threads
-        if source_row == target_row and not few:
+        alike = source_row == target_row and _fill(source) == _fill(target)
+        if alike and not few:
             # Rows that lie the same way are one long row; zeros between them are copied too.
             h, w = 1, (h - 1) * source_row + w
             taps = np.array([(0, 0, 0, 1, 0, w)], np.int64)
@@ -205,6 +207,11 @@ def copy_planes(
     )
 
 
+def element_of(fill: int) -> float:
+    """Four equal bytes as a float32, which is how copies are told an element of any kind."""
+    return float(np.full(4, fill, np.uint8).view(np.float32)[0])
+
+
 def parts_of_rows(context: Context, planes: int, h: int) -> tuple[int, int]:
     """Rows per unit and units per plane, so that all threads have work."""
     wanted = -(-UNITS_PER_THREAD * context.threads // planes)
@@ -216,7 +223,7 @@ def plane_offsets(tensor: Tensor) -> tuple[Ints, int]:
     """Where the planes of a rank-4 tensor begin, (n c,), and the distance of its rows."""
     n, c, h, w = tensor.shape
     layout = tensor.layout
-    assert not isinstance(layout, Tiled), "a tensor in tiles has no planes"
+    assert not isinstance(layout, Tiled | Quads), "a tensor in tiles or quads has no planes of its own"
     if isinstance(layout, Picked):
         offsets, row = plane_offsets(Tensor(layout.whole, tensor.buffer, tensor.offset))
         return offsets.reshape(n, -1)[:, list(layout.channels)].reshape(-1), row
@@ -265,7 +272,11 @@ def _copy(context: Context, source: Tensor, target: Tensor) -> None:
 
 
 def _geometry(layout: Planes) -> tuple[int, ...]:
-    return (layout.h, layout.w, layout.pitch, layout.plane_stride)
+    return (layout.h, layout.w, layout.pitch, layout.plane_stride, layout.fill)
+
+
+def _fill(tensor: Tensor) -> int:
+    return tensor.layout.fill if isinstance(tensor.layout, Planes) else 0
 
 
 def _is_dense(layout: Planes) -> bool:

@@ -6,7 +6,7 @@ source     direct  stride 1: the input itself; otherwise its phases (a stride-s 
 place      of position (c, ky, kx) = distance of its plane and tap from the tile's first pixel
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,10 +50,10 @@ def source_of(context: Context, shape: ConvShape, x: Tensor, inner: Planes, choi
     channels = shape.c // shape.groups
     c, ky, kx = (a.reshape(-1) for a in np.meshgrid(range(channels), range(kh), range(kw), indexing="ij"))
     if isinstance(x.layout, Tiled):
-        tensor = x if shape.pointwise else picked_pixels(context, x, shape.strides, like(inner, shape.c))
+        tensor = x if shape.pointwise else picked_pixels(context, x, shape.strides, like(inner, shape.c, x.layout.fill))
         return Source(tensor, c, np.arange(channels), tensor.maps.channel_stride * 4, 0, channels)
     if choice.primitive == "gemm" and not shape.pointwise:
-        layout = like(inner, shape.c * kh * kw)
+        layout = like(inner, shape.c * kh * kw, _fill(x))
         matrix = im2col(context, x, shape.kernel, shape.strides, shape.pads, shape.dilations, layout)
         count = channels * kh * kw
         everything = np.arange(count, dtype=np.int64)
@@ -70,14 +70,17 @@ def source_of(context: Context, shape: ConvShape, x: Tensor, inner: Planes, choi
         group = step * own.plane_stride
     else:
         if shape.kernel == (1, 1):  # only the pixels that it meets
-            layout = like(inner, shape.c)
+            layout = like(inner, shape.c, _fill(x))
             tensor = shifted(context, x, [(-shape.pads[0], -shape.pads[1])], shape.strides, layout)
             return Source(tensor, c, np.arange(channels), layout.plane_stride * 4, 0, channels)
         phases = sh * sw
         height, width = shape.out_h + shape.reach[0] // sh, shape.out_w + shape.reach[1] // sw
         rows = max(-(-inner.plane_stride // inner.pitch), height)
         stride = max(inner.plane_stride, -(-rows * inner.pitch // 16) * 16)
-        split = Planes(shape.n, shape.c * phases, height, width, inner.pitch, stride, shape.c * phases * stride)
+        planes_of_all = shape.c * phases
+        split = Planes(
+            *(shape.n, planes_of_all, height, width, inner.pitch, stride, planes_of_all * stride), fill=_fill(x)
+        )
         tensor = phase_split(context, x, shape.strides, shape.pads, split)
         y, x_ = ky * dh, kx * dw
         plane = (c * sh + y % sh) * sw + x_ % sw
@@ -97,10 +100,17 @@ def padded(context: Context, shape: ConvShape, x: Tensor, pitch: int | None = No
     pad = shape.border if pitch is None else pitch - shape.w
     if pad < shape.border:
         raise AssertionError("the layout of the sums leaves no room for the borders")
-    return to_planes(context, x, planes((shape.n, shape.c, shape.h, shape.w), pad, max(shape.border, 1)))
+    wanted = planes((shape.n, shape.c, shape.h, shape.w), pad, max(shape.border, 1), _fill(x))
+    return to_planes(context, x, wanted)
 
 
-def like(layout: Planes, channels: int) -> Planes:
-    """Maps of the same geometry with another number of channels, side by side."""
-    stride = layout.plane_stride
-    return Planes(layout.n, channels, layout.h, layout.w, layout.pitch, stride, channels * stride)
+def like(layout: Planes, channels: int, fill: int = 0) -> Planes:
+    """Maps of the same geometry with another number of channels, side by side.
+
+    fill    each byte of what is zero in them
+    """
+    return replace(layout, c=channels, image_stride=channels * layout.plane_stride, fill=fill)
+
+
+def _fill(x: Tensor) -> int:
+    return x.layout.fill if isinstance(x.layout, Planes) else 0
