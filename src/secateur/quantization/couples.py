@@ -108,7 +108,7 @@ class _Wiring:
         channels = self.layers.weight(name).shape[0]
         last = use.bias[0] if use.bias is not None else use.node
         value = last.output[0]
-        linear = use.geometry.kind == "linear"
+        linear, rank = use.geometry.kind == "linear", len(self.shapes.of.get(value, ()))
         clips: list[str] = []
         operators: list[str] = []
         padded = False
@@ -121,12 +121,12 @@ class _Wiring:
             node = readers[0]
             if id(node) in self.owners:
                 return self._met(name, channels, value, node, linear, clips, operators, padded)
-            if node.input[0] != value:
-                return f"'{node.name or node.op_type}' ({node.op_type}) reads it beside its first operand"
             allowed = node.op_type in _ELEMENTWISE or (node.op_type in _SHAPES | _SPATIAL | {"Pad"} and not linear)
             if not allowed or node.domain not in ("", "ai.onnx"):
-                return f"{_WORDS.get(node.op_type, node.op_type)} is not positively homogeneous, or joins channels"
-            reason = self._obstacle(node, value, channels)
+                return f"{_WORDS.get(node.op_type, node.op_type)} behind it does not commute with scales of channels"
+            if node.input[0] != value:
+                return f"'{node.name or node.op_type}' ({node.op_type}) reads it beside its first operand"
+            reason = self._obstacle(node, value, channels, rank)
             if reason:
                 return reason
             if node.op_type == "Clip" and self._bounds(node)[1] < inf:
@@ -163,11 +163,13 @@ class _Wiring:
         rectified = operators.count("Relu") == 1 and not {"LeakyRelu", "PRelu", "Clip", "ReduceSum"} & set(operators)
         return Couple(first, second, inputs // channels, tuple(clips), rectified, padded)
 
-    def _obstacle(self, node: onnx.NodeProto, value: str, channels: int) -> str | None:
+    def _obstacle(self, node: onnx.NodeProto, value: str, channels: int, rank: int) -> str | None:
         """Why an operator of the allowed kinds is in the way all the same."""
         title = f"'{node.name or node.op_type}' ({node.op_type})"
         if node.op_type == "Clip":
             low = self._bounds(node)[0]
+            if self._bounds(node)[1] < inf and len(self.shapes.of.get(value, ())) != rank:
+                return f"{title} has an upper bound behind a change of shape"
             return None if low in (0.0, -inf) else f"{title} clips at {low:g}"
         if node.op_type == "PRelu" and self.constants.find(node.input[1]) is None:
             return f"{title} has slopes that are computed"
@@ -187,7 +189,9 @@ class _Wiring:
 
     def _bounds(self, node: onnx.NodeProto) -> tuple[float, float]:
         """Of a Clip; an upper bound that is computed counts as one below infinity, a lower one as an obstacle."""
-        low, high = self._number(node, 1, -inf), self._number(node, 2, inf)
+        # Before opset 11 the bounds were attributes.
+        low = self._number(node, 1, float(attribute(node, "min", -inf)))
+        high = self._number(node, 2, float(attribute(node, "max", inf)))
         return float("nan") if low is None else low, 0.0 if high is None else high
 
     def _number(self, node: onnx.NodeProto, operand: int, default: float) -> float | None:
@@ -198,13 +202,15 @@ class _Wiring:
         return float(constant.array.reshape(-1)[0]) if constant is not None and constant.array.size == 1 else None
 
 
-def channel_ranges(weight: NDArray[np.float32], groups: int, spread: int) -> NDArray[np.float64]:
+def channel_ranges(weight: NDArray[np.float64], groups: int, spread: int) -> NDArray[np.float64]:
     """(channels,) largest magnitude of the weights that read each channel; weight filter first."""
-    grouped = np.abs(weight.astype(np.float64)).reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
+    grouped = np.abs(weight).reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
     return grouped.max(axis=(1, 3)).reshape(-1, spread).max(axis=1)
 
 
-def scale_inputs(weight: NDArray[np.float32], groups: int, spread: int, scale: NDArray[np.float64]) -> NDArray[np.float64]:
+def scale_inputs(
+    weight: NDArray[np.float64], groups: int, spread: int, scale: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """The weight with what reads channel i multiplied by scale[i]."""
     own = np.repeat(scale, spread).reshape(groups, 1, weight.shape[1], 1)
     grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
