@@ -18,6 +18,8 @@ TEMPORARY_SUFFIX = ".part"
 # In a run folder: the compressed network, and the folder that holds the dense one under the same name.
 MODEL_FILE = "model.onnx"
 DENSE_FOLDER = "dense"
+# Beside it, the same network in other numbers: model.int8.onnx and the like.
+QUANTIZED_FILES = {numbers: f"model.{numbers}.onnx" for numbers in ("int8", "fp16", "bf16")}
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ import onnx
 from secateur import graph, measure
 from secateur.errors import ModelError, RecipeError
 from secateur.files import MODEL_FILE
+from secateur.measure.litert_runtime import image_shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -116,7 +117,7 @@ def benchmark(
     images: int = 512,
     input_size: Sequence[int] | None = None,
 ) -> measure.BenchmarkResult:
-    """Time a run folder (dense and compressed side by side) or one ONNX file in every runtime.
+    """Time a run folder (its networks side by side), or one ONNX or TensorFlow Lite file, in every runtime.
 
     runtimes    by default all that are installed and can run the target
     data        images to measure accuracy on, prepared as the run folder or the ONNX file's metadata says
@@ -126,14 +127,20 @@ def benchmark(
     # torch runs a network that it can rebuild, not an ONNX file.
     if any(subject.artifact for subject in subjects) or any(name.startswith("torch") for name in runtimes):
         register_torch()
-    file = model_file(target)
-    shape = graph.census_of_onnx(file, input_shape=input_size).input_shape
+    if subjects[0].tflite is not None and subjects[0].onnx is None:
+        if data is not None:
+            raise RecipeError(f"{target}: does not say how its images are prepared; measure accuracy on a run folder.")
+        shape, pairs = image_shape(subjects[0].tflite), ()
+    else:
+        file = model_file(target)
+        shape = graph.census_of_onnx(file, input_shape=input_size).input_shape
+        pairs = _labelled(file, data, images) if data else ()
     return measure.benchmark(
         subjects,
         runtime_names=runtimes,
         batches=batches,
         threads=threads,
-        data=_labelled(file, data, images) if data else (),
+        data=pairs,
         input_shape=shape,
         repeats=repeats,
         warmup=warmup,

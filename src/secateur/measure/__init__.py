@@ -1,6 +1,7 @@
 """Figures that may be compared: interleaved times, memory, accuracy, what the zeros gave. Without torch."""
 
-from secateur.measure import onnxruntime_runtime as _onnxruntime  # noqa: F401  (registers itself)
+from secateur.measure import litert_runtime as _litert  # noqa: F401  (registers itself)
+from secateur.measure import onnxruntime_runtime as _onnxruntime  # noqa: F401
 from secateur.measure import openvino_runtime as _openvino  # noqa: F401
 from secateur.measure import secateur_runtime as _secateur  # noqa: F401
 from secateur.measure.accuracy import RuntimeAccuracy, accuracy_of

@@ -18,7 +18,7 @@ from secateur.measure.failure import Failure, RunError, first_line
 from secateur.measure.machine import machine, usable_cpus
 from secateur.measure.memory import peak_memory
 from secateur.measure.result import BenchmarkResult, Row, RowFailure
-from secateur.measure.runtime import Images, Runner, Runtime, Subject, installed_runtimes, runtimes
+from secateur.measure.runtime import Images, Runner, Runtime, Subject, can_read, installed_runtimes, runtimes
 from secateur.progress import Tracker, track
 
 # What runtimes raise when they cannot go on; anything else is a defect and should be seen as one.
@@ -66,7 +66,7 @@ def benchmark(
 ) -> BenchmarkResult:
     """Times, memory and accuracy of `subjects`.
 
-    runtime_names    by default every one that is installed here
+    runtime_names    by default every one that is installed here, for the networks that come in a form it reads
     threads          by default one, and all cores
     data             pairs (images, labels): accuracy is measured on them, and times on the first images;
                      without them times are taken on random images of `input_shape` and there is no accuracy
@@ -84,7 +84,13 @@ def benchmark(
     pairs = [(np.ascontiguousarray(images, dtype=np.float32), labels) for images, labels in data]
     images = pairs[0][0] if pairs else _random_images(input_shape, max(batches))
     engines = [runtimes[name]() for name in names]
-    job = _Job(engines, subjects, images, pairs, repeats, warmup, max_seconds, memory)
+    # What is asked for by name and cannot be had becomes a row that says so.
+    chosen = [
+        (engine, subject) for engine in engines for subject in subjects if runtime_names or can_read(engine, subject)
+    ]
+    if not chosen:
+        raise MeasureError(f"no runtime that is installed here reads {subjects[0].name}.")
+    job = _Job(chosen, images, pairs, repeats, warmup, max_seconds, memory)
     settings = [(batch, count) for batch in batches for count in counts]
     rows: list[Row] = []
     with track(len(settings) * repeats, "benchmark") as progress:
@@ -102,8 +108,7 @@ class _Job:
 
     def __init__(
         self,
-        engines: Sequence[Runtime],
-        subjects: Sequence[Subject],
+        chosen: Sequence[tuple[Runtime, Subject]],
         images: Images,
         data: Batches,
         repeats: int,
@@ -111,7 +116,7 @@ class _Job:
         max_seconds: float,
         memory: bool,
     ) -> None:
-        self.engines, self.subjects, self.images, self.data = engines, subjects, images, data
+        self.chosen, self.images, self.data = chosen, images, data
         self.repeats, self.warmup, self.max_seconds, self.memory = repeats, warmup, max_seconds, memory
         # Neither depends on the number of threads, and accuracy does not depend on the batch either.
         self._memory: dict[tuple[str, str, int], int | RowFailure] = {}
@@ -119,9 +124,7 @@ class _Job:
 
     def measure(self, batch: int, threads: int, progress: Tracker) -> list[Row]:
         feed = fill(self.images, batch)
-        loaded = [
-            self._load(subject, engine, batch, threads, feed) for engine in self.engines for subject in self.subjects
-        ]
+        loaded = [self._load(subject, engine, batch, threads, feed) for engine, subject in self.chosen]
         candidates = {index: entry for index, entry in enumerate(loaded) if isinstance(entry, _Candidate)}
         rounds = 0
 
@@ -191,7 +194,7 @@ class _Job:
     def _peak_memory(self, row: Row) -> int | RowFailure:
         key = (row.subject, row.runtime, row.batch)
         if key not in self._memory:
-            subject = next(subject for subject in self.subjects if subject.name == row.subject)
+            subject = next(subject for _, subject in self.chosen if subject.name == row.subject)
             shape = self.images.shape[1:]
             try:
                 self._memory[key] = peak_memory(row.runtime, subject, shape, threads=row.threads, batch=row.batch)

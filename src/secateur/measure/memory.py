@@ -36,6 +36,7 @@ def peak_memory(
     command += ["--batch", str(batch), "--threads", str(threads), "--shape", *map(str, input_shape)]
     command += ["--onnx", str(subject.onnx)] if subject.onnx else []
     command += ["--artifact", str(subject.artifact)] if subject.artifact else []
+    command += ["--tflite", str(subject.tflite)] if subject.tflite else []
     what = f"{subject.name}: the memory measurement in {runtime}"
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)

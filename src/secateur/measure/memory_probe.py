@@ -24,6 +24,8 @@ from secateur.measure.failure import Failure, RunError
 from secateur.measure.runtime import Subject, runtimes
 
 RUNS = 3
+# Of runtimes that are not called as the library is.
+_LIBRARIES = {"litert": "ai_edge_litert.interpreter"}
 
 
 def _measure(options: argparse.Namespace) -> int:
@@ -37,7 +39,8 @@ def _measure(options: argparse.Namespace) -> int:
     _import_library(options.runtime)
     feed = np.random.default_rng(0).standard_normal((options.batch, *options.shape), dtype=np.float32)
     baseline = _reset_peak()
-    run = runtime.load(Subject(options.name, options.onnx, options.artifact), options.threads, options.batch)
+    subject = Subject(options.name, options.onnx, options.artifact, options.tflite)
+    run = runtime.load(subject, options.threads, options.batch)
     for _ in range(RUNS):
         run(feed)
     return max(0, _peak() - baseline)
@@ -45,8 +48,8 @@ def _measure(options: argparse.Namespace) -> int:
 
 def _import_library(runtime: str) -> None:
     """Import the runtime's own library before the baseline is taken, where it has the runtime's name."""
-    name = runtime.partition(".")[0]
-    if importlib.util.find_spec(name) is not None:
+    name = _LIBRARIES.get(runtime, runtime.partition(".")[0])
+    if importlib.util.find_spec(name.partition(".")[0]) is not None:
         importlib.import_module(name)
 
 
@@ -78,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--module", default="secateur.measure")
     parser.add_argument("--onnx", type=Path)
     parser.add_argument("--artifact", type=Path)
+    parser.add_argument("--tflite", type=Path)
     parser.add_argument("--shape", type=int, nargs=3, required=True)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)

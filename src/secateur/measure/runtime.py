@@ -30,19 +30,28 @@ class Subject:
 
     onnx        an ONNX file
     artifact    the run folder whose weights a torch runtime can rebuild the network from
+    tflite      a TensorFlow Lite file
     """
 
     name: str
     onnx: Path | None = None
     artifact: Path | None = None
+    tflite: Path | None = None
 
     def onnx_file(self, runtime: str) -> Path:
         """The ONNX file. raises RunError when the subject has none."""
-        if self.onnx is None:
-            raise RunError(Failure.NOT_SUPPORTED, f"{self.name}: {runtime} needs an ONNX file.")
-        if not self.onnx.is_file():
-            raise RunError(Failure.NOT_SUPPORTED, f"{self.onnx}: no such file.")
-        return self.onnx
+        return self._file(self.onnx, f"{runtime} needs an ONNX file")
+
+    def tflite_file(self, runtime: str) -> Path:
+        """The TensorFlow Lite file. raises RunError when the subject has none."""
+        return self._file(self.tflite, f"{runtime} needs a TensorFlow Lite file (.tflite)")
+
+    def _file(self, path: Path | None, wanted: str) -> Path:
+        if path is None:
+            raise RunError(Failure.NOT_SUPPORTED, f"{self.name}: {wanted}.")
+        if not path.is_file():
+            raise RunError(Failure.NOT_SUPPORTED, f"{path}: no such file.")
+        return path
 
 
 class Runtime(Protocol):
@@ -50,6 +59,8 @@ class Runtime(Protocol):
 
     name         the word used on the command line and in recipes
     uses_zeros   a plain sentence that starts with yes, partly or no: does it skip the work of zero weights
+
+    One that reads something other than ONNX files says which field of a Subject it reads in an attribute `reads`.
     """
 
     name: str
@@ -75,6 +86,11 @@ runtimes: Registry[type[Runtime]] = Registry("runtime")
 def ignores_zeros(runtime: Runtime) -> bool:
     """Does this runtime multiply zero weights like any other."""
     return runtime.uses_zeros.lower().startswith("no")
+
+
+def can_read(runtime: Runtime, subject: Subject) -> bool:
+    """Does the subject come in a form that this runtime reads."""
+    return getattr(subject, getattr(runtime, "reads", "onnx")) is not None
 
 
 def installed_runtimes() -> tuple[str, ...]:

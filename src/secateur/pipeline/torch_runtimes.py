@@ -58,6 +58,7 @@ def _load(subject: Subject, runtime: str) -> nn.Module:
 @runtimes.register("torch")
 class Torch:
     name = "torch"
+    reads = "artifact"
     uses_zeros = IGNORES
 
     def available(self) -> str | None:
@@ -73,6 +74,7 @@ class Torch:
 @runtimes.register("torch.compile")
 class TorchCompile:
     name = "torch.compile"
+    reads = "artifact"
     uses_zeros = IGNORES
 
     def available(self) -> str | None:
