@@ -11,6 +11,7 @@ from secateur.export.artifact import (
 )
 from secateur.export.check import ExportCheck, check_onnx
 from secateur.export.onnx_file import export_onnx, folded_copy
+from secateur.export.packed_onnx import load_packed_onnx, save_packed_onnx
 from secateur.export.weights_file import load_weights, save_weights
 from secateur.sparsity.compact import Packed, pack_tensor, stored_bytes, unpack_tensor
 
@@ -26,9 +27,11 @@ __all__ = [
     "check_onnx",
     "export_onnx",
     "folded_copy",
+    "load_packed_onnx",
     "load_weights",
     "open_artifact",
     "pack_tensor",
+    "save_packed_onnx",
     "save_weights",
     "stored_bytes",
     "unpack_tensor",
