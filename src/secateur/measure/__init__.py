@@ -8,6 +8,7 @@ from secateur.measure.accuracy import RuntimeAccuracy, accuracy_of
 from secateur.measure.advice import advice
 from secateur.measure.benchmark import benchmark
 from secateur.measure.clock import Ratio, Timing, ratio, same, time_interleaved
+from secateur.measure.comparison import SIMULATED, Answers, Comparison, compare_runtimes
 from secateur.measure.doctor import Examination, Feature, examine
 from secateur.measure.failure import Failure, RunError
 from secateur.measure.layers import PROFILERS, LayerTime, LayerTimes, layer_times
@@ -28,7 +29,10 @@ from secateur.measure.subjects import subjects_of
 
 __all__ = [
     "PROFILERS",
+    "SIMULATED",
+    "Answers",
     "BenchmarkResult",
+    "Comparison",
     "Examination",
     "Expected",
     "Failure",
@@ -50,6 +54,7 @@ __all__ = [
     "accuracy_of",
     "advice",
     "benchmark",
+    "compare_runtimes",
     "efficiency",
     "examine",
     "expected_of",

@@ -39,8 +39,11 @@ class OnnxRuntime:
         return run
 
 
-def open_session(path: str, threads: int, *, profile_prefix: str | None = None):
-    """An ONNX Runtime session with exactly `threads` threads. raises RunError."""
+def open_session(path: str, threads: int, *, profile_prefix: str | None = None, optimize: bool = True):
+    """An ONNX Runtime session with exactly `threads` threads; without `optimize` operators run as they stand.
+
+    raises    RunError
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -51,6 +54,8 @@ def open_session(path: str, threads: int, *, profile_prefix: str | None = None):
     # Threads spin between the layers of a run, as they do by default, but stop when it ends: a session that
     # goes on spinning would take the cores from the candidate that is timed next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix
