@@ -29,6 +29,7 @@ llvm.initialize_all_asmprinters()
 _TRIPLE = llvm.get_process_triple()
 TARGETS = {
     "avx512": Target("avx512", _TRIPLE, "skylake-avx512", "-prefer-256-bit", 16, 32),
+    "vnni": Target("avx512", _TRIPLE, "cascadelake", "+avx512vnni,-prefer-256-bit", 16, 32),
     "avx2": Target("avx2", _TRIPLE, "haswell", "", 8, 16),
     "neon": Target("neon", "aarch64-unknown-linux-gnu", "neoverse-n1", "", 4, 32),
 }
@@ -40,10 +41,13 @@ _functions: dict[tuple[str, str], object] = {}
 def runnable(isa: str) -> bool:
     """Whether this processor runs code for an instruction set."""
     features = llvm.get_host_cpu_features()
-    return {"avx512": features.get("avx512f", False), "avx2": features.get("avx2", False)}.get(isa, False)
+    needs = {"avx512": "avx512f", "vnni": "avx512vnni", "avx2": "avx2"}
+    return features.get(needs.get(isa, ""), False)
 
 
 ISAS = [isa for isa in ("avx512", "avx2") if runnable(isa)]
+# Those that multiply 8-bit integers in different ways.
+INTEGER_ISAS = [isa for isa in ("vnni", "avx512", "avx2") if runnable(isa)]
 
 
 def assembly(kernel: Kernel, isa: str) -> str:
@@ -98,7 +102,7 @@ class Memory:
             whole = aligned(buffer.size + 2 * guard, kind, np.nan if kind is np.float32 else 93)
             if buffer.zeroed:
                 # Zeros before the first plane are its padding, as between planes (engine.memory promises them).
-                whole[guard - buffer.align : -guard] = 0
+                whole[guard - buffer.align : -guard].view(np.uint8)[:] = buffer.fill
             self.wholes[buffer.name], self.guards[buffer.name] = whole, guard
         guard = self.guards[buffer.name]
         return self.wholes[buffer.name][guard:-guard]
@@ -114,7 +118,9 @@ class Memory:
         if isinstance(tensor.layout, Planes) and buffer.zeroed and buffer.size == tensor.layout.size:
             rest = self.array(buffer).copy()
             _strided(rest, tensor)[...] = 0
-            assert (rest == 0).all(), f"{buffer.name}: elements outside the maps are not zero"
+            around = rest.view(np.uint8) != buffer.fill
+            _strided(around.view(np.uint32), tensor)[...] = 0
+            assert not around.any(), f"{buffer.name}: elements outside the maps are not {buffer.fill}"
         return _elements(self, tensor).copy()
 
     def check_guards(self) -> None:
@@ -122,8 +128,14 @@ class Memory:
         for name, whole in self.wholes.items():
             guard = self.guards[name]
             guards = np.concatenate([whole[:guard], whole[-guard:]])
-            untouched = np.isnan(guards) | (guards == 0) if whole.dtype == np.float32 else guards == 93
+            untouched = np.isnan(guards) | _same_bytes(guards) if whole.dtype == np.float32 else guards == 93
             assert untouched.all(), f"around {name}"
+
+
+def _same_bytes(elements: np.ndarray) -> np.ndarray:
+    """Which elements are four equal bytes, as what stands for zero is."""
+    parts = elements.view(np.uint8).reshape(-1, 4)
+    return (parts == parts[:, :1]).all(1)
 
 
 def _elements(memory: Memory, tensor: Tensor) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of, floats, span
+from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of, span
 from secateur.engine.kernels.convert import Convert
 from secateur.engine.kernels.strided_copy import StridedCopy
 from secateur.engine.kernels.transpose import Transpose
@@ -25,10 +25,15 @@ def strided_copy(step: Reader) -> Iterator[Extent]:
     count, length, source_step, target_step, element_step = step.integers(
         "count", "length", "source_step", "target_step", "element_step"
     )
-    low, high = span((source_step, count), (element_step, length))
-    yield floats("x", step.table("sources", step.units), low, high + 1)
-    low, high = span((target_step, count), (1, length))
-    yield floats("y", step.table("targets", step.units), low, high + 1, write=True)
+    item: int = step.kernel.item
+    for field, table, spans in (
+        ("x", "sources", ((source_step, count), (element_step, length))),
+        ("y", "targets", ((target_step, count), (1, length))),
+    ):
+        low, high = span(*spans)
+        starts = step.table(table, step.units)
+        ends = item * (int(starts.min()) + low), item * (int(starts.max()) + high + 1)
+        yield Extent(field, *ends, write=field == "y")
 
 
 @extents_of(Transpose)

@@ -17,6 +17,11 @@ from secateur.graph.ir import Activation
 
 # Its kind, and the address of its row or the row's number in all lanes.
 Operand = tuple[str, Value]
+Load = Callable[[Value], Value]
+RowValue = Callable[[Sequence[Operand], Load], Value]
+
+# What kernels over rows are told; tables are i64 per row.
+ROW_FIELDS = ("y", "targets", "masks", "length", "parts", "part")
 
 # Operations and their numbers of operands.
 OPERATIONS = {
@@ -93,8 +98,7 @@ class Elementwise:
     @property
     def fields(self) -> tuple[str, ...]:
         """Tables are i64 per row."""
-        operands = [name for i in range(len(self.operands)) for name in (f"x{i}", f"offsets{i}")]
-        return ("y", "targets", "masks", "length", "parts", "part", *operands)
+        return row_fields(len(self.operands))
 
     def emit(self, module: KernelModule) -> None:
         """Write the function."""
@@ -102,38 +106,44 @@ class Elementwise:
             self._write(body)
 
     def _write(self, f: KernelBody) -> None:
-        b = f.b
-        y, targets, masks = (f.pointer(name) for name in self.fields[:3])
-        length, parts, part = (f.integer(name) for name in self.fields[3:6])
-        arrays = [(f.pointer(f"x{i}"), f.pointer(f"offsets{i}")) for i in range(len(self.operands))]
-        with f.loop(f.begin, f.end) as unit:
-            row = b.sdiv(unit, parts)
-            start = b.mul(b.srem(unit, parts), part)
-            stop = f.smaller(length, b.add(start, part))
-            target = f.element(y, f.load_i64(targets, row))
-            operands = [
-                _operand(f, f.element(x, f.load_i64(offsets, row)), kind)
-                for (x, offsets), kind in zip(arrays, self.operands, strict=True)
-            ]
-            if self.masked:
-                self._planes(f, operands, target, masks, start, stop)
-            else:
-                self._dense(f, operands, target, start, stop)
+        def value(operands: Sequence[Operand], load: Load) -> Value:
+            values = [load(given) if kind == "full" else given for kind, given in operands]
+            return activate(f, _operate(f, self.operation, values), self.activation)
 
-    def _planes(
-        self, f: KernelBody, operands: list[Operand], target: Value, masks: Value, start: Value, stop: Value
-    ) -> None:
+        write_rows(f, self.operands, value, f.splat(0.0) if self.masked else None)
+
+
+def write_rows(f: KernelBody, kinds: Sequence[str], value: RowValue, fill: Value | None) -> None:
+    """Parts of rows, whose arguments are ROW_FIELDS and those of the operands (row_fields).
+
+    kinds    per operand "full" or "row"
+    value    of a vector of 4-byte elements from the operands, with what loads a row's vector
+    fill     what whole vectors have where the mask table has no pixel; None where rows are not planes
+    """
+    b = f.b
+    y, targets, masks = (f.pointer(name) for name in ROW_FIELDS[:3])
+    length, parts, part = (f.integer(name) for name in ROW_FIELDS[3:])
+    arrays = [(f.pointer(f"x{i}"), f.pointer(f"offsets{i}")) for i in range(len(kinds))]
+    with f.loop(f.begin, f.end) as unit:
+        row = b.sdiv(unit, parts)
+        start = b.mul(b.srem(unit, parts), part)
+        stop = f.smaller(length, b.add(start, part))
+        target = f.element(y, f.load_i64(targets, row))
+        operands = [
+            _operand(f, f.element(x, f.load_i64(offsets, row)), kind)
+            for (x, offsets), kind in zip(arrays, kinds, strict=True)
+        ]
+        if fill is None:
+            sweep(f, start, stop, lambda block: block.store(value(operands, block.load), target))
+            return
         with f.loop(start, stop, f.lanes) as i:
-            inside = f.mask_bits(masks, f.b.sdiv(i, f.i64(f.lanes)))
-            value = self._value(f, operands, partial(f.load, index=i))
-            f.store(f.b.select(inside, value, f.splat(0.0)), target, i)
+            inside = f.mask_bits(masks, b.sdiv(i, f.i64(f.lanes)))
+            f.store(b.select(inside, value(operands, partial(f.load, index=i)), fill), target, i)
 
-    def _dense(self, f: KernelBody, operands: list[Operand], target: Value, start: Value, stop: Value) -> None:
-        sweep(f, start, stop, lambda block: block.store(self._value(f, operands, block.load), target))
 
-    def _value(self, f: KernelBody, operands: list[Operand], load: Callable[[Value], Value]) -> Value:
-        values = [load(given) if kind == "full" else given for kind, given in operands]
-        return activate(f, _operate(f, self.operation, values), self.activation)
+def row_fields(operands: int) -> tuple[str, ...]:
+    """Argument slots of a kernel over rows with so many operands."""
+    return (*ROW_FIELDS, *(name for i in range(operands) for name in (f"x{i}", f"offsets{i}")))
 
 
 def _operand(f: KernelBody, source: Value, kind: str) -> Operand:

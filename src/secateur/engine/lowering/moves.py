@@ -40,9 +40,9 @@ def view(tensor: Tensor) -> View:
 def move(context: Context, source: View, target: View, sizes: Sequence[int], item: int = WORD) -> None:
     """Copy a view onto another one of the same sizes.
 
-    item    bytes per element, 4 or 8; steps of the target must not be negative
+    item    bytes per element, 1, 4 or 8; steps of the target must not be negative
     """
-    words = item // WORD
+    words = max(item // WORD, 1)
     steps = np.array([target.steps, source.steps], np.int64).reshape(2, -1)
     axes = list(sizes)
     if words > 1:
@@ -50,7 +50,10 @@ def move(context: Context, source: View, target: View, sizes: Sequence[int], ite
         steps = np.concatenate([steps * words, np.ones((2, 1), np.int64)], 1)
     offsets = np.array([[target.offset * words], [source.offset * words]], np.int64)
     axes, steps = joined(axes, steps)
-    if not axes or (steps[0, -1] == 1 and steps[1, -1] in (0, 1)):
+    if item < WORD:
+        axes, steps = (axes, steps) if axes else ([1], np.ones((2, 1), np.int64))
+        _one_by_one(context, source.tensor, target.tensor, offsets, axes, steps, item)
+    elif not axes or (steps[0, -1] == 1 and steps[1, -1] in (0, 1)):
         walk = rows_of(axes, steps)
         step = 1 if walk.kinds[1] == "full" else 0
         move_rows(context, source.tensor, target.tensor, walk.starts + offsets, step, walk.length)
@@ -108,7 +111,17 @@ def _reordered(context: Context, source: Tensor, target: Tensor, offsets: Ints, 
     across = next((axis for axis in range(last) if steps[1, axis] == 1), None)
     if across is not None and min(sizes[across], sizes[last]) * 2 >= context.target.lanes:
         _turned(context, source, target, offsets, sizes, steps, across)
-        return
+    else:
+        _one_by_one(context, source, target, offsets, sizes, steps, WORD)
+
+
+def _one_by_one(
+    context: Context, source: Tensor, target: Tensor, offsets: Ints, sizes: list[int], steps: Ints, item: int
+) -> None:
+    """Elements of `item` bytes in any order."""
+    if steps[0, -1] != 1:
+        sizes, steps = [*sizes, 1], np.concatenate([steps, np.ones((2, 1), np.int64)], 1)
+    last = len(sizes) - 1
     outer = list(range(max(last - 1, 0)))
     starts = starts_of([sizes[axis] for axis in outer], steps[:, outer]) + offsets
     count, moves = (sizes[last - 1], steps[:, last - 1]) if last else (1, np.zeros(2, np.int64))
@@ -123,7 +136,7 @@ def _reordered(context: Context, source: Tensor, target: Tensor, offsets: Ints, 
         "source_step": int(moves[1]),
         "target_step": int(moves[0]),
     }
-    context.emit(context.layer, StridedCopy(), arguments, starts.shape[1], reads=(source,), writes=(target,))
+    context.emit(context.layer, StridedCopy(item), arguments, starts.shape[1], reads=(source,), writes=(target,))
 
 
 def _turned(

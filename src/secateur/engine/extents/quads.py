@@ -1,0 +1,105 @@
+"""What kernels touch that work on 8-bit integers."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from secateur.engine.extents.extent import Extent, Reader, extents_of, floats, rounded, span
+from secateur.engine.extents.rows import elementwise
+from secateur.engine.kernels.quad_bytes import PackBytes, UnpackBytes
+from secateur.engine.kernels.quad_channels import BIT_FIELDS, QuadChannels
+from secateur.engine.kernels.quad_elementwise import QuadElementwise
+from secateur.engine.kernels.quantize import DequantizeDense, DequantizePlanes, QuantizeDense, QuantizePlanes
+
+
+@extents_of(QuantizePlanes)
+def quantize_planes(step: Reader) -> Iterator[Extent]:
+    """Rows of planes of floats, and of quads."""
+    planes = step.rows("parts")
+    low, high = _rows(step, "source_row")
+    yield floats("x", step.table("sources", 4 * planes), low, high)
+    low, high = _rows(step, "target_row")
+    yield floats("y", step.table("targets", planes), low, high, write=True)
+
+
+@extents_of(DequantizePlanes)
+def dequantize_planes(step: Reader) -> Iterator[Extent]:
+    """Rows of planes of quads, and of floats."""
+    planes = step.rows("parts")
+    low, high = _rows(step, "source_row")
+    yield floats("x", step.table("sources", planes), low, high)
+    low, high = _rows(step, "target_row")
+    targets = step.table("targets", 4 * planes)
+    yield floats("y", targets[targets >= 0], low, high, write=True)
+
+
+@extents_of(QuantizeDense)
+def quantize_dense(step: Reader) -> Iterator[Extent]:
+    """Blocks of elements."""
+    count = min(step.integer("size"), step.units * step.integer("block"))
+    yield floats("x", 0, 0, count)
+    yield Extent("y", 0, count, write=True)
+
+
+@extents_of(DequantizeDense)
+def dequantize_dense(step: Reader) -> Iterator[Extent]:
+    """Blocks of elements, read in whole vectors."""
+    count = min(step.integer("size"), step.units * step.integer("block"))
+    yield Extent("x", 0, rounded(count, step.lanes))
+    yield floats("y", 0, 0, count, write=True)
+
+
+def _rows(step: Reader, distance: str) -> tuple[int, int]:
+    """Elements from a plane's first to the one behind its last."""
+    h = min(step.integer("h"), step.integer("parts") * step.integer("rows"))
+    low, high = span((step.integer(distance), h))
+    return low, high + step.integer("w")
+
+
+@extents_of(PackBytes)
+def pack_bytes(step: Reader) -> Iterator[Extent]:
+    """Rows of dense bytes, and of quads."""
+    planes = step.rows("parts")
+    low, high = _bytes(step, "source_row")
+    sources = step.table("sources", 4 * planes)
+    yield Extent("x", int(sources.min()) + low, int(sources.max()) + high)
+    low, high = _rows(step, "target_row")
+    yield floats("y", step.table("targets", planes), low, high, write=True)
+
+
+@extents_of(UnpackBytes)
+def unpack_bytes(step: Reader) -> Iterator[Extent]:
+    """Rows of quads, and of dense bytes."""
+    planes = step.rows("parts")
+    low, high = _rows(step, "source_row")
+    yield floats("x", step.table("sources", planes), low, high)
+    low, high = _bytes(step, "target_row")
+    targets = step.table("targets", 4 * planes)
+    targets = targets[targets >= 0]
+    yield Extent("y", int(targets.min()) + low, int(targets.max()) + high, write=True)
+
+
+@extents_of(QuadChannels)
+def quad_channels(step: Reader) -> Iterator[Extent]:
+    """Rows of planes of quads."""
+    planes = step.rows("parts")
+    low, high = _rows(step, "source_row")
+    yield floats("x", step.table("sources", 4 * planes), low, high)
+    low, high = _rows(step, "target_row")
+    yield floats("y", step.table("targets", planes), low, high, write=True)
+    step.table("bits", len(BIT_FIELDS) * planes, np.int32)
+
+
+@extents_of(QuadElementwise)
+def quad_elementwise(step: Reader) -> Iterator[Extent]:
+    """Rows of quads, and a table."""
+    if step.kernel.operation == "table":
+        step.check("table", np.uint8, 256)
+    return elementwise(step)
+
+
+def _bytes(step: Reader, distance: str) -> tuple[int, int]:
+    """Bytes from a plane's first to the one behind its last, of those that are dense."""
+    h = min(step.integer("h"), step.integer("parts") * step.integer("rows"))
+    low, high = span((step.integer(distance), h), (step.integer("step"), step.integer("w")))
+    return low, high + 1
