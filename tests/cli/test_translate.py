@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import secateur
+from secateur.pipeline.record import load_record
 from secateur.recipe import load_recipe, parse_recipe
 from secateur.recipe.importers import check_against, import_recipe
 
@@ -142,3 +143,32 @@ def test_a_schedule_runs_and_reaches_the_nonzeros_of_its_table(schedule, tmp_pat
     assert [difference.name for difference in dense.differences] == ["body", "point"]
     code, out, _ = call("translate", schedule, "--check", tmp_path / "run")
     assert code == 0 and "all 3 published layers have the published nonzeros" in out
+
+
+MSBENCH = """\
+model: {type: resnet18, kwargs: {num_classes: 1000}, path: resnet18.pth}
+data: {path: IMAGENET, batch_size: 16}
+sparse:
+  cali_batchsize: 2
+  reconstruction: {pattern: layer, max_count: 4, weight_lr: 1e-5, bias_lr: 1e-4, bias_correction: True}
+  mask_generator: {type: NormalMaskGenerator}
+  fake_sparse: {type: DefaultFakeSparse, kwargs: {mask_is_static: True, weight_correction: True}}
+  scheduler: {type: BaseScheduler}
+  fuse_bn: True
+  set_sparsity: ERK
+  progressive: {sparsity_tables: [0.2, 0.4]}
+"""
+
+
+def test_compress_repeats_msbenchs_protocol_of_a_file_as_it_is(call, tmp_path):
+    file, out = tmp_path / "pst.yaml", tmp_path / "run"
+    file.write_text(MSBENCH, encoding="utf-8")
+    code, text, err = call("translate", file, "--data", "imagefolder:DIR")
+    assert code == 0 and "method: magnitude" in text and "table: [0.2, 0.4]" in text, err
+    code, _, err = call("compress", TINY[0], "--recipe", file, "--data", TINY[1], "--out", out)
+    assert code == 0, err
+    assert "2 of 16, 32 images" in err and "level 20 %" in err and "level 40 %" in err
+    (result,) = load_record(out).results("posttraining")
+    assert [row["sparsity"] for row in result["table"]] == [0.2, 0.4]
+    assert abs(secateur.census(str(out)).base("conv_linear").sparsity - 0.4) < 0.01
+    assert (out / "levels" / "20" / "weights.safetensors").is_file()

@@ -5,8 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pruned_pair import NAMES, network, pruned
 from secateur.errors import PosttrainingError
-from secateur.posttraining.weight_correction import correct_weights
+from secateur.posttraining.weight_correction import correct_weights, correct_weights_
+from secateur.sparsity import masks, stored_weight
 
 WEIGHT = torch.tensor([[1.0, -2.0, 3.0, 0.5]])
 MASK = torch.tensor([[False, True, True, False]])
@@ -62,3 +64,17 @@ def test_what_does_not_fit_is_said():
         correct_weights(WEIGHT, MASK[:, :2])
     with pytest.raises(PosttrainingError, match="form"):
         correct_weights(WEIGHT, MASK, "mean")
+
+
+def test_in_a_network_what_is_behind_the_masks_moves_alike():
+    """With MSBench's form a removed weight may come back; it is then on the scale of the others."""
+    model = pruned(network())
+    name = NAMES[0]
+    stored, mask = stored_weight(model.get_submodule(name)), masks(model)[name].clone()
+    before = stored.clone()
+    correct_weights_(model, [name], "msb")
+    torch.testing.assert_close(model.get_submodule(name).weight, correct_weights(before, mask, "msb"))
+    ratio = (stored - stored.mean((1, 2, 3), keepdim=True)) / (before - before.mean((1, 2, 3), keepdim=True))
+    torch.testing.assert_close(ratio, ratio[:, :1, :1, :1].expand_as(ratio), atol=1e-3, rtol=1e-3)
+    with pytest.raises(PosttrainingError, match="has no mask"):
+        correct_weights_(network(), [name])

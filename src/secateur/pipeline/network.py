@@ -19,6 +19,7 @@ from secateur.export import folded_copy, load_weights, save_weights
 from secateur.pipeline.removals import removals_text, replay_removals_
 from secateur.recipe import Data, Model
 from secateur.sparsity import attach_masks_
+from secateur.sparsity.layers import weighted_modules
 
 # The state dict key of a masked weight's mask, after the layer's name (torch.nn.utils.parametrize).
 MASK_KEY = ".parametrizations.weight.0.mask"
@@ -101,7 +102,16 @@ def load_artifact_network(path: Path) -> nn.Module:
 def _load_state_(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     try:
         attach_masks_(network, [key.removesuffix(MASK_KEY) for key in state if key.endswith(MASK_KEY)])
+        _gain_biases_(network, state)
         network.load_state_dict(state)
     except (RuntimeError, SecateurError) as error:
         first = str(error).splitlines()[0]
         raise ArtifactError(f"{path}: belongs to another network ({first}).") from error
+
+
+def _gain_biases_(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give layers the biases that they gained on the way: corrections make them where there were none."""
+    for name, module in weighted_modules(network).items():
+        bias = state.get(f"{name}.bias")
+        if bias is not None and module.bias is None:
+            module.bias = nn.Parameter(bias.clone())

@@ -7,6 +7,7 @@ from secateur.posttraining.costs import CostFacts, Costs, costs_of
 from secateur.posttraining.data_free import sparsify_data_free_
 from secateur.posttraining.database import Database, build_database
 from secateur.posttraining.dynamic import Choice, Option, choose, solvers
+from secateur.posttraining.fold_norms import fold_norms_
 from secateur.posttraining.frontier import Frontier, Point, frontier
 from secateur.posttraining.gathering import StoredGrams, gather_grams
 from secateur.posttraining.geometry import Geometry, columns_of, geometry_of
@@ -14,6 +15,7 @@ from secateur.posttraining.gram import Gram, GramSum
 from secateur.posttraining.inverse import Inverse, inverse_of
 from secateur.posttraining.losses import Divergence, Losses, measure_losses
 from secateur.posttraining.match_statistics import match_statistics_
+from secateur.posttraining.mean_shift import shift_means_
 from secateur.posttraining.norms_again import estimate_norms_again_
 from secateur.posttraining.output_statistics import FreshGrams
 from secateur.posttraining.problem import Compressed, output_error
@@ -22,7 +24,7 @@ from secateur.posttraining.stitch import Stitched, StitchedLayer, StitchSettings
 from secateur.posttraining.subject import Subject
 from secateur.posttraining.subject_onnx import OnnxSubject
 from secateur.posttraining.subject_torch import TorchSubject
-from secateur.posttraining.weight_correction import correct_weights
+from secateur.posttraining.weight_correction import correct_weights, correct_weights_
 
 __all__ = [
     "Calibration",
@@ -60,9 +62,11 @@ __all__ = [
     "compress_layer",
     "correct_biases_",
     "correct_weights",
+    "correct_weights_",
     "corrected_target",
     "costs_of",
     "estimate_norms_again_",
+    "fold_norms_",
     "frontier",
     "gather_grams",
     "geometry_of",
@@ -72,6 +76,7 @@ __all__ = [
     "output_error",
     "refit",
     "search_coefficients",
+    "shift_means_",
     "solve",
     "solvers",
     "sparsify_data_free_",

@@ -91,18 +91,6 @@ def channel_axis(network: nn.Module, unit: Unit, target: Tensor) -> int:
     return -1 if flat or target.ndim < 3 else 1
 
 
-@torch.no_grad()
-def _error(units: Units, unit: Unit, network: nn.Module, sources: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
-    device = next(network.parameters()).device
-    total = images = 0.0
-    for source, target in zip(sources, targets, strict=True):
-        wanted = target.to(device)
-        loss = distance(units.run(unit, network, source.to(device)), wanted, channel_axis(network, unit, wanted))
-        total += float(loss.double()) * len(source)
-        images += len(source)
-    return total / images
-
-
 def unit_tensors(network: nn.Module, unit: Unit) -> dict[str, Tensor]:
     """Everything that fitting may change: stored weights, biases, masks, by name."""
     masked, modules = masks(network), weighted_modules(network)

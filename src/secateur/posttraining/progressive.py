@@ -49,6 +49,7 @@ def progressive_(
     options: ReconstructOptions | None = None,
     *,
     plan: Planner = uniform,
+    correct: Callable[[SparsityPlan], None] | None = None,
     after: Callable[[Level], None] | None = None,
     seconds: float | None = None,
     folder: Path | str | None = None,
@@ -57,6 +58,7 @@ def progressive_(
 
     table      rising fractions
     plan       levels of all layers for one entry of the table
+    correct    called when the masks of a level have been chosen, before weights are fitted
     after      called when a level is reached, with `model` as it then is: to evaluate and save it
     seconds    a time box for all levels, in equal shares; masks are always chosen
     folder     keeps every unit that is done, so that the same call goes on after a kill
@@ -72,6 +74,8 @@ def progressive_(
         settle_(model)
         planned = plan(model, sparsity)
         Sparsifier(model, planned, seed=options.seed).update_(0)
+        if correct is not None:
+            correct(planned)
         found = reconstruct_(model, teacher, batches, options, plans=[planned], seconds=share, folder=folder)
         levels.append(Level(sparsity, planned, found))
         if after is not None:

@@ -11,13 +11,16 @@ is applied again, so it is not met.
 Source: MSBench (sparse reconstruction); after Banner et al. 2019.
 """
 
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from secateur.errors import PosttrainingError
 from secateur.registry import unknown
+from secateur.sparsity import as_stored, filters_first, layers_of, masks, stored_weight
+from secateur.sparsity.layers import weighted_modules
 
 Form = Literal["exact", "msb"]
 
@@ -31,6 +34,12 @@ def correct_weights(weight: Tensor, mask: Tensor, form: Form = "exact") -> Tenso
     returns    float32, exact zeros where the mask is not True
     raises     PosttrainingError  a mask of another shape, a form that does not exist
     """
+    return rescaled(weight, mask, form).masked_fill(~mask, 0.0)
+
+
+@torch.no_grad()
+def rescaled(weight: Tensor, mask: Tensor, form: Form = "exact") -> Tensor:
+    """The same scale and shift for all weights of a filter, removed ones too: for masks that are chosen again."""
     if form not in get_args(Form):
         raise PosttrainingError(unknown("form of weight correction", form, get_args(Form)))
     if mask.shape != weight.shape or mask.dtype != torch.bool:
@@ -39,8 +48,22 @@ def correct_weights(weight: Tensor, mask: Tensor, form: Form = "exact") -> Tenso
             f"not {mask.dtype} of shape {tuple(mask.shape)}."
         )
     rows, kept = weight.flatten(1).double(), mask.flatten(1)
-    corrected = (_exact if form == "exact" else _msb)(rows, kept)
-    return corrected.masked_fill(~kept, 0.0).reshape(weight.shape).float()
+    return (_exact if form == "exact" else _msb)(rows, kept).reshape(weight.shape).float()
+
+
+@torch.no_grad()
+def correct_weights_(model: nn.Module, names: Iterable[str], form: Form = "exact") -> None:
+    """Correct the named layers of a network, which have masks; what is behind the masks is moved alike.
+
+    raises    PosttrainingError  a layer without a mask, a form that does not exist
+    """
+    modules, kept = weighted_modules(model), masks(model)
+    for name in names:
+        if name not in kept:
+            raise PosttrainingError(f"{name}: has no mask, so there is nothing to correct.")
+        layer, stored = next(each for each in layers_of(model) if each.name == name), stored_weight(modules[name])
+        weight, mask = (filters_first(found, layer.kind, layer.groups) for found in (stored, kept[name]))
+        stored.copy_(as_stored(rescaled(weight, mask, form), layer.kind, layer.groups))
 
 
 def _exact(rows: Tensor, kept: Tensor) -> Tensor:

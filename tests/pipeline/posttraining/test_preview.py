@@ -31,6 +31,14 @@ def test_what_can_be_done_is_let_through(layers):
         ({"patterns": ["unstructured", "1x4"], "allocation": "uniform"}, RecipeError, "knows one pattern"),
         ({"patterns": ["unstructured", "1x4"], "tuning": {"masks": "learned"}}, RecipeError, "masks: static"),
         ({"rearrange": True}, RecipeError, "rearrange for 1xN patterns"),
+        (
+            {"method": "magnitude", "reconstruction": {}, "criterion": "taylor", "patterns": ["filter"]},
+            RecipeError,
+            "more than the weights",
+        ),
+        ({"method": "magnitude", "reconstruction": {}, "criterion": "nuclear"}, SparsityError, "whole filters"),
+        ({"method": "magnitude", "reconstruction": {}, "patterns": ["1x4", "2:4"]}, RecipeError, "knows one pattern"),
+        ({"allocation": "listed", "levels_file": "nowhere"}, SparsityError, "nowhere"),
         ({"exclude_kinds": ["conv", "linear", "depthwise"]}, SparsityError, "no layer can have the pattern"),
     ],
 )
@@ -43,3 +51,27 @@ def test_the_preview_names_every_layer(layers):
     shown = preview(layers, stage(sparsity=0.5))
     assert all(layer.name in shown for layer in layers)
     assert "first convolution" in shown
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"criterion": "l1"}, "criterion is for masks by a score"),
+        ({"correct_weights": "msb"}, "correct_weights is for masks by a score"),
+        ({"ties": "threshold"}, "ties is for masks"),
+        ({"levels_file": "tables"}, "go together"),
+        ({"allocation": "listed"}, "go together"),
+        ({"method": "magnitude", "sparsity": 0.5, "reconstruction": {"table": [0.1, 0.6]}}, "two targets"),
+        ({"method": "magnitude", "correct_weights": "msb", "reconstruction": {"rounds": 2}}, "rounds fit the weights"),
+    ],
+)
+def test_keys_that_contradict_each_other(keys, words):
+    with pytest.raises(ValueError, match=words):
+        stage(**keys)
+
+
+def test_the_preview_shows_the_protocol(layers):
+    config = {"unit": "layer", "steps": 20000, "learning_rate": 1e-5, "table": [0.1, 0.6], "mask": "every_step"}
+    shown = preview(layers, stage(method="magnitude", reconstruction=config))
+    assert "target sparsity 0.6" in shown or "60 %" in shown
+    assert "each layer by 20,000 steps, rate 1e-05, level by level 10 60 %, sparse inputs, masks every_step" in shown

@@ -15,9 +15,11 @@ from torch import nn
 import tiny_networks
 from secateur import zoo
 from secateur.errors import SecateurError, SparsityError
+from secateur.export import load_weights
 from secateur.pipeline import Context
+from secateur.pipeline.network import restore_network_, save_network
 from secateur.pipeline.stages.posttraining import posttraining_stage
-from secateur.posttraining import Calibration
+from secateur.posttraining import Calibration, correct_weights
 from secateur.recipe import PosttrainingStage, parse_recipe
 from secateur.sparsity import census, masks
 from secateur.sparsity.layers import weighted_modules
@@ -233,6 +235,10 @@ def test_another_order_of_channels_is_the_same_function(tmp_path, keys, rule):
     {"reconstruction": {"steps": 5, "unit": "block", "table": [0.2, 0.4]}},
     {"reconstruction": {"steps": 5, "unit": "layer", "rounds": 2}},
     {"reconstruction": {"steps": 5, "mask": "every_step"}, "patterns": ["1x4"]},
+    {"reconstruction": {"steps": 5, "unit": "layer"}, "patterns": ["filter"], "criterion": "fpgm-l2"},
+    {"reconstruction": {"steps": 5, "mask": "every_step", "batch_size": 8, "bias_learning_rate": 1e-4},
+     "fold_norms": True, "correct_weights": "msb", "correct_bias": True, "estimate_norms": False,
+     "rounding": "complement", "ties": "threshold"},
 ])  # fmt: skip
 def test_the_published_protocols(tmp_path, keys):
     table = keys["reconstruction"].get("table")
@@ -241,6 +247,37 @@ def test_the_published_protocols(tmp_path, keys):
     count, total = sum(zeros(network)[n] for n in chosen), sum(weights(network)[n] for n in chosen)
     assert count / total == pytest.approx(0.4, abs=0.06)
     assert result["steps"][0]["step"] == "magnitude" and result["levels"] is None
+    assert [row["sparsity"] for row in result["table"]] == (table or [])
+
+
+def test_every_level_of_a_table_is_measured_and_kept(tmp_path):
+    config = {"steps": 5, "unit": "layer", "table": [0.2, 0.4]}
+    network, _, result = run(tmp_path, method="magnitude", base="selected", reconstruction=config)
+    first, last = result["table"]
+    assert first["sparsity"] == 0.2 and abs(last["achieved"] - 0.4) < 0.03 and 0 <= last["top1"] <= 100
+    assert last["divergence"] == pytest.approx(result["steps"][0]["distance"], rel=1e-4)
+    states = [load_weights(tmp_path / "levels" / level / "weights.safetensors")[0] for level in ("20", "40")]
+    assert torch.equal(states[1]["body.weight"], network.body.weight)
+    removed = [state["body.weight"] == 0 for state in states]
+    assert not (removed[0] & ~removed[1]).any() and removed[0].sum() < removed[1].sum()
+
+
+def test_the_published_protocol_computes_what_it_says(tmp_path):
+    """No step: masks by magnitude of the folded weights, weights and biases corrected, norms as they were."""
+    network, dense, _ = run(
+        tmp_path, method="magnitude", sparsity=0.5, base="selected", layers=["body"], fold_norms=True,
+        correct_weights="msb", correct_bias=True, estimate_norms=False, reconstruction={"steps": 0},
+        rounding="complement", ties="threshold",
+    )  # fmt: skip
+    mask = masks(network)["body"]
+    sizes = dense.body.weight.abs().flatten().sort().values
+    assert torch.equal(mask, dense.body.weight.abs() > sizes[len(sizes) // 2 - 1])
+    torch.testing.assert_close(network.body.weight, correct_weights(dense.body.weight, mask, "msb"))
+    assert float(network.norm.running_mean.abs().max()) == 0 and network.stem.bias is not None
+    other = tiny_networks.Tiny()
+    save_network(network, tmp_path / "network.safetensors")
+    restore_network_(other, tmp_path / "network.safetensors")
+    assert same(network, other)
 
 
 @pytest.mark.parametrize(

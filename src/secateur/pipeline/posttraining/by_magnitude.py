@@ -1,6 +1,7 @@
 """Masks by magnitude, weights by gradient: the published protocols, to be compared with.
 
-MSBench      levels of a table one after the other; after each, unit after unit is fitted
+MSBench      levels of a table one after the other; at each, masks, weights and biases corrected if that is asked for,
+             and then unit after unit is fitted
 AdaPrune     rounds of pruning and fitting everything together
 """
 
@@ -10,14 +11,17 @@ from pathlib import Path
 from torch import nn
 
 from secateur.errors import RecipeError
-from secateur.pipeline.posttraining.choices import patterns_of, target_of
+from secateur.pipeline.posttraining.choices import allocation_options, given_levels, patterns_of, target_of
 from secateur.pipeline.posttraining.gradients import fit_of, options_of
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining.adaprune import AdaPruneOptions, adaprune_
 from secateur.posttraining.losses import Batches
-from secateur.posttraining.progressive import progressive_
+from secateur.posttraining.mean_shift import shift_means_
+from secateur.posttraining.progressive import Level, progressive_
+from secateur.posttraining.weight_correction import correct_weights_
 from secateur.recipe.schema.after_training import PosttrainingStage
-from secateur.sparsity import AllocationOptions, SparsityPlan, plan_sparsity
+from secateur.sparsity import SparsityPlan, layers_of, plan_sparsity
+from secateur.sparsity.norms import following_norms
 
 
 def sparsify_by_magnitude_(
@@ -28,8 +32,14 @@ def sparsify_by_magnitude_(
     folder: Path,
     box: TimeBox,
     seed: int,
+    after: Callable[[Level], None] | None = None,
 ) -> SparsityPlan:
-    """Carry out a stage with `method: magnitude`; masks are attached. raises as the verbs, RecipeError"""
+    """Carry out a stage with `method: magnitude`; masks are attached.
+
+    batches    of the size that weights are fitted with
+    after      called at every level, with the network as it then is
+    raises     as the verbs, RecipeError
+    """
     config = stage.reconstruction
     assert config is not None  # checked with the recipe
     planner, seconds = planner_of(stage), box.grant("reconstruction", 0.5 if stage.tuning is not None else 1.0)
@@ -38,9 +48,29 @@ def sparsify_by_magnitude_(
         rounds = AdaPruneOptions(rounds=config.rounds, unit=config.unit, fit=fit_of(config), seed=seed)
         adaprune_(network, dense, batches, target, rounds, plan=planner, seconds=seconds, folder=folder)
         return planner(dense, target)
+    norms = following_norms(network)
+
+    def correct(plan: SparsityPlan) -> None:
+        names = list(plan.levels)
+        if stage.correct_weights is not None:
+            correct_weights_(network, names, stage.correct_weights)
+        if stage.correct_bias:
+            # Norms that are estimated again take the shift themselves.
+            shifted = [name for name in names if not (stage.estimate_norms and name in norms)]
+            shift_means_(network, dense, batches, shifted, norms=norms)
+
     table: Sequence[float] = config.table or (target,)
     levels = progressive_(
-        network, dense, batches, table, options_of(config, seed), plan=planner, seconds=seconds, folder=folder
+        network,
+        dense,
+        batches,
+        table,
+        options_of(config, seed),
+        plan=planner,
+        correct=correct,
+        after=after,
+        seconds=seconds,
+        folder=folder,
     )
     return levels[-1].plan
 
@@ -51,14 +81,14 @@ def planner_of(stage: PosttrainingStage) -> Callable[[nn.Module, float], Sparsit
     if more:
         raise RecipeError("stage 'posttraining': method magnitude knows one pattern.")
     allocation = "uniform" if stage.allocation == "database" else stage.allocation
-    fixed = rule.fixed_level is not None
+    total = rule.fixed_level is None and allocation != "listed"
 
     def plan(network: nn.Module, sparsity: float) -> SparsityPlan:
         return plan_sparsity(
             network,
-            None if fixed else sparsity,
+            sparsity if total else None,
             rule,
-            "magnitude",
+            stage.criterion,
             allocation,
             stage.base,
             include_first=stage.include_first,
@@ -67,7 +97,10 @@ def planner_of(stage: PosttrainingStage) -> Callable[[nn.Module, float], Sparsit
             only=stage.layers,
             exclude=stage.exclude,
             exclude_kinds=stage.exclude_kinds,
-            options=AllocationOptions(cap=stage.cap, floor=stage.floor),
+            levels=given_levels(layers_of(network), stage, sparsity),
+            options=allocation_options(stage),
+            rounding=stage.rounding,
+            ties=stage.ties,
         )
 
     return plan

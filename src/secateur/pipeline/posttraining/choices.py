@@ -34,8 +34,9 @@ from secateur.sparsity import (
     SparsityPlan,
     allocate,
     parse_pattern,
+    read_levels,
 )
-from secateur.sparsity.selection import select_layers
+from secateur.sparsity.selection import match_layers, select_layers
 
 DEFAULT_SPARSITY = 0.5
 # Images on which the loss of a single layer is measured: fewer where they are large.
@@ -124,7 +125,9 @@ def target_of(stage: PosttrainingStage) -> Target:
     """The target as the database knows it."""
     for kind, share in stage.remaining.items():
         return Target(kind, share, relative=True)
-    return Target("sparsity", DEFAULT_SPARSITY if stage.sparsity is None else stage.sparsity, base=stage.base)
+    table = stage.reconstruction.table if stage.reconstruction is not None else ()
+    asked = table[-1] if table else stage.sparsity
+    return Target("sparsity", DEFAULT_SPARSITY if asked is None else asked, base=stage.base)
 
 
 def choose_levels(
@@ -236,22 +239,40 @@ def _allocated(layers: Sequence[Layer], selection: Selection, stage: Posttrainin
     if len(stage.patterns) > 1:
         raise RecipeError(f"allocation {stage.allocation} knows one pattern; several need allocation: database.")
     rule = patterns_of(stage)[0]
-    target = target_of(stage)
+    target = target_of(stage).value
+    given = given_levels(layers, stage, target)
     levels = allocate(
         layers,
-        target.value,
+        target if stage.levels_file is None else None,
         stage.allocation,
         base=stage.base,
         excluded=selection.skipped,
+        given={name: level for name, level in given.items() if name in selection.chosen},
         prunable={
             layer.name: rule.prunable(layer.filter_shape, layer.groups)
             for layer in layers
             if layer.name in selection.chosen
         },
-        options=AllocationOptions(cap=stage.cap, floor=stage.floor),
+        options=allocation_options(stage),
     )
     choices = {name: Choice(rule, level) for name, level in levels.levels.items() if level > 0}
     return Chosen(choices, levels.skipped)
+
+
+def given_levels(layers: Sequence[Layer], stage: PosttrainingStage, target: float) -> dict[str, float]:
+    """Layer -> level that the stage's file gives, at its table nearest to `target`; nothing without a file.
+
+    raises    SparsityError  the file is missing, damaged, or does not fit the layers
+    """
+    if stage.levels_file is None:
+        return {}
+    found = read_levels(stage.levels_file, [layer.name for layer in layers], target=target)
+    return {name: level for glob, level in found.items() for name in match_layers(layers, glob)}
+
+
+def allocation_options(stage: PosttrainingStage) -> AllocationOptions:
+    """What an allocation by rule can be told."""
+    return AllocationOptions(cap=stage.cap, floor=stage.floor, power=stage.power)
 
 
 def plans_for(subject: Subject, chosen: Chosen, stage: PosttrainingStage) -> tuple[SparsityPlan, ...]:

@@ -46,6 +46,19 @@ def source_of(data: ImageData, stage: PosttrainingStage) -> ImageData:
     return source
 
 
+def batches_of(
+    calibration: Calibration, preprocessing: Preprocessing, stage: PosttrainingStage, whole: Batches
+) -> Batches:
+    """The calibration images in batches of the size that `reconstruction` asks for.
+
+    whole    the same in batches of the stage, taken where the sizes are equal
+    """
+    config = stage.reconstruction
+    if config is None or config.batch_size == stage.batch_size:
+        return whole
+    return lambda: calibration.batches(preprocessing, config.batch_size)
+
+
 def _kept(calibration: Calibration, preprocessing: Preprocessing, batch_size: int) -> Batches:
     channels, height, width = preprocessing.input_size
     if 4 * channels * height * width * len(calibration) > KEEP_BYTES:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from secateur.errors import RecipeError, SparsityError
 from secateur.graph.table import dims, text_table
-from secateur.pipeline.posttraining.choices import one_level, patterns_of, selection_of, target_of
+from secateur.pipeline.posttraining.choices import given_levels, one_level, patterns_of, selection_of, target_of
 from secateur.recipe.schema.after_training import PosttrainingStage
-from secateur.sparsity import NM, BlockOf, Layer
+from secateur.sparsity import NM, BlockOf, Layer, Pattern, Scoring
 
 
 def check_posttraining(layers: Sequence[Layer], stage: PosttrainingStage) -> None:
@@ -27,7 +27,10 @@ def check_posttraining(layers: Sequence[Layer], stage: PosttrainingStage) -> Non
             f"stage 'posttraining': a tuning with {stage.tuning.masks} masks chooses zeros of one pattern; "
             "with several, masks: static."
         )
-    if one_level(stage) or stage.remaining:
+    if stage.method == "magnitude":
+        _check_scores(rules, stage)
+    given_levels(layers, stage, target_of(stage).value)
+    if one_level(stage) or stage.remaining or stage.levels_file is not None:
         return
     asked, weights = target_of(stage).value, {layer.name: math.prod(layer.shape) for layer in layers}
     counted = sum(weights.values()) if stage.base == "conv_linear" else sum(weights[name] for name in chosen)
@@ -36,6 +39,18 @@ def check_posttraining(layers: Sequence[Layer], stage: PosttrainingStage) -> Non
         raise SparsityError(
             f"{100 * asked:g} % zeros are asked for, but at most {100 * most:.2f} % of the weights (base {stage.base}) "
             f"can go from the {len(chosen)} layers that may lose any; include more layers or ask for less."
+        )
+
+
+def _check_scores(rules: Sequence[Pattern], stage: PosttrainingStage) -> None:
+    if len(rules) > 1:
+        raise RecipeError("stage 'posttraining': method magnitude knows one pattern.")
+    scoring = Scoring(stage.criterion)
+    scoring.check(rules[0])
+    if scoring.needs:
+        raise RecipeError(
+            f"stage 'posttraining': criterion {stage.criterion} looks at more than the weights; the masks of method "
+            "magnitude go by scores of the weights alone, such as magnitude, l1, l2 or fpgm-l2."
         )
 
 
@@ -63,7 +78,9 @@ def preview(layers: Sequence[Layer], stage: PosttrainingStage) -> str:
         pattern = "dense" if reason else ", ".join(fitting)
         rows.append((layer.name, layer.kind, dims(layer.shape), pattern, f"{math.prod(layer.shape):,}", reason))
     goal = "as many zeros as the pattern has" if one_level(stage) else f"target {target_of(stage)}"
-    way = "magnitude" if stage.method == "magnitude" else f"allocation {stage.allocation}, errors {stage.errors}"
+    way = f"allocation {stage.allocation}, errors {stage.errors}"
+    if stage.method == "magnitude":
+        way = f"masks by {stage.criterion}, {_fitted(stage)}"
     box = "no time limit" if stage.budget is None else f"at most {stage.budget:g} s"
     return "\n".join(
         [
@@ -72,3 +89,13 @@ def preview(layers: Sequence[Layer], stage: PosttrainingStage) -> str:
             f"{'tuned afterwards' if stage.tuning is not None else 'no tuning'}",
         ]
     )
+
+
+def _fitted(stage: PosttrainingStage) -> str:
+    config = stage.reconstruction
+    assert config is not None  # checked with the recipe
+    steps = f"{config.steps:,} steps, rate {config.learning_rate:g}"
+    if config.rounds:
+        return f"{config.rounds} rounds of {steps} on everything"
+    table = f", level by level {' '.join(f'{100 * level:g}' for level in config.table)} %" if config.table else ""
+    return f"each {config.unit} by {steps}{table}, {config.inputs} inputs, masks {config.mask}"

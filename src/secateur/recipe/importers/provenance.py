@@ -9,7 +9,7 @@ network with it, layer by layer.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class CountedLayer(Protocol):
@@ -54,7 +54,6 @@ class Provenance:
     weights, nonzeros published totals
     macs              published multiply-accumulates of what is left; a rounded figure where it was printed rounded
     accuracy          top1, top5, base_top1, base_top5 in percent, as far as they are given
-    reconstruction    settings of a reconstruction after pruning, as written; no stage carries them out yet
     """
 
     tool: str
@@ -66,7 +65,6 @@ class Provenance:
     macs: float | None = None
     accuracy: dict[str, float] = field(default_factory=dict)
     best_epoch: int | None = None
-    reconstruction: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

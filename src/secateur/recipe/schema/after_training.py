@@ -105,6 +105,8 @@ class PosttrainingStage(Section):
     allocation: str = Field(
         default="database", description="least error over all layers; or uniform, erk, ... levels as in sparsify"
     )
+    power: Annotated[float, Field(gt=0.0)] = Field(default=1.0, description="exponent of allocation erk")
+    levels_file: str | None = Field(default=None, description="levels of all layers, for allocation listed")
     errors: Literal["loss", "output", "absolute"] = Field(
         default="loss", description="what is minimised: divergence of the network's answers, or errors of layers"
     )
@@ -124,10 +126,24 @@ class PosttrainingStage(Section):
         description="second-order masks and updates, unit by unit (exact) or column by column; or masks by magnitude "
         "and weights by reconstruction alone, as MSBench and AdaPrune do",
     )
+    criterion: str = Field(default="magnitude", description="of the masks of method magnitude")
+    rounding: Literal["floor", "ceil", "nearest", "complement", "percentile"] = Field(
+        default="floor", description="of the counts of method magnitude"
+    )
+    ties: Literal["exact", "threshold"] = Field(default="exact", description="likewise")
+    fold_norms: bool = Field(
+        default=False, description="multiply batch norms into the weights before them first: the function is the same"
+    )
+    correct_weights: Literal["exact", "msb"] | None = Field(
+        default=None,
+        description="method magnitude: kept weights of every filter get the mean and variance of all of its weights",
+    )
     second_pass: bool = Field(
         default=True, description="compress again layer by layer, with what the compressed layers before give"
     )
-    correct_bias: bool = Field(default=True, description="biases of layers without a batch norm behind take the shift")
+    correct_bias: bool = Field(
+        default=True, description="biases take the shift of the mean, where no batch norm behind is estimated again"
+    )
     estimate_norms: bool = Field(
         default=True, description="estimate statistics of batch norms again, where that brings the network nearer"
     )
@@ -154,4 +170,17 @@ class PosttrainingStage(Section):
         course = self.reconstruction is not None and (self.reconstruction.table or self.reconstruction.rounds)
         if self.method != "magnitude" and course:
             raise ValueError("a table or rounds of reconstruction are courses of their own; write method: magnitude")
+        if self.method != "magnitude":
+            for key in ("criterion", "rounding", "ties", "correct_weights"):
+                if getattr(self, key) != PosttrainingStage.model_fields[key].default:
+                    raise ValueError(f"{key} is for masks by a score; write method: magnitude")
+        if self.correct_weights is not None and self.reconstruction is not None and self.reconstruction.rounds:
+            raise ValueError("rounds fit the weights of the round before as they are; leave correct_weights out")
+        table = self.reconstruction.table if self.reconstruction is not None else ()
+        if table and self.sparsity not in (None, table[-1]):
+            raise ValueError(
+                f"sparsity {self.sparsity:g} and a table that ends at {table[-1]:g} are two targets; leave sparsity out"
+            )
+        if (self.levels_file is not None) != (self.allocation == "listed"):
+            raise ValueError("levels_file and allocation: listed go together")
         return self

@@ -3,10 +3,10 @@
 import re
 
 import pytest
+import yaml
 
 from secateur.errors import RecipeError
 from secateur.recipe.importers import import_recipe, import_text
-from secateur.recipe.schema.posttraining import GradientReconstruction
 from secateur.sparsity import allocations, criteria, parse_pattern
 
 HEAD = """\
@@ -36,7 +36,7 @@ def train(generator="NormalMaskGenerator", fake="DefaultFakeSparse", scheduler="
 
 
 def sparsify_stages(imported):
-    return [stage for stage in imported.recipe.stages if stage.stage == "sparsify"]
+    return [stage for stage in imported.recipe.stages if stage.stage in ("sparsify", "posttraining")]
 
 
 def stage_of(imported):
@@ -44,20 +44,28 @@ def stage_of(imported):
     return stage
 
 
-def test_every_published_file_is_read(schedules):
+def test_every_published_file_is_the_published_protocol(schedules):
     files = sorted((schedules / "msbench").iterdir())
     assert len(files) == 14
     for file in files:
-        imported = import_recipe(file)
-        stage = stage_of(imported)
-        assert (stage.rounding, stage.ties, stage.pattern) == ("complement", "threshold", "unstructured")
-        assert stage.training.epochs == 0 and stage.schedule.kind == "one_shot" and stage.base == "conv_linear"
+        imported, written = import_recipe(file), yaml.safe_load(file.read_text())
+        theirs, stage = written["sparse"], stage_of(imported)
+        assert (stage.stage, stage.method, stage.criterion) == ("posttraining", "magnitude", "magnitude")
+        assert (stage.rounding, stage.ties, stage.patterns) == ("complement", "threshold", ("unstructured",))
         assert stage.include_first and stage.include_depthwise and stage.include_classifier
-        assert imported.provenance.reconstruction["max_count"] == 20_000
-        assert "reconstruction is not run by this version" in said(imported)
-        section = GradientReconstruction.model_validate(imported.provenance.reconstruction["section"])
-        assert (section.steps, section.learning_rate, section.relative) == (20_000, 1e-5, False)
-        assert (section.unit, section.decay) == (imported.provenance.reconstruction["pattern"], "constant")
+        assert stage.base == "conv_linear" and not stage.estimate_norms and stage.tuning is None
+        assert stage.images == theirs["cali_batchsize"] * 64 and stage.batch_size == 64
+        config, options = stage.reconstruction, theirs["reconstruction"]
+        assert (config.steps, config.learning_rate, config.relative) == (20_000, 1e-5, False)
+        assert (config.unit, config.decay, config.batch_size) == (options["pattern"], "constant", 64)
+        assert config.inputs == ("dense" if options.get("use_dense_inps") else "sparse")
+        assert config.bias_learning_rate == options.get("bias_lr")
+        assert config.cache == ("device" if options["keep_gpu"] else "host")
+        fake = theirs["fake_sparse"].get("kwargs", {})
+        assert config.mask == ("static" if fake.get("mask_is_static") else "every_step")
+        assert stage.correct_weights == ("msb" if fake.get("weight_correction") else None)
+        assert stage.correct_bias is options.get("bias_correction", False)
+        assert stage.fold_norms is theirs.get("fuse_bn", False)
         assert "is a number of batches" in said(imported)
 
 
@@ -125,23 +133,17 @@ def test_progressive_without_an_allocation_is_uniform_and_warned_of():
     imported = import_text(POST + "  progressive: {sparsity_tables: [0.3, 0.5]}\n", "f.yaml")
     assert (stage_of(imported).allocation, stage_of(imported).sparsity) == ("uniform", 0.5)
     assert "'progressive' without an allocation gives every layer the same level" in said(imported)
-    assert imported.provenance.reconstruction["progressive"] == {"sparsity_tables": [0.3, 0.5]}
+    assert stage_of(imported).reconstruction.table == (0.3, 0.5)
 
 
-def test_what_reconstruction_would_need_is_kept():
-    imported = import_text(
-        POST.replace("FakeSparse}", "FakeSparse, kwargs: {weight_correction: True}}") + "  target_sparsity: 0.5\n",
-        "f.yaml",
-    )
-    kept = imported.provenance.reconstruction
-    assert (kept["pattern"], kept["cali_batches"], kept["images"], kept["weight_correction"]) == (
-        "layer",
-        16,
-        1024,
-        True,
-    )
-    assert "f.yaml:4: 'cali_batchsize' is a number of batches: 16, 1024 images" in said(imported)
-    assert "weight correction is not run" in said(imported)
+def test_what_goes_before_the_reconstruction():
+    text = POST.replace("FakeSparse}", "FakeSparse, kwargs: {weight_correction: True}}")
+    text = text.replace("pattern: layer", "pattern: layer, bias_correction: True")
+    imported = import_text(text + "  target_sparsity: 0.5\n  fuse_bn: True\n", "f.yaml")
+    stage = stage_of(imported)
+    assert (stage.correct_weights, stage.correct_bias, stage.fold_norms) == ("msb", True, True)
+    assert stage.images == 1024
+    assert "f.yaml:4: 'cali_batchsize' is a number of batches: 16 of 64, 1024 images" in said(imported)
 
 
 @pytest.mark.parametrize(
@@ -150,20 +152,45 @@ def test_what_reconstruction_would_need_is_kept():
         ("{pattern: block, max_count: 5000, keep_gpu: True}", {"unit": "block", "steps": 5000, "cache": "device"}),
         ("{pattern: independent, weight_lr: 1e-4, bias_lr: 1e-3}", {"learning_rate": 1e-4, "bias_learning_rate": 1e-3}),
         ("{use_dense_inps: True}", {"unit": "layer", "inputs": "dense", "steps": 20_000, "mask": "every_step"}),
-        ("{}\n  mask_only: True", {"steps": 0}),
-        ("{}\n  progressive: {sparsity_tables: [0.3, 0.5]}", {"table": [0.3, 0.5], "batch_size": 64}),
+        ("{}\n  progressive: {sparsity_tables: [0.3, 0.5]}", {"table": (0.3, 0.5), "batch_size": 64}),
     ],
 )
 def test_reconstruction_as_a_section_of_ours(written, ours):
     text = re.sub(r"  reconstruction: .*", f"  reconstruction: {written}", POST)
     target = "" if "progressive" in written else "  target_sparsity: 0.5\n"
-    section = import_text(text + target, "f.yaml").provenance.reconstruction["section"]
-    assert {key: section[key] for key in ours} == ours
+    section = stage_of(import_text(text + target, "f.yaml")).reconstruction
+    assert {key: getattr(section, key) for key in ours} == ours
 
 
 def test_masks_that_stay_in_reconstruction():
     text = POST.replace("FakeSparse}", "FakeSparse, kwargs: {mask_is_static: True}}") + "  target_sparsity: 0.5\n"
-    assert import_text(text, "f.yaml").provenance.reconstruction["section"]["mask"] == "static"
+    assert stage_of(import_text(text, "f.yaml")).reconstruction.mask == "static"
+
+
+def test_a_table_says_the_levels_whatever_the_target_says():
+    imported = import_text(
+        POST + "  target_sparsity: 0.9\n  set_sparsity: ERK\n  progressive: {sparsity_tables: [0.3, 0.5]}\n", "f.yaml"
+    )
+    stage = stage_of(imported)
+    assert (stage.sparsity, stage.allocation, stage.reconstruction.table) == (0.5, "erk", (0.3, 0.5))
+    assert "whatever the target says" in said(imported)
+
+
+@pytest.mark.parametrize(("written", "noted"), [("True", False), ("False", True)])
+def test_masks_alone_count_as_soon_as_they_are_named(written, noted):
+    imported = import_text(POST + f"  target_sparsity: 0.5\n  mask_only: {written}\n", "f.yaml")
+    stage = stage_of(imported)
+    assert (stage.stage, stage.training.epochs, stage.schedule.kind) == ("sparsify", 0, "one_shot")
+    assert "'reconstruction' is not carried out" in said(imported)
+    assert ("counts as given whatever it is set to" in said(imported)) is noted
+
+
+def test_filters_and_two_of_four_are_fitted_too():
+    filters = "{type: FPGMMaskGenerator, kwargs: {sparsity: 0.5, func: l2}}"
+    stage = stage_of(import_text(POST.replace("{type: NormalMaskGenerator}", filters), "f.yaml"))
+    assert (stage.patterns, stage.criterion, stage.sparsity) == (("filter",), "fpgm-l2", 0.5)
+    stage = stage_of(import_text(POST.replace("NormalMaskGenerator", "NMMaskGenerator"), "f.yaml"))
+    assert (stage.patterns, stage.sparsity, stage.base) == (("2:4",), None, "selected")
 
 
 def test_a_progressive_table_rises():

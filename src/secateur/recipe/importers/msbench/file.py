@@ -3,8 +3,8 @@
     sparsity:   training (documentation and training configurations)
     sparse:     the tool that prunes networks which are trained already; its files have `reconstruction`
 
-Both root keys are read in both meanings. Post-training files become one sparsify stage without training; what they say
-about reconstruction is kept in the provenance, and a note says that it is not run.
+Both root keys are read in both meanings. Files with `reconstruction` become a stage `posttraining` that repeats the
+published protocol; those without, or with `mask_only`, one sparsify stage without training.
 """
 
 from typing import Any
@@ -13,15 +13,16 @@ from secateur.recipe.importers.importing import Draft, importers
 from secateur.recipe.importers.msbench.levels import post_training_levels
 from secateur.recipe.importers.msbench.masks import Masks, read_masks
 from secateur.recipe.importers.msbench.networks import network_name
-from secateur.recipe.importers.msbench.reconstruction import gradient_section
+from secateur.recipe.importers.msbench.reconstruction import level_table, reconstruction_stage
 from secateur.recipe.importers.msbench.schedulers import SCHEDULERS
 from secateur.recipe.importers.provenance import Provenance
-from secateur.recipe.importers.reading import Fields, Reading, is_number
+from secateur.recipe.importers.reading import Fields, Reading
 from secateur.recipe.importers.stages import FINISH
 from secateur.registry import unknown
 
 ROOTS = ("sparsity", "sparse")
-NOT_RUN = "reconstruction is not run by this version of Secateur; the weights are masked and keep their values"
+# Keys of a file for networks that are trained already.
+AFTER_TRAINING = ("target_sparsity", "set_sparsity", "USE_ERK")
 
 
 @importers.register("msbench")
@@ -42,33 +43,26 @@ class MSBenchFile:
         root.ignore("saver", "seed", "lr_scheduler", "optimizer", "train", "trainer")
         root.finish()
         settings = reading.fields((names[0],), f"'{names[0]}'")
-        stages, reconstruction = _stages(settings)
+        stages = _stages(settings)
         # A table of levels ends with an evaluation of its own.
         finish = FINISH[1:] if stages[-1]["stage"] == "levels" else FINISH
         everything = [{"stage": "evaluate"}, *stages, *finish]
         value = {"version": 1, "model": model, "data": data, "seed": 0, "stages": everything}
-        return Draft(value, Provenance("msbench", reading.document.source, reconstruction=reconstruction))
+        return Draft(value, Provenance("msbench", reading.document.source))
 
 
-def _stages(settings: Fields) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """(stages, what is said about reconstruction)."""
+def _stages(settings: Fields) -> list[dict[str, Any]]:
     masks = read_masks(settings)
     scheduler = settings.section("scheduler", "'scheduler'")
     name = scheduler.text("type", "BaseScheduler")
     if name not in SCHEDULERS:
         scheduler.fail("type", unknown("scheduler", name, SCHEDULERS))
-    reconstruction = _reconstruction(settings, masks)
     options = scheduler.section("kwargs", "'kwargs' of the scheduler")
-    after_training = (
-        bool(reconstruction)
-        or settings.flag("mask_only")
-        or any(
-            key in holder for holder in (settings, options) for key in ("target_sparsity", "set_sparsity", "USE_ERK")
-        )
-    )
-    if name == "BaseScheduler" and after_training:
-        return [_post_training(settings, scheduler, masks)], reconstruction
-    if reconstruction:
+    fitted = any(key in settings for key in ("reconstruction", "progressive", "cali_batchsize"))
+    asked = any(key in holder for holder in (settings, options) for key in AFTER_TRAINING)
+    if name == "BaseScheduler" and (fitted or asked or "mask_only" in settings):
+        return [_post_training(settings, scheduler, masks)]
+    if fitted:
         settings.fail(
             "reconstruction", f"'reconstruction' and {name} contradict each other: that scheduler is for training."
         )
@@ -81,11 +75,30 @@ def _stages(settings: Fields) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         "MSBench's training scripts say how weights are trained, its files do not; taken are the settings of its "
         "published training: see 'training' in the recipe.",
     )
-    return stages, {}
+    return stages
 
 
 def _post_training(settings: Fields, scheduler: Fields, masks: Masks) -> dict[str, Any]:
-    levels = post_training_levels(settings, masks.level, _table(settings))
+    levels = _levels(settings, scheduler, masks)
+    settings.ignore("leaf_module", "verbose")
+    if "reconstruction" in settings and "mask_only" not in settings:
+        stage = reconstruction_stage(settings, masks, levels)
+    else:
+        stage = _masks_alone(settings, masks, levels)
+    settings.finish()
+    if "sparsity" not in levels and not _is_fixed(masks):
+        settings.fail(None, "no level is given: 'target_sparsity', or 'sparsity' of the mask generator.")
+    return stage
+
+
+def _is_fixed(masks: Masks) -> bool:
+    """Whether the pattern says itself how many zeros there are."""
+    return ":" in masks.keys["pattern"]
+
+
+def _levels(settings: Fields, scheduler: Fields, masks: Masks) -> dict[str, Any]:
+    """Keys of the allocation."""
+    levels = post_training_levels(settings, masks.level, level_table(settings))
     options = scheduler.section("kwargs", "'kwargs' of the scheduler")
     options.ignore(
         *("target_sparsity", "set_sparsity", "erk_power_scale", "max_sparsity", "sparse_analysis", "USE_ERK"),
@@ -93,57 +106,30 @@ def _post_training(settings: Fields, scheduler: Fields, masks: Masks) -> dict[st
     )
     options.finish()
     scheduler.finish()
-    settings.ignore("mask_only", "leaf_module", "verbose")
-    settings.flag("fuse_bn")
-    settings.finish()
-    fixed = ":" in masks.keys["pattern"]
-    if "sparsity" not in levels and not fixed:
-        settings.fail(None, "no level is given: 'target_sparsity', or 'sparsity' of the mask generator.")
-    if fixed:
+    if _is_fixed(masks):
         settings.note(
             "mask_generator",
             "layers whose shape does not fit stay dense and are listed as skipped; MSBench counts them as 50 % sparse.",
         )
         levels = {**levels, "base": "selected"}
         levels.pop("sparsity", None)
-    return {"stage": "sparsify", **masks.keys, **levels, "schedule": {"kind": "one_shot"}, "training": {"epochs": 0}}
+    return levels
 
 
-def _table(settings: Fields) -> tuple[float, ...]:
-    """The levels of `progressive`; empty without it."""
-    table = settings.section("progressive", "'progressive'").value.get("sparsity_tables") or ()
-    if not isinstance(table, list | tuple) or not all(map(is_number, table)):
-        settings.fail("progressive", "'sparsity_tables' of 'progressive' is a list of fractions.")
-    return tuple(table)
-
-
-def _reconstruction(settings: Fields, masks: Masks) -> dict[str, Any]:
-    """Everything about fitting the kept weights, as it is written."""
-    found: dict[str, Any] = {}
-    root = settings.reading.document.value
-    data = root.get("data") if isinstance(root.get("data"), dict) else {}
-    size = data.get("batch_size") if isinstance(data, dict) else None
-    size = size if isinstance(size, int) and size > 0 else None
-    if "reconstruction" in settings:
-        found |= settings.section("reconstruction", "'reconstruction'").value
-        found["section"] = gradient_section(settings, masks, _table(settings), size)
-        settings.note("reconstruction", f"{NOT_RUN}.")
-    if "progressive" in settings:
-        found["progressive"] = dict(settings.section("progressive", "'progressive'").value)
-        settings.note("progressive", "masks are chosen once, at the last level; progressive steps are not run.")
-    batches = settings.whole("cali_batchsize", None, low=1)
-    if batches is not None:
-        found["cali_batches"] = batches
-        images = f", {batches * size} images" if size else ""
-        settings.note(
-            "cali_batchsize", f"'cali_batchsize' is a number of batches: {batches}{images}, kept for reconstruction."
-        )
-        if size:
-            found["images"] = batches * size
+def _masks_alone(settings: Fields, masks: Masks, levels: dict[str, Any]) -> dict[str, Any]:
+    """Weights keep their values: no `reconstruction`, or `mask_only`, which counts as soon as it is there."""
+    if "mask_only" in settings and not settings.flag("mask_only"):
+        settings.note("mask_only", "'mask_only' counts as given whatever it is set to, as in MSBench.")
+    for key in ("reconstruction", "progressive"):
+        if key in settings:
+            settings.note(key, f"'{key}' is not carried out: masks are chosen at the last level, weights stay.")
+            settings.ignore(key)
     if masks.correct:
-        found["weight_correction"] = True
-        settings.note("fake_sparse", "weight correction is not run by this version.")
-    return found
+        settings.note("fake_sparse", "weights are corrected before a reconstruction only, and there is none.")
+    if settings.flag("fuse_bn"):
+        settings.note("fuse_bn", "batch norms stay: norms are folded before a reconstruction only, and there is none.")
+    settings.ignore("cali_batchsize")
+    return {"stage": "sparsify", **masks.keys, **levels, "schedule": {"kind": "one_shot"}, "training": {"epochs": 0}}
 
 
 def _model(reading: Reading, root: Fields) -> dict[str, Any]:
@@ -158,7 +144,7 @@ def _model(reading: Reading, root: Fields) -> dict[str, Any]:
     if name is None:
         root.fail(None, "the file does not say which network it is for; give MODEL, such as resnet18.")
     if reading.model is not None and (written is None or reading.model != network_name(written)):
-        weights = None
+        weights = classes = None
     if weights is not None and reading.weights is None:
         reading.note(("model", "path"), f"the weights are {weights.strip()}, as the file says; --weights names others.")
     chosen = reading.weights_for(name, weights.strip() if weights else None)
