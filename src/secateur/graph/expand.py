@@ -13,6 +13,7 @@ import numpy as np
 
 from secateur.errors import ModelError
 from secateur.graph.expand_activation import expand_activation
+from secateur.graph.expand_quantized import QUANTIZED, expand_quantized
 from secateur.graph.ir import Activation, Graph, Node
 from secateur.graph.rewrite import DOMAIN, Draft
 
@@ -61,11 +62,25 @@ class Writer:
         self.nodes.append(Node(f"{self.node.name}/{len(self.nodes)}", op, tuple(used), outputs, attributes))
 
     def step(self, op: str, inputs: Sequence[str], shape: Sequence[int] | None = None, **attributes: Any) -> str:
-        """Write one ONNX node of a new value, shaped as the node's output if not said otherwise."""
+        """Write one ONNX node of a new float32 value, shaped as the node's output if not said otherwise."""
+        return self.value(op, inputs, "float32", shape, **attributes)
+
+    def value(
+        self, op: str, inputs: Sequence[str], dtype: str, shape: Sequence[int] | None = None, **attributes: Any
+    ) -> str:
+        """Write one ONNX node of a new value of any type."""
         sides = self.draft.shape(self.out) if shape is None else shape
-        value = self.draft.value(f"{self.out}/{len(self.nodes)}", sides, self.draft.types[self.out].dtype)
+        value = self.draft.value(f"{self.out}/{len(self.nodes)}", sides, dtype)
         self.emit(op, inputs, value, **attributes)
         return value
+
+    def array(self, values: Any) -> str:
+        """A constant."""
+        return self.draft.constant(f"{self.node.name}/c", np.asarray(values))
+
+    def writing(self, out: str) -> "Writer":
+        """The same writer for another output."""
+        return replace(self, node=replace(self.node, outputs=(out,)))
 
     def number(self, value: float) -> str:
         """A float32 scalar constant."""
@@ -288,7 +303,7 @@ def _activated(writer: Writer, value: str, activation: Activation | None) -> str
     if activation is None:
         return value
     result = writer.draft.value(f"{value}/a", writer.draft.shape(value))
-    expand_activation(replace(writer, node=replace(writer.node, outputs=(result,))), value, activation)
+    expand_activation(writer.writing(result), value, activation)
     return result
 
 
@@ -327,4 +342,5 @@ _EXPANDERS: dict[str, Callable[[Writer], None]] = {
     "SqueezeExcite": _squeeze_excite,
     "Sub": _binary,
     "Transpose": _transpose,
+    **dict.fromkeys(QUANTIZED, expand_quantized),
 }

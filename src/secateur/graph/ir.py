@@ -111,6 +111,7 @@ class Graph:
     opset             version of ONNX's own operators that the nodes are meant in
     domains           versions of the other operator sets
     loose             what is known of values that are not in `types`
+    notes             node -> why it computes with floats in a graph that is quantized
     """
 
     nodes: tuple[Node, ...]
@@ -121,6 +122,7 @@ class Graph:
     opset: int
     domains: Mapping[str, int] = field(default_factory=dict[str, int])
     loose: Mapping[str, onnx.TypeProto] = field(default_factory=dict[str, onnx.TypeProto])
+    notes: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def type(self, name: str) -> TensorType:
         """Type of a value."""

@@ -21,7 +21,21 @@ Float32 without:
     MatMul             (a, b)  what is no Linear
     Resize             (x)  mode, coordinate, nearest_mode, cubic_coeff_a, exclude_outside, antialias, scales, sizes, by
 
-Any type:
+On uint8 and int8 values (what they compute is said in quantized/arithmetic.py, bit for bit):
+
+    Quantize           (x)  scale, zero, dtype; from float32
+    Dequantize         (x)  scale, zero; to float32
+    QConv              (x, w, bias, residual, slope)  strides, pads, dilations, group, x_scale, x_zero, w_scale, inner,
+                       r_scale, r_zero, activation, y_scale, y_zero; w is int8, bias int32, w_scale (outputs,).
+                       inner is None or (scale, zero, dtype). Where y_scale is None the result is float32
+    QLinear            (x, w, bias, residual)  the same without a window
+    QAdd QMul          (a, b)  a_scale, a_zero, b_scale, b_zero, y_scale, y_zero, activation; broadcast as numpy does
+    QActivate          (x)  table of 256 results by the byte of x
+    QPool              (x)  the attributes of Pool, x_scale, x_zero, y_scale, y_zero
+    QGlobalPool        (x)  kind, x_scale, x_zero, y_scale, y_zero
+    QConcat            (...)  axis, scales, zeros, y_scale, y_zero
+
+Any type (a Pad of integers with their zero point; of Resize only the nearest):
 
     Reshape            (x)  shape
     Transpose          (x)  perm
@@ -46,7 +60,7 @@ from secateur.graph.ir import Graph
 from secateur.graph.passes.common_subexpressions import common_subexpressions
 from secateur.graph.passes.drop_identity import drop_identity
 from secateur.graph.passes.fold_batch_norm import fold_batch_norm
-from secateur.graph.passes.fold_constants import fold_constants
+from secateur.graph.passes.fold_constants import fold_constants, fold_constants_but_weights
 from secateur.graph.passes.fold_pad import fold_pad
 from secateur.graph.passes.fold_scale import fold_scale
 from secateur.graph.passes.fuse_activation import fuse_activation
@@ -61,17 +75,28 @@ from secateur.graph.passes.normal_convolution import normal_convolution
 from secateur.graph.passes.normal_layout import normal_layout
 from secateur.graph.passes.normal_linear import normal_linear
 from secateur.graph.passes.normal_pooling import normal_pooling
+from secateur.graph.passes.normal_quantization import normal_quantization
 from secateur.graph.passes.normal_reductions import normal_reductions
 from secateur.graph.passes.normal_resize import normal_resize
+from secateur.graph.passes.quantized_activation import quantized_activation
+from secateur.graph.passes.quantized_arithmetic import quantized_arithmetic
+from secateur.graph.passes.quantized_concat import quantized_concat
+from secateur.graph.passes.quantized_convolution import quantized_convolution
+from secateur.graph.passes.quantized_epilogue import quantized_epilogue
+from secateur.graph.passes.quantized_linear import quantized_linear
+from secateur.graph.passes.quantized_moves import quantized_moves
+from secateur.graph.passes.quantized_pooling import quantized_pooling
 from secateur.graph.passes.recognise_activations import recognise_activations
 from secateur.graph.passes.recognise_normalization import recognise_normalization
 from secateur.graph.passes.recognise_shuffle import recognise_shuffle
 from secateur.graph.passes.recognise_squeeze_excite import recognise_squeeze_excite
+from secateur.graph.passes.release_weights import release_weights
 from secateur.graph.passes.remove_dead import remove_dead
 from secateur.graph.passes.remove_dead_channels import remove_dead_channels
 from secateur.graph.passes.remove_dead_hidden import remove_dead_hidden
+from secateur.graph.quantized.released import is_quantized
 
-__all__ = ["LAST_PASSES", "PASSES", "simplify"]
+__all__ = ["LAST_PASSES", "PASSES", "QUANTIZED_PASSES", "simplify"]
 
 # A round of passes can open the way for another; the deepest graph seen needed five.
 MAX_ROUNDS = 20
@@ -105,12 +130,33 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     remove_dead,
 )
 
+# Operators between Dequantize and Quantize are found when they have their float names.
+QUANTIZED_PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    normal_quantization,
+    *PASSES[1:],
+    quantized_convolution,
+    quantized_linear,
+    quantized_epilogue,
+    quantized_arithmetic,
+    quantized_pooling,
+    quantized_concat,
+    quantized_activation,
+    quantized_moves,
+)
+
 # Channels are moved as little as possible when all else is done: other passes need not know what a selection is.
 LAST_PASSES: tuple[Callable[[Graph], Graph], ...] = (join_selections, merge_selections, drop_identity, remove_dead)
 
 
 def simplify(graph: Graph) -> Graph:
-    """The graph in normal form: all passes in order, until a round changes nothing; then the last ones likewise."""
+    """The graph in normal form: all passes in order, until a round changes nothing; then the last ones likewise.
+
+    Weights of a quantized graph stay integers while operators on integers are looked for; then what dequantizes the
+    remaining ones is folded.
+    """
+    if is_quantized(graph):
+        graph = release_weights(_repeated(graph, (fold_constants_but_weights, *QUANTIZED_PASSES)))
+        graph = _repeated(graph, (fold_constants, *QUANTIZED_PASSES))
     return _repeated(_repeated(graph, PASSES), LAST_PASSES)
 
 

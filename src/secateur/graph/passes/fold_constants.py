@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from secateur.errors import ModelError
 from secateur.graph.ir import Graph, Node
+from secateur.graph.quantized.released import kept_weights
 from secateur.graph.rewrite import DOMAIN, Draft
 from secateur.graph.to_onnx import to_onnx
 
@@ -33,7 +34,17 @@ def fold_constants(graph: Graph) -> Graph:
        file of a kilobyte cannot ask for a terabyte.
     4. A node that ONNX Runtime refuses stays, and so do those that depend on it.
     """
-    chosen = _foldable(graph)
+    return _folded(graph, frozenset())
+
+
+def fold_constants_but_weights(graph: Graph) -> Graph:
+    """fold_constants, except for what dequantizes weights and biases: their integers are wanted."""
+    return _folded(graph, kept_weights(graph))
+
+
+def _folded(graph: Graph, kept: frozenset[str]) -> Graph:
+    """`kept` are names of nodes that are not folded."""
+    chosen = _foldable(graph, kept)
     if not chosen:
         return graph
     try:
@@ -43,13 +54,15 @@ def fold_constants(graph: Graph) -> Graph:
     return _with_results(graph, chosen, results)
 
 
-def _foldable(graph: Graph) -> list[Node]:
+def _foldable(graph: Graph, kept: frozenset[str]) -> list[Node]:
     known = set(graph.constants)
     budget = max(_SMALL_BUDGET, _GROWTH * sum(array.nbytes for array in graph.constants.values()))
     chosen: list[Node] = []
     for node in graph.nodes:
         inputs, outputs = node.reads(), [name for name in node.outputs if name]
         if node.domain not in ("", DOMAIN) or node.op in _RANDOM or not inputs or node.captured():
+            continue
+        if node.name in kept:
             continue
         if not all(name in known for name in inputs) or any(name in graph.outputs for name in outputs):
             continue

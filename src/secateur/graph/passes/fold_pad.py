@@ -3,6 +3,8 @@
 import math
 from dataclasses import replace
 
+import numpy as np
+
 from secateur.graph.ir import Activation, Graph, Node
 from secateur.graph.rewrite import Draft, is_fused, rewrite_nodes
 
@@ -10,11 +12,11 @@ _NEVER_NEGATIVE = ("relu", "sigmoid", "hard_sigmoid", "exp", "softplus", "abs", 
 
 
 def fold_pad(graph: Graph) -> Graph:
-    """Let Conv and Pool pad by themselves what a Pad before them pads in height and width.
+    """Let Conv and Pool, of floats or integers, pad by themselves what a Pad before them pads in height and width.
 
     1. The Pad is constant, and pads neither batch nor channels.
-    2. Conv: it pads with zeros.
-    3. Pool, max: it pads with -infinity; or with zeros behind values that are never negative.
+    2. Conv: it pads with zeros, for integers with their zero point.
+    3. Pool, max: it pads with -infinity, or the lowest integer; or with zeros behind values that are never negative.
     4. Pool, average: it pads with zeros, and the pool counts its own padding or has none; then it counts the padding.
     5. Pool: the padding stays smaller than the window.
     6. Other readers of the Pad keep it.
@@ -22,7 +24,7 @@ def fold_pad(graph: Graph) -> Graph:
     producer = graph.producer()
 
     def rule(draft: Draft, node: Node) -> list[Node] | None:
-        if not is_fused(node, "Conv", "Pool"):
+        if not is_fused(node, "Conv", "Pool", "QConv", "QPool"):
             return None
         pad = producer.get(node.inputs[0])
         if pad is None or not is_fused(pad, "Pad") or pad.attributes["mode"] != "constant":
@@ -37,19 +39,21 @@ def fold_pad(graph: Graph) -> Graph:
         pads = tuple(a + b for a, b in zip(own, more, strict=True))
         attributes = {**node.attributes, "pads": pads}
         value = float(pad.attributes["value"])
-        if node.op == "Pool":
+        integers, zero = node.op.startswith("Q"), float(node.attributes.get("x_zero", 0))
+        if node.op.endswith("Pool"):
             counted = bool(node.attributes["count_include_pad"])
             if node.attributes["kind"] == "max":
-                zeros = value == 0 and _never_negative(producer.get(pad.inputs[0]))
-                allowed = value == -math.inf or zeros
+                zeros = value == 0 and not integers and _never_negative(producer.get(pad.inputs[0]))
+                lowest = np.iinfo(draft.types[node.inputs[0]].dtype).min if integers else -math.inf
+                allowed = value == lowest or zeros
             else:
-                allowed = value == 0 and (counted or not any(own))
+                allowed = value == zero and (counted or not any(own))
                 attributes["count_include_pad"] = True
             kernel, dilations = node.attributes["kernel"], node.attributes["dilations"]
             reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
             if not allowed or any(p >= r for p, r in zip(pads, (*reach, *reach), strict=True)):
                 return None
-        elif value != 0:
+        elif value != zero:
             return None
         inputs = (pad.inputs[0], *node.inputs[1:])
         return [replace(node, inputs=inputs, attributes=attributes, absorbed=(*node.absorbed, pad.name))]

@@ -28,15 +28,31 @@ def _rule(draft: Draft, node: Node) -> Sequence[Node] | None:
     weight = draft.array(w)
     if weight is None or weight.size == 0 or (bias and draft.array(bias) is None):
         return None
-    rank = weight.ndim - 2
+    attributes = convolution_attributes(draft, node, weight.shape)
+    if attributes is None:
+        return None
+    attributes |= {"activation": None}
+    if weight.ndim == 4:
+        return [fused(node.op, node, (x, w, bias), **attributes)]
+    return None if node.op == "ConvTranspose" else _in_two_dimensions(draft, node, weight, attributes)
+
+
+def convolution_attributes(draft: Draft, node: Node, weight: tuple[int, ...]) -> dict[str, Any] | None:
+    """Strides, pads, dilations and group of a Conv or ConvTranspose in one or two dimensions by rules 2 and 4.
+
+    weight     shape of the weight
+    returns    complete attributes, None where the operator must stay
+    """
+    x, bias = node.inputs[0], node.input(2)
+    rank = len(weight) - 2
     if rank not in (1, 2) or len(draft.shape(x)) != rank + 2:
         return None
     group = int(node.attributes.get("group", 1))
     transposed = node.op == "ConvTranspose"
-    outputs = weight.shape[1] * group if transposed else weight.shape[0]
-    inputs = weight.shape[0] if transposed else weight.shape[1] * group
-    kernel = tuple(node.attributes.get("kernel_shape", weight.shape[2:]))
-    if group < 1 or draft.shape(x)[1] != inputs or outputs % group or inputs % group or kernel != weight.shape[2:]:
+    outputs = weight[1] * group if transposed else weight[0]
+    inputs = weight[0] if transposed else weight[1] * group
+    kernel = tuple(node.attributes.get("kernel_shape", weight[2:]))
+    if group < 1 or draft.shape(x)[1] != inputs or outputs % group or inputs % group or kernel != weight[2:]:
         return None
     if draft.shape(node.outputs[0])[:2] != (draft.shape(x)[0], outputs) or (bias and draft.shape(bias) != (outputs,)):
         return None
@@ -50,12 +66,7 @@ def _rule(draft: Draft, node: Node) -> Sequence[Node] | None:
         pads = _pads_of_transposed(draft, node, kernel, attributes)
     else:
         pads = pads_of_window(draft, node, kernel, strides, dilations)
-    if pads is None or min(pads) < 0:
-        return None
-    attributes |= {"pads": pads, "activation": None}
-    if rank == 2:
-        return [fused(node.op, node, (x, w, bias), **attributes)]
-    return None if transposed else _in_two_dimensions(draft, node, weight, attributes)
+    return None if pads is None or min(pads) < 0 else attributes | {"pads": pads}
 
 
 def pads_of_window(

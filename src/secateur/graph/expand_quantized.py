@@ -1,0 +1,265 @@
+"""Operators on 8-bit integers as ONNX operators.
+
+What is written computes the bits that quantized/arithmetic.py says, as long as nobody rearranges it: sums of integers,
+products with the quotients of scales, and a QuantizeLinear with scale 1 at the end. ONNX Runtime rearranges sums of two
+quantized values, which then are one step away now and then.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+
+from secateur.graph.expand_activation import ActivationWriter, expand_activation
+from secateur.graph.ir import Activation, Node
+from secateur.graph.quantized.arithmetic import ONE, factor, output_grid, pool_counts, row_factors
+from secateur.graph.quantized.grid import Grid, bounds, is_linear
+
+_INT32, _FLOAT = onnx.TensorProto.INT32, onnx.TensorProto.FLOAT
+
+
+class QuantizedWriter(ActivationWriter, Protocol):
+    """What this file needs of expand.py's Writer."""
+
+    @property
+    def node(self) -> Node: ...
+    def array(self, values: Any) -> str: ...
+    def value(
+        self, op: str, inputs: Sequence[str], dtype: str, shape: Sequence[int] | None = None, **attributes: Any
+    ) -> str: ...
+    def writing(self, out: str) -> "QuantizedWriter": ...
+
+
+def expand_quantized(writer: QuantizedWriter) -> None:
+    """Write one node of the operators in QUANTIZED."""
+    QUANTIZED[writer.node.op](writer)
+
+
+def _quantize(w: QuantizedWriter) -> None:
+    grid = Grid(w.node.attributes["scale"], w.node.attributes["zero"], w.node.attributes["dtype"])
+    w.emit("QuantizeLinear", (w.node.inputs[0], *_numbers(w, grid.scale, grid.zero, grid.dtype)), w.out)
+
+
+def _dequantize(w: QuantizedWriter) -> None:
+    x, given = w.node.inputs[0], w.node.attributes
+    w.emit("DequantizeLinear", (x, *_numbers(w, given["scale"], given["zero"], w.draft.types[x].dtype)), w.out)
+
+
+def _convolution(w: QuantizedWriter) -> None:
+    given = w.node.attributes
+    grid = _inner(given) or _grid_of_output(w)
+    plain = given["inner"] is None and not w.node.input(3) and is_linear(given["activation"])
+    whole = grid is not None and bounds(given["activation"], grid) == (grid.lowest, grid.highest)
+    if grid is not None and (given["inner"] is not None or (plain and whole)):
+        # Rounded right behind the sum: ONNX has one operator for that.
+        rows = len(given["w_scale"])
+        numbers = [
+            *(w.node.inputs[0], *_numbers(w, given["x_scale"], given["x_zero"], _type(w, 0))),
+            *(w.node.inputs[1], w.array(given["w_scale"]), w.array(np.zeros(rows, np.int8))),
+            *(*_numbers(w, grid.scale, grid.zero, grid.dtype), w.node.input(2)),
+        ]
+        if given["inner"] is None:
+            w.emit("QLinearConv", numbers, w.out, **_window(w))
+            return
+        _finish(w, _floats(w, w.value("QLinearConv", numbers, grid.dtype, **_window(w)), grid.scale, grid.zero))
+        return
+    x, zero = _unsigned(w)
+    total = w.value("ConvInteger", (x, w.node.inputs[1], zero), "int32", **_window(w))
+    _finish(w, _scaled_sum(w, total, (1, -1, 1, 1)))
+
+
+def _linear(w: QuantizedWriter) -> None:
+    given = w.node.attributes
+    matrix = w.array(np.ascontiguousarray(w.draft.constants[w.node.inputs[1]].T))
+    x, zero = _unsigned(w)
+    value = _scaled_sum(w, w.value("MatMulInteger", (x, matrix, zero), "int32"), (-1,))
+    inner = _inner(given)
+    if inner is not None:
+        value = _floats(w, _rounded(w, value, inner), inner.scale, inner.zero)
+    _finish(w, value)
+
+
+def _add(w: QuantizedWriter) -> None:
+    given = w.node.attributes
+    a, b = (
+        _floats(w, x, given[f"{key}_scale"], given[f"{key}_zero"]) for key, x in zip("ab", w.node.inputs, strict=True)
+    )
+    _end(w, w.step("Add", (a, b)))
+
+
+def _multiply(w: QuantizedWriter) -> None:
+    given = w.node.attributes
+    a, b = (
+        w.value(
+            "DequantizeLinear",
+            (x, *_numbers(w, 1.0, given[f"{key}_zero"], w.draft.types[x].dtype)),
+            "float32",
+            w.draft.shape(x),
+        )
+        for key, x in zip("ab", w.node.inputs, strict=True)
+    )
+    both = np.float32(given["a_scale"]) * np.float32(given["b_scale"])
+    scale = both if _unit(w) is None else factor(both, given["y_scale"])
+    _end(w, w.step("Mul", (w.step("Mul", (a, b)), w.array(scale))))
+
+
+def _activate(w: QuantizedWriter) -> None:
+    # Negative indices count from the end, so that the byte of an int8 is its index.
+    x = w.value("Cast", (w.node.inputs[0],), "int32", to=_INT32)
+    w.emit("Gather", (w.array(w.node.attributes["table"]), x), w.out, axis=0)
+
+
+def _pool(w: QuantizedWriter) -> None:
+    given, x = w.node.attributes, w.node.inputs[0]
+    grid = output_grid(given, w.draft.types[w.out].dtype)
+    value = w.value(
+        "DequantizeLinear", (x, *_numbers(w, 1.0, given["x_zero"], _type(w, 0))), "float32", w.draft.shape(x)
+    )
+    window = {key: given[key] for key in ("strides", "pads", "dilations")}
+    if given["kind"] == "max":
+        if window["dilations"] == (1, 1):
+            window.pop("dilations")
+        value = w.step("MaxPool", (value,), kernel_shape=given["kernel"], **window)
+        scale = w.array(factor(given["x_scale"], grid.step))
+    else:
+        channels = w.draft.shape(x)[1]
+        ones = w.array(np.ones((channels, 1, *given["kernel"]), np.float32))
+        value = w.step("Conv", (value, ones), group=channels, kernel_shape=given["kernel"], **window)
+        counts = pool_counts(given, w.draft.shape(x)[2:])
+        scale = w.array((np.float32(given["x_scale"]) / (grid.step * counts)).astype(np.float32))
+    _round_to_output(w, w.step("Mul", (value, scale)), grid)
+
+
+def _global_pool(w: QuantizedWriter) -> None:
+    given, x = w.node.attributes, w.node.inputs[0]
+    grid, shape = output_grid(given, w.draft.types[w.out].dtype), w.draft.shape(x)
+    value = w.value("DequantizeLinear", (x, *_numbers(w, 1.0, given["x_zero"], _type(w, 0))), "float32", shape)
+    if given["kind"] == "max":
+        value, count = w.step("GlobalMaxPool", (value,)), ONE
+        scale = factor(given["x_scale"], grid.step)
+    else:
+        ones = w.array(np.ones((shape[1], 1, *shape[2:]), np.float32))
+        value = w.step("Conv", (value, ones), group=shape[1], kernel_shape=shape[2:])
+        count = np.float32(shape[2] * shape[3])
+        scale = factor(given["x_scale"], grid.step * count)
+    _round_to_output(w, w.step("Mul", (value, w.array(scale))), grid)
+
+
+def _concat(w: QuantizedWriter) -> None:
+    given, grid = w.node.attributes, output_grid(w.node.attributes, w.draft.types[w.out].dtype)
+    parts = [
+        w.value(
+            "DequantizeLinear",
+            (x, *_numbers(w, float(factor(scale, grid.step)), zero, w.draft.types[x].dtype)),
+            "float32",
+            w.draft.shape(x),
+        )
+        for x, scale, zero in zip(w.node.inputs, given["scales"], given["zeros"], strict=True)
+    ]
+    _round_to_output(w, w.step("Concat", parts, axis=given["axis"]), grid)
+
+
+QUANTIZED: dict[str, Callable[[QuantizedWriter], None]] = {
+    "Dequantize": _dequantize,
+    "QActivate": _activate,
+    "QAdd": _add,
+    "QConcat": _concat,
+    "QConv": _convolution,
+    "QGlobalPool": _global_pool,
+    "QLinear": _linear,
+    "QMul": _multiply,
+    "QPool": _pool,
+    "Quantize": _quantize,
+}
+
+
+def _numbers(w: QuantizedWriter, scale: float, zero: int, dtype: str) -> tuple[str, str]:
+    return w.array(np.float32(scale)), w.array(np.array(zero, dtype))
+
+
+def _type(w: QuantizedWriter, index: int) -> str:
+    return w.draft.types[w.node.inputs[index]].dtype
+
+
+def _inner(given: Any) -> Grid | None:
+    return None if given["inner"] is None else Grid(*given["inner"])
+
+
+def _grid_of_output(w: QuantizedWriter) -> Grid | None:
+    given = w.node.attributes
+    return None if given["y_scale"] is None else output_grid(given, w.draft.types[w.out].dtype)
+
+
+def _unit(w: QuantizedWriter) -> float | None:
+    """The scale of the output where values are computed in multiples of it, else None."""
+    return w.node.attributes["y_scale"] if is_linear(w.node.attributes["activation"]) else None
+
+
+def _window(w: QuantizedWriter) -> dict[str, Any]:
+    given = {key: w.node.attributes[key] for key in ("strides", "pads", "dilations", "group")}
+    return {**given, "kernel_shape": w.draft.shape(w.node.inputs[1])[2:]}
+
+
+def _unsigned(w: QuantizedWriter) -> tuple[str, str]:
+    """The first operand and its zero point as uint8: what sums of integers take everywhere."""
+    x, zero = w.node.inputs[0], w.node.attributes["x_zero"]
+    if _type(w, 0) == "uint8":
+        return x, w.array(np.array(zero, np.uint8))
+    shape = w.draft.shape(x)
+    wide = w.value("Cast", (x,), "int32", shape, to=_INT32)
+    raised = w.value("Add", (wide, w.array(np.array(128, np.int32))), "int32", shape)
+    bytes_ = w.value("Cast", (raised,), "uint8", shape, to=onnx.TensorProto.UINT8)
+    return bytes_, w.array(np.array(zero + 128, np.uint8))
+
+
+def _scaled_sum(w: QuantizedWriter, total: str, rows: tuple[int, ...]) -> str:
+    """Sums with their bias as floats: in units of the inner numbers, of the output, or of 1."""
+    given, bias = w.node.attributes, w.node.input(2)
+    if bias:
+        total = w.value("Add", (total, w.array(w.draft.constants[bias].reshape(rows))), "int32")
+    scale = _unit(w) if given["inner"] is None else given["inner"][0]
+    factors = w.array(row_factors(given, scale).reshape(rows))
+    value = w.value("Cast", (total,), "float32", to=_FLOAT)
+    return w.value("Mul", (value, factors), "float32")
+
+
+def _floats(w: QuantizedWriter, q: str, scale: float, zero: int) -> str:
+    """What integers stand for, in units of the output or of 1."""
+    unit, type = _unit(w), w.draft.types[q]
+    step = np.float32(scale) if unit is None else factor(scale, unit)
+    return w.value("DequantizeLinear", (q, *_numbers(w, float(step), zero, type.dtype)), "float32", type.shape)
+
+
+def _finish(w: QuantizedWriter, value: str) -> None:
+    """Residual and end of a QConv or QLinear."""
+    if w.node.input(3):
+        given = w.node.attributes
+        value = w.value("Add", (value, _floats(w, w.node.inputs[3], given["r_scale"], given["r_zero"])), "float32")
+    _end(w, value)
+
+
+def _end(w: QuantizedWriter, value: str) -> None:
+    """Activation and rounding."""
+    activation: Activation | None = w.node.attributes["activation"]
+    grid = _grid_of_output(w)
+    if grid is None:
+        expand_activation(w, value, activation, w.node.input(4))
+    elif is_linear(activation):
+        low, high = bounds(activation, grid)
+        if (low, high) != (grid.lowest, grid.highest):
+            ends = (w.array(np.float32(low - grid.zero)), w.array(np.float32(high - grid.zero)))
+            value = w.value("Clip", (value, *ends), "float32")
+        _round_to_output(w, value, grid)
+    else:
+        active = w.draft.value(f"{w.out}/a", w.draft.shape(w.out))
+        expand_activation(w.writing(active), value, activation, w.node.input(4))
+        _round_to_output(w, w.value("Mul", (active, w.array(factor(ONE, grid.step))), "float32"), grid)
+
+
+def _rounded(w: QuantizedWriter, units: str, grid: Grid) -> str:
+    return w.value("QuantizeLinear", (units, *_numbers(w, 1.0, grid.zero, grid.dtype)), grid.dtype)
+
+
+def _round_to_output(w: QuantizedWriter, units: str, grid: Grid) -> None:
+    w.emit("QuantizeLinear", (units, *_numbers(w, 1.0, grid.zero, grid.dtype)), w.out)

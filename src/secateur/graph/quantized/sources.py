@@ -1,0 +1,142 @@
+"""Where values come from: integers behind a Dequantize, and constant weights behind a DequantizeLinear."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.graph.ir import Graph, Node
+from secateur.graph.quantized.grid import Grid
+from secateur.graph.rewrite import Draft, Floats, is_fused, is_onnx
+
+_BYTES = ("uint8", "int8")
+_DOMAINS = ("", "com.microsoft")
+_LONGEST_CHAIN = 8
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A constant matrix or kernel of integers around 0.
+
+    values    (rows, ...) int8
+    scale     (rows,) float32
+    """
+
+    values: NDArray[np.int8]
+    scale: Floats
+
+
+class Sources:
+    """Finds what stands behind values of a graph; a text says why something cannot be used."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._producer = graph.producer()
+
+    def integers(self, draft: Draft, name: str) -> tuple[str, Grid] | None:
+        """The 8-bit value, no constant, that a Dequantize makes `name` of, and its numbers."""
+        node = self._producer.get(name)
+        if node is None or not is_fused(node, "Dequantize") or draft.array(node.inputs[0]) is not None:
+            return None
+        return node.inputs[0], grid_of(draft, node)
+
+    def is_dequantized(self, name: str) -> bool:
+        """Whether a value is dequantized, as it is or moved: by Reshape and Transpose."""
+        node = self._producer.get(name)
+        for _ in range(_LONGEST_CHAIN):
+            if node is None or is_dequantize(node):
+                return node is not None
+            if not is_fused(node, "Reshape", "Transpose") and not is_onnx(node, "Identity"):
+                return False
+            node = self._producer.get(node.inputs[0])
+        return False
+
+    def weight(self, draft: Draft, name: str, rows: int) -> Weight | str:
+        """The weight behind `name`; its axis `rows` becomes the first one."""
+        found = self._constant(draft, name)
+        if isinstance(found, str):
+            return found
+        values, scale = (np.moveaxis(array, rows, 0) for array in found)
+        per_row = np.ascontiguousarray(scale.reshape(len(scale), -1)[:, :1]).reshape(-1)
+        if not np.array_equal(
+            scale.reshape(len(scale), -1), np.broadcast_to(per_row[:, None], (len(scale), values[0].size))
+        ):
+            return "its weight has scales along another side than its outputs"
+        if values.size == 0 or values.min() < -128 or values.max() > 127:
+            return "its weight does not fit into 8 bits around its zero points"
+        return Weight(np.ascontiguousarray(values.astype(np.int8)), per_row)
+
+    def bias(self, draft: Draft, name: str, unit: Floats) -> NDArray[np.int32] | str:
+        """A constant bias, (rows,) or one number, in multiples of each row's unit, rounded."""
+        array = draft.array(name)
+        if array is not None:
+            numbers = array.astype(np.float64).reshape(-1) / unit
+        else:
+            found = self._constant(draft, name)
+            if isinstance(found, str):
+                return "its bias is computed while the network runs"
+            integers, scale = (part.reshape(-1).astype(np.float64) for part in found)
+            # A scale is rounded once more than the product that it should be.
+            numbers = integers * np.where(np.abs(scale - unit) <= 1e-5 * unit, 1, scale / unit)
+        numbers = np.rint(np.broadcast_to(numbers, unit.shape))
+        if not np.all(np.abs(numbers) < 2**31):
+            return "its bias does not fit into 32 bits"
+        return numbers.astype(np.int32)
+
+    def _constant(self, draft: Draft, name: str) -> tuple[NDArray[Any], Floats] | str:
+        """Integers minus zero points and their scales, of equal shape, of a dequantized constant."""
+        moves: list[Node] = []
+        node = self._producer.get(name)
+        while node is not None and is_fused(node, "Reshape", "Transpose") and len(moves) < _LONGEST_CHAIN:
+            moves.append(node)
+            node = self._producer.get(node.inputs[0])
+        if node is None or not is_dequantize(node):
+            return "its weight is no quantized constant"
+        array, scale = (draft.array(node.input(index)) for index in (0, 1))
+        zero = draft.array(node.input(2)) if node.input(2) else np.zeros((), np.int32)
+        if array is None:
+            return "its weight is computed while the network runs"
+        if scale is None or zero is None or scale.dtype != np.float32 or not _positive(scale):
+            return "the scale or zero point of its weight is no constant, or no positive float32"
+        values = array.astype(np.int64)
+        if scale.ndim and scale.size > 1:
+            axis = int(node.attributes.get("axis", 1)) % values.ndim
+            if node.attributes.get("block_size", 0) or scale.shape != values.shape[axis : axis + 1]:
+                return "its weight has scales for blocks"
+            sides = tuple(-1 if index == axis else 1 for index in range(values.ndim))
+            scale, zero = scale.reshape(sides), zero.astype(np.int64).reshape(sides if zero.size > 1 else ())
+        elif zero.size != 1:
+            return "its weight has more zero points than scales"
+        else:
+            scale, zero = scale.reshape(()), zero.astype(np.int64).reshape(())
+        pair = (values - zero, np.broadcast_to(scale, values.shape))
+        for move in reversed(moves):
+            pair = tuple(_moved(move, part) for part in pair)
+        return pair[0], pair[1]
+
+
+def is_dequantize(node: Node) -> bool:
+    """Whether a node turns integers into floats, in whatever words."""
+    return (node.op == "DequantizeLinear" and node.domain in _DOMAINS) or is_fused(node, "Dequantize")
+
+
+def grid_of(draft: Draft, node: Node) -> Grid:
+    """The numbers that a Quantize writes or a Dequantize reads."""
+    name = node.inputs[0] if node.op == "Dequantize" else node.outputs[0]
+    return Grid(node.attributes["scale"], node.attributes["zero"], draft.types[name].dtype)
+
+
+def scalar_grid(draft: Draft, scale: str, zero: str, dtype: str) -> Grid | None:
+    """Numbers that a scale and a zero point give, both constants of one element; None where they are anything else."""
+    step, origin = draft.scalar(scale), draft.array(zero) if zero else np.zeros((), np.int64)
+    if dtype not in _BYTES or step is None or not 0 < step < np.inf or origin is None or origin.size != 1:
+        return None
+    return Grid(step, int(origin.reshape(-1)[0]), dtype)
+
+
+def _positive(scale: Floats) -> bool:
+    return bool(np.all(np.isfinite(scale)) and np.all(scale > 0))
+
+
+def _moved(node: Node, array: NDArray[Any]) -> NDArray[Any]:
+    return array.reshape(node.attributes["shape"]) if node.op == "Reshape" else array.transpose(node.attributes["perm"])
