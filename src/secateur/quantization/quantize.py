@@ -1,0 +1,120 @@
+"""A float ONNX file as an 8-bit one, from a few hundred images: prepare, observe, choose scales, write, verify.
+
+images = lambda: calibration.batches(preprocessing, 64)
+quantized = quantize_model(read_model("model.onnx"), images)
+onnx.save(quantized.model, "model_int8.onnx")
+print(quantized.report)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import onnx
+
+from secateur.errors import QuantizationError
+from secateur.quantization.calibrate import Batches, observe, table_of
+from secateur.quantization.numbers import ACTIVATIONS, WEIGHTS, Numbers
+from secateur.quantization.points import points_of
+from secateur.quantization.prepare import prepared
+from secateur.quantization.qdq import settled, write_qdq
+from secateur.quantization.seen import Seen, Statistics
+from secateur.quantization.settings import Override, Settings, chooser
+from secateur.quantization.table import ScaleTable
+from secateur.quantization.verify import Verification, verify
+
+
+@dataclass(frozen=True)
+class QuantizationOptions:
+    """How a file is quantized. The defaults were chosen by measurement (docs/quantization.md).
+
+    observer            which observer chooses ranges of activations, and its own options
+    activations         the integers of activations
+    weights             the integers of weights; restricted symmetric ones are what every integer kernel takes
+    per_channel         weights have a step for every output channel
+    share_concat        what is concatenated has one scale
+    reduce_range        weights have one bit less: for processors without VNNI, whose 16-bit sums overflow
+    keep_float          layers that stay float: globs of node names, kinds, `first`, `last`
+    overrides           what is different for some layers
+    packed              weights of 4 bits and fewer lie two in a byte
+    """
+
+    observer: str = "minmax"
+    observer_options: Mapping[str, float] = field(default_factory=lambda: dict[str, float]())
+    activations: Numbers = ACTIVATIONS
+    weights: Numbers = WEIGHTS
+    per_channel: bool = True
+    share_concat: bool = True
+    reduce_range: bool = False
+    keep_float: tuple[str, ...] = ()
+    overrides: tuple[Override, ...] = ()
+    packed: bool = False
+
+    @property
+    def settings(self) -> Settings:
+        """What all layers have that no override names."""
+        weights = replace(self.weights, bits=self.weights.bits - 1) if self.reduce_range else self.weights
+        return Settings(self.observer, self.observer_options, self.activations, weights, self.per_channel)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantized file, and what it was made from.
+
+    model          with QuantizeLinear and DequantizeLinear
+    float_model    the prepared float file, whose names the table has
+    table          the scales
+    report         how far the two are apart
+    statistics     value -> what the images showed of it
+    """
+
+    model: onnx.ModelProto
+    float_model: onnx.ModelProto
+    table: ScaleTable
+    report: Verification
+    statistics: Mapping[str, Statistics]
+
+
+def quantize_model(
+    model: onnx.ModelProto,
+    batches: Batches,
+    options: QuantizationOptions | None = None,
+    *,
+    statistics: Mapping[str, Statistics] | None = None,
+    show_progress: bool = True,
+) -> Quantized:
+    """The quantized form of a float model, calibrated and verified on the same images.
+
+    batches       called for every pass over the images: float32 (images, channels, height, width), prepared for the
+                  network, or pairs of them and labels
+    statistics    saved ones; the images are then only verified with
+    raises        ModelError, QuantizationError, DataError
+    """
+    options = options or QuantizationOptions()
+    plain = prepared(model)
+    points = points_of(plain, keep_float=options.keep_float, share_concat=options.share_concat)
+    settings = chooser(plain, options.settings, options.overrides)
+    if statistics is None:
+        seen = observe(plain, batches, points, show_progress=show_progress)
+    else:
+        seen = [Seen(_joined(statistics, group.observed)) for group in points.groups]
+    table = settled(plain, table_of(plain, points, seen, settings))
+    quantized = write_qdq(plain, table, packed=options.packed)
+    facts = {name: each.statistics() for group, each in zip(points.groups, seen, strict=True) for name in group.values}
+    return Quantized(quantized, plain, table, verify(plain, quantized, batches), facts)
+
+
+def _joined(statistics: Mapping[str, Statistics], names: tuple[str, ...]) -> Statistics:
+    """Statistics of values that share a scale: the outermost of what is known of each."""
+    missing = [name for name in names if name not in statistics]
+    if missing:
+        raise QuantizationError(f"the saved statistics have nothing of '{missing[0]}'; calibrate again.")
+    parts = [statistics[name] for name in names]
+    return Statistics(
+        min(part.min for part in parts),
+        max(part.max for part in parts),
+        min(part.avg_min for part in parts),
+        max(part.avg_max for part in parts),
+        sum(part.mean for part in parts) / len(parts),
+        max(part.std for part in parts),
+        max(part.b for part in parts),
+    )
