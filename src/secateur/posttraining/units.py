@@ -192,7 +192,7 @@ def _chain(step: Step, readers: dict[str, list[Step]], output: str) -> list[Step
 
 def _blocks(network: nn.Module, trace: Trace, calls: dict[str, int], kind: UnitKind) -> list[Unit]:
     pieces: list[tuple[list[Step], bool]] = []  # (steps, it is a straight line)
-    for part in _between_cuts(trace):
+    for part in between_cuts(trace):
         straight = len(part) == 1 and not part[0].whole
         if not any(step.layers for step in part):
             if pieces:
@@ -207,7 +207,7 @@ def _blocks(network: nn.Module, trace: Trace, calls: dict[str, int], kind: UnitK
     return [_block(steps) for steps in _joined([steps for steps, _ in pieces], owners)]
 
 
-def _between_cuts(trace: Trace) -> list[list[Step]]:
+def between_cuts(trace: Trace) -> list[list[Step]]:
     """The steps, cut behind every value through which everything flows."""
     last = _last_reads(trace)
     parts: list[list[Step]] = [[]]
