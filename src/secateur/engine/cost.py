@@ -9,7 +9,7 @@ vector, lambda the latency of a multiply-add, whose accumulators are used again 
 measured on Cascade Lake; they rank candidates, times come from the tuner.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import comb
 
@@ -158,7 +158,7 @@ def predict(choice: Choice, shape: ConvShape, pattern: Pattern, target: Target) 
     if choice.format != "panel":
         exits = 1.0
     # Outputs travel through the cache once, and twice more for every further block of positions.
-    output = shape.n * shape.o * shape.out_h * shape.out_w * 4
+    output = shape.n * shape.o * shape.out_h * shape.out_w * (1 if shape.quads else 4)
     per_vector = CYCLES_PER_STORED_LINE if output <= target.l2 else CYCLES_PER_STORED_LINE_FAR
     if choice.resident and output > target.l2:
         per_vector = CYCLES_PER_STORED_LINE_ALONG
@@ -191,7 +191,12 @@ def candidates(shape: ConvShape, pattern: Pattern, target: Target, primitive: st
 
 
 def _blocks(shape: ConvShape) -> tuple[int | None, ...]:
-    """Positions per block: all, and what keeps a tile of a k x k convolution in L1."""
+    """Positions per block: all, and what keeps a tile of a k x k convolution in L1.
+
+    Sums of quads cannot wait in the output, which has a quarter of their size.
+    """
+    if shape.quads:
+        return (None,)
     taps = shape.kernel[0] * shape.kernel[1]
     positions = shape.c // shape.groups * taps
     if shape.pointwise or positions <= IN_L1:
@@ -204,8 +209,8 @@ def _few_positions(shape: ConvShape) -> bool:
 
 
 def _dense(shape: ConvShape, target: Target) -> Iterator[Choice]:
-    for rows in (6, 8, 4) if target.registers >= 32 else (4, 6):
-        vectors = most_vectors(rows, target)
+    for rows in _heights((6, 8, 4) if target.registers >= 32 else (4, 6), shape):
+        vectors = most_vectors(rows, target, quads=shape.quads)
         for block in _blocks(shape):
             yield Choice("dense", "direct", rows, vectors, block)
         if _few_positions(shape):
@@ -214,9 +219,14 @@ def _dense(shape: ConvShape, target: Target) -> Iterator[Choice]:
         yield Choice("dense", "pack", rows, vectors)
 
 
+def _heights(rows: Iterable[int], shape: ConvShape) -> list[int]:
+    """Those of the numbers of rows that a panel may have: whole quads of results where results are quads."""
+    return [r for r in rows if not shape.quads or r % 4 == 0]
+
+
 def _sparse(shape: ConvShape, pattern: Pattern, target: Target) -> Iterator[Choice]:
-    for rows, fill in pattern.fills.items():
-        vectors = most_vectors(rows, target)
+    for rows in _heights(pattern.fills, shape):
+        fill, vectors = pattern.fills[rows], most_vectors(rows, target, quads=shape.quads)
         if fill > 0.75 and vectors > 0:
             for block in _blocks(shape):
                 yield Choice("block", "direct", rows, vectors, block)
@@ -226,18 +236,19 @@ def _sparse(shape: ConvShape, pattern: Pattern, target: Target) -> Iterator[Choi
             yield Choice("block", "pack", rows, vectors)
     if pattern.kind == "blocks" and pattern.fill > 0.97:
         return
-    for rows in (4,) if target.registers >= 32 else (2, 4):
-        deep = shape.pointwise and shape.c // shape.groups > IN_L1_OF_ROWS
+    for rows in _heights((4,) if target.registers >= 32 else (2, 4), shape):
+        vectors = most_vectors(rows, target, quads=shape.quads)
+        deep = shape.pointwise and shape.c // shape.groups > IN_L1_OF_ROWS and not shape.quads
         for block in (None, IN_L1_OF_ROWS) if deep else _blocks(shape):
-            yield Choice("rows", "direct", rows, most_vectors(rows, target), block)
-        yield Choice("rows", "gemm", rows, most_vectors(rows, target))
-        yield Choice("rows", "pack", rows, most_vectors(rows, target))
+            yield Choice("rows", "direct", rows, vectors, block)
+        yield Choice("rows", "gemm", rows, vectors)
+        yield Choice("rows", "pack", rows, vectors)
     # Six rows would have 63 loops: a second to compile, and no faster than four.
-    for rows in (1, 2, 3, 4):
-        vectors = most_vectors(rows, target)
+    for rows in _heights((1, 2, 3, 4), shape):
+        vectors = most_vectors(rows, target, quads=shape.quads)
         for block in _blocks(shape):
             yield Choice("panel", "direct", rows, vectors, block)
         yield Choice("panel", "gemm", rows, vectors)
         yield Choice("panel", "pack", rows, vectors)
-        if shape.c // shape.groups * shape.kernel[0] * shape.kernel[1] > IN_L1:
+        if not shape.quads and shape.c // shape.groups * shape.kernel[0] * shape.kernel[1] > IN_L1:
             yield Choice("panel", "pack", rows, vectors, IN_L1)

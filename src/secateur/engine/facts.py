@@ -22,6 +22,7 @@ class LayerFacts:
     weight_bytes  memory of the weight streams
     reason        why the layer runs dense although it has zeros, or "" when it does not
     candidates    other choices and their measured seconds, where the layer was tuned
+    bits          of inputs and weights: 32, or 8 for integers
     """
 
     layer: str
@@ -37,6 +38,7 @@ class LayerFacts:
     weight_bytes: int
     reason: str = ""
     candidates: tuple[tuple[Choice, float], ...] = field(default=(), repr=False)
+    bits: int = 32
 
     def repeated(self, times: int) -> "LayerFacts":
         """The same layer run on so many parts of a batch."""

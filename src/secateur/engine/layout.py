@@ -109,7 +109,7 @@ class Picked:
 
 @dataclass(frozen=True)
 class Tiled:
-    """A tensor (n, c, h, w) of 4-byte elements cut into tiles of pixels: all channels of a tile, then those of the next tile.
+    """A tensor (n, c, h, w) of 4-byte elements in tiles of pixels: all channels of a tile, then those of the next one.
 
         element (n, c, y, x):   n image_stride + t tile_stride + c tile + p - begins[t]      p = y pitch + x, in tile t
 

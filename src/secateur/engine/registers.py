@@ -3,9 +3,11 @@
 convolution      R V + V + W <= registers       accumulators, inputs, broadcast weights
 matrix product   R J + J + 1 <= registers       accumulators, weights, one broadcast input
 
-W is 1 where a weight is broadcast as it is used. AArch64 loads weights in pairs and ahead of their use.
+W is 1 where a weight is broadcast as it is used. AArch64 loads weights in pairs and ahead of their use. Where no
+instruction multiplies quads of 8-bit integers, inputs and weights are taken apart: R V + 2 V + 3.
 """
 
+from secateur.engine.emit.integers import has_dot
 from secateur.engine.target import Target
 
 # Longer tiles than this cost more in cache than they save in loads (ENGINE.md 2.5).
@@ -20,8 +22,13 @@ LATENCY = 4
 L2_BYTES_PER_CYCLE = 24
 
 
-def most_vectors(rows: int, target: Target) -> int:
-    """The largest V for R rows; 0 when not even one vector fits."""
+def most_vectors(rows: int, target: Target, *, quads: bool = False) -> int:
+    """The largest V for R rows; 0 when not even one vector fits.
+
+    quads    of 8-bit integers are multiplied
+    """
+    if quads and not has_dot(target):
+        return (target.registers - 3) // (rows + 2)
     if rows == 1:
         return min(target.registers - 2, MOST_VECTORS)
     weights = 1 if target.isa != "neon" else 4 if rows < 8 else 6

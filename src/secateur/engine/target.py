@@ -7,7 +7,7 @@ Feature detection decides which templates are used; the processor's name only af
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,10 @@ class Target:
     l1: int = 32 << 10
     l2: int = 1 << 20
 
+    def has(self, feature: str) -> bool:
+        """Whether the processor has a feature, by LLVM's name."""
+        return f"+{feature}" in self.features.split(",")
+
     @property
     def machine(self) -> str:
         """x86_64 or aarch64."""
@@ -70,6 +74,8 @@ def host_target(isa: str | None = None) -> Target:
     found = {name for name, present in llvm.get_host_cpu_features().items() if present}
     if platform.machine().lower() in ("aarch64", "arm64"):
         found.add("neon")  # part of the architecture; macOS reports no feature list
+        if sys.platform == "darwin":
+            found.add("dotprod")  # all of Apple's have it
     usable = [name for name, needs in NEEDS.items() if needs <= found]
     wanted = isa or os.environ.get("SECATEUR_ISA") or (usable[0] if usable else "")
     if not usable:
@@ -81,17 +87,22 @@ def host_target(isa: str | None = None) -> Target:
     if wanted not in usable:
         missing = ", ".join(sorted(NEEDS[wanted] - found))
         raise EngineError(f"This processor cannot run {wanted}: it has no {missing}. It can run {', '.join(usable)}.")
-    features: dict[str, bool] = dict(llvm.get_host_cpu_features())
+    features: dict[str, bool] = dict(llvm.get_host_cpu_features()) | ({"dotprod": True} if "dotprod" in found else {})
     if wanted == "avx2":
         features.update({name: False for name in features if name.startswith(("avx512", "avx10", "amx"))})
     return _target(wanted, llvm.get_process_triple(), llvm.get_host_cpu_name(), features, *_cache_sizes())
 
 
-def cross_target(isa: str, cpu: str | None = None, l1: int = 32 << 10, l2: int = 1 << 20) -> Target:
-    """A Linux machine that need not be this one, to emit code for. raises EngineError for an unknown `isa`."""
+def cross_target(
+    isa: str, cpu: str | None = None, l1: int = 32 << 10, l2: int = 1 << 20, more: Iterable[str] = ()
+) -> Target:
+    """A Linux machine that need not be this one, to emit code for. raises EngineError for an unknown `isa`.
+
+    more    features that it has beside those that the instruction set needs
+    """
     _check_known(isa)
     triple, usual = _CROSS[isa]
-    return _target(isa, triple, cpu or usual, dict.fromkeys(sorted(NEEDS[isa]), True), l1, l2)
+    return _target(isa, triple, cpu or usual, dict.fromkeys(sorted({*NEEDS[isa], *more}), True), l1, l2)
 
 
 def _target(isa: str, triple: str, cpu: str, features: Mapping[str, bool], l1: int, l2: int) -> Target:

@@ -188,26 +188,26 @@ class KernelBody:
     # Vectors
 
     def splat(self, scalar: Value | float, lanes: int | None = None) -> Value:
-        """A vector of one float, given as a value or as a Python number."""
+        """A vector of one number, given as a value or, for floats, as a Python number."""
         lanes = lanes or self.lanes
-        vector = ir.VectorType(F32, lanes)
         if isinstance(scalar, (int, float)):
-            return ir.Constant(vector, [float(scalar)] * lanes)
+            return ir.Constant(ir.VectorType(F32, lanes), [float(scalar)] * lanes)
+        vector = ir.VectorType(scalar.type, lanes)
         zeros = ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
         poison = ir.Constant(vector, ir.Undefined)
         return self.b.shuffle_vector(self.b.insert_element(poison, scalar, ir.Constant(I32, 0)), poison, zeros)
 
-    def load(self, pointer: Value, index: Value | int = 0, align: int = 4) -> Value:
-        """The vector that begins at float `index` of an array."""
-        return self.b.load(self.element(pointer, index), typ=self.vector, align=align)
+    def load(self, pointer: Value, index: Value | int = 0, align: int = 4, type: Any = F32) -> Value:
+        """The vector that begins at element `index` of an array of floats, or of integers of as many bits."""
+        return self.b.load(self.element(pointer, index), typ=ir.VectorType(type, self.lanes), align=align)
 
     def store(self, value: Value, pointer: Value, index: Value | int = 0, align: int = 4) -> None:
         """Store a vector at float `index` of an array."""
         self.b.store(value, self.element(pointer, index), align=align)
 
-    def load_scalar(self, pointer: Value, index: Value | int = 0) -> Value:
-        """Float `index` of an array."""
-        return self.b.load(self.element(pointer, index), typ=F32, align=4)
+    def load_scalar(self, pointer: Value, index: Value | int = 0, type: Any = F32) -> Value:
+        """Element `index` of an array of floats, or of integers of as many bits."""
+        return self.b.load(self.element(pointer, index), typ=type, align=4)
 
     def store_scalar(self, value: Value, pointer: Value, index: Value | int = 0) -> None:
         """Store one float at `index` of an array."""

@@ -118,6 +118,13 @@ def dot_lowers(target: Target) -> int:
     return 128 if target.isa == "neon" and target.has("dotprod") and not target.has("i8mm") else 0
 
 
+def has_dot(target: Target) -> bool:
+    """Whether a processor computes `dot` with one instruction."""
+    if target.isa == "neon":
+        return target.has("dotprod") or target.has("i8mm")
+    return target.has("avx512vnni" if target.isa == "avx512" else "avxvnni")
+
+
 def dot(f: KernelBody, total: Value, x: Value, weights: Value) -> Value:
     """total + sum over bytes j of x[j] weights[j] in every lane, x unsigned, weights signed: exact in 32 bits.
 
@@ -126,7 +133,7 @@ def dot(f: KernelBody, total: Value, x: Value, weights: Value) -> Value:
     instruction for 8-bit numbers would stop at 16 bits.
     """
     b, target, kind = f.b, f.module.target, words(f)
-    if target.isa == "neon" and (target.has("dotprod") or target.has("i8mm")):
+    if target.isa == "neon" and has_dot(target):
         bytes_ = octets(f)
         given = b.bitcast(x, bytes_)
         if dot_lowers(target):
@@ -134,7 +141,7 @@ def dot(f: KernelBody, total: Value, x: Value, weights: Value) -> Value:
         name = "sdot" if dot_lowers(target) else "usdot"
         call = f.module.intrinsic(f"llvm.aarch64.neon.{name}.v4i32.v16i8", kind, [kind, bytes_, bytes_])
         return b.call(call, [total, given, b.bitcast(weights, bytes_)])
-    if target.has("avx512vnni" if target.isa == "avx512" else "avxvnni"):
+    if has_dot(target):
         name = f"llvm.x86.avx512.vpdpbusd.{32 * f.lanes}"
         return b.call(f.module.intrinsic(name, kind, [kind] * 3), [total, x, weights])
     half = ir.VectorType(I16, 2 * f.lanes)

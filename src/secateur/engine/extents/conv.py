@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of
 from secateur.engine.kernels.conv import AHEAD, PANEL_FIELDS, TILE_FIELDS, UNIT_FIELDS, ConvKernel
+from secateur.engine.kernels.requantize import NUMBERS
 from secateur.engine.weights.streams import MAX_DELTA
 
 Ints = NDArray[np.int64]
@@ -34,7 +35,7 @@ def conv(step: Reader) -> Iterator[Extent]:
     key = id(arguments["units"]) if some else 0
     x, y, residual, mask = once(step.check("tiles", np.int64, 0), key, lambda: _tiles(step, own))
     near, far, row, last_row = once(step.check("deltas", np.uint16, 0), 0, lambda: _panels(step))
-    low, high = once(step.check("rows", np.int64, 0), (row, last_row), lambda: _rows(step, row, last_row))
+    low, high = once(step.check("rows", np.int64, 0), (row, last_row), lambda: _rows(step, "rows", row, last_row))
 
     unit = step.integer("unit")
     if kernel.packed:
@@ -47,8 +48,13 @@ def conv(step: Reader) -> Iterator[Extent]:
         yield Extent("x", x[0] + near * unit, x[1] + far * unit)
     yield Extent("y", y[0] + low, y[1] + high, write=True)
     if kernel.residual:
+        if kernel.requantize:
+            low, high = _rows(step, "residual_rows", row, last_row)
         yield Extent("residual", residual[0] + low, residual[1] + high)
     yield Extent("bias", 4 * row, 4 * last_row)
+    if kernel.requantize:
+        yield Extent("scales", 4 * row, 4 * last_row)
+        yield Extent("numbers", 0, 4 * len(NUMBERS))
     if kernel.activation and kernel.activation.kind == "prelu":
         yield Extent("slope", 4 * row, 4 * last_row)
     if kernel.masked:
@@ -66,9 +72,9 @@ def _tiles(step: Reader, tiles: Ints) -> tuple[tuple[int, int], ...]:
     return tuple(zip(low, high, strict=True))
 
 
-def _rows(step: Reader, begin: int, end: int) -> tuple[int, int]:
+def _rows(step: Reader, field: str, begin: int, end: int) -> tuple[int, int]:
     """Bytes from the output's first plane to the first and last that panels write; rows that only pad are negative."""
-    rows = step.table("rows", end)[begin:]
+    rows = step.table(field, end)[begin:]
     return max(int(rows.min()), 0), max(int(rows.max()), 0)
 
 
@@ -100,7 +106,8 @@ def _panels(step: Reader) -> tuple[int, int, int, int]:
         raise Fault("'panels' has negative numbers")
     counts = panels[:, _COUNTS:].astype(np.int64)
     sizes = np.array([pattern.bit_count() for pattern in kernel.patterns] or [kernel.rows], np.int64)
-    step.check("weights", np.float32, int((panels[:, 2] + counts @ sizes).max()))
+    kind = np.uint32 if kernel.requantize else np.float32
+    step.check("weights", kind, int((panels[:, 2] + counts @ sizes).max()))
     ahead = AHEAD if kernel.prefetch else 0
     if kernel.shared_deltas:
         length = int(counts.max())

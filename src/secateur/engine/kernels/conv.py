@@ -15,15 +15,20 @@ is shared the R rows walk in lockstep instead, each over its own positions, with
     repeat longest row of the panel:   for r in rows:  x[r] += delta[i++] unit;  acc[r][v] += weight[i] x[r][v]
 
 What `x` points to is the primitive: the input itself, its im2col matrix, or a tile that was packed into this thread's
-scratch memory.
+scratch memory. What is multiplied are floats, or quads of 8-bit integers (emit.integers), whose sums are requantized at
+the end (kernels.requantize).
 
 Sources: Park et al. 2017 (offsets instead of indices); Wilkinson, Cheshmi & Mehri Dehnavi 2023 (patterns).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from llvmlite import ir
 
 from secateur.engine.emit.activations import activate, symbol
-from secateur.engine.emit.builder import I16, I32, I64, PTR, KernelBody, KernelModule, Value, Var
+from secateur.engine.emit.builder import F32, I16, I32, I64, PTR, KernelBody, KernelModule, Value, Var
+from secateur.engine.emit.integers import dot
+from secateur.engine.kernels.requantize import INTEGERS, Requantize, Results
 from secateur.graph.ir import Activation
 
 # Columns of the tables that kernels read; `secateur.engine.lowering.tiles` writes them.
@@ -38,6 +43,9 @@ FIELDS = (
     *("x", "y", "residual", "bias", "units", "tiles", "panels", "deltas", "weights", "rows", "masks", "unit"),
     *("pack_offsets", "slope", "first", "last", "pack_shift", "pack_most"),
 )
+# Of kernels that requantize: a scale for each row of the panels, where the residual's planes begin, row by row as in
+# `rows`, and the constants of requantize.
+MORE_FIELDS = ("scales", "residual_rows", "numbers", *INTEGERS)
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ class ConvKernel:
     partial         the step computes one block of positions; sums wait in the output between the steps of a layer
     masked          lanes outside the map exist and are stored as zero
     prefetch        ask for the inputs of the position AHEAD further on; one pattern only
+    requantize      quads are multiplied, and this happens to their sums; None for floats. Results in quads need panels
+                    of whole quads of rows
     """
 
     rows: int
@@ -64,11 +74,16 @@ class ConvKernel:
     partial: bool = False
     masked: bool = True
     prefetch: bool = False
-    fields: tuple[str, ...] = field(default=FIELDS, init=False, repr=False)
+    requantize: Requantize | None = None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Argument slots."""
+        return (*FIELDS, *MORE_FIELDS) if self.requantize else FIELDS
 
     @property
     def name(self) -> str:
-        """For example f32_conv_4x6x5_p1_relu_residual."""
+        """For example f32_conv_4x6x5_full_relu_residual."""
         patterns = "-".join(f"{p:x}" for p in self.patterns) or "lockstep"
         if len(self.patterns) == 2**self.rows - 1:
             patterns = "all"
@@ -80,7 +95,8 @@ class ConvKernel:
             for flag in ("residual", "shared_deltas", "packed", "partial", "masked", "prefetch")
             if getattr(self, flag)
         )
-        return f"f32_conv_{self.rows}x{'x'.join(map(str, self.vectors))}_{patterns}_{kind}{flags}"
+        element, ends = ("i8", self.requantize.symbol) if self.requantize else ("f32", "")
+        return f"{element}_conv_{self.rows}x{'x'.join(map(str, self.vectors))}_{patterns}_{kind}{flags}{ends}"
 
     @property
     def panel_words(self) -> int:
@@ -105,6 +121,9 @@ class _Writer:
             for name in ("x", "y", "bias", "units", "tiles", "panels", "deltas", "weights", "rows", "masks")
         }
         self.unit = body.integer("unit")
+        self.results = Results(body, kernel.requantize, kernel.activation) if kernel.requantize else None
+        self.quads = self.results is not None and self.results.how.quads
+        self.type = I32 if self.results else F32
         if kernel.residual:
             self.pointers["residual"] = body.pointer("residual")
         if kernel.packed:
@@ -145,7 +164,10 @@ class _Writer:
                 self.accumulate(record, start, base, acc)
             else:
                 self.accumulate_in_lockstep(record, start, base, acc)
-            self.finish(tile, start["row"], y, acc, masks)
+            if self.results and self.quads:
+                self.store_quads(self.results, tile, start["row"], y, acc, masks)
+            else:
+                self.finish(tile, start["row"], y, acc, masks)
 
     def pack(self, unit: dict[str, Value], base: Value, vectors: int) -> None:
         """Copy the tile's input vectors of the unit's positions to scratch, unless they are there."""
@@ -169,13 +191,19 @@ class _Writer:
         if not self.kernel.prefetch:
             return
         # For writing: a line that is only read would have to be asked for again when it is stored.
-        for r in range(self.kernel.rows):
+        for r in range(0, self.kernel.rows, 4 if self.quads else 1):
             place = self.row_address(row, r)
             for v in range(vectors):
                 f.prefetch(f.at(f.at(y, place), v * self.width), write=True)
                 if self.kernel.residual:
-                    other = f.at(f.at(self.pointers["residual"], tile["residual"]), place)
-                    f.prefetch(f.at(other, v * self.width))
+                    f.prefetch(f.at(self.residual_row(tile, row, r, place), v * self.width))
+
+    def residual_row(self, tile: dict[str, Value], row: Value, r: int, place: Value) -> Value:
+        """Address of the tile in the residual's plane for a panel's row r, which is written at `place`."""
+        f = self.f
+        if self.results:
+            place = f.load_i64(f.pointer("residual_rows"), f.b.add(row, f.i64(r)), I64)
+        return f.at(f.at(self.pointers["residual"], tile["residual"]), place)
 
     def row_address(self, row: Value, r: int) -> Value:
         """Bytes from the tensor's first plane to the plane of a panel's row r; negative for a row that only pads."""
@@ -184,11 +212,11 @@ class _Writer:
     def start_sums(self, row: Value, y: Value, vectors: int) -> list[list[Var]]:
         """acc = bias, or what the block of positions before left in the output."""
         f = self.f
-        acc = [[f.var(f.vector) for _ in range(vectors)] for _ in range(self.kernel.rows)]
+        acc = [[f.var(ir.VectorType(self.type, f.lanes)) for _ in range(vectors)] for _ in range(self.kernel.rows)]
 
         def from_bias() -> None:
             for r, sums in enumerate(acc):
-                bias = f.splat(f.load_scalar(self.pointers["bias"], f.b.add(row, f.i64(r))))
+                bias = f.splat(f.load_scalar(self.pointers["bias"], f.b.add(row, f.i64(r)), self.type))
                 for value in sums:
                     value.set(bias)
 
@@ -228,12 +256,12 @@ class _Writer:
                     ahead.set(f.at(ahead.get(), f.b.mul(later, self.unit)))
                     for v in range(len(acc[0])):
                         f.prefetch(f.at(ahead.get(), v * self.width))
-                inputs = [f.load(x.get(), v * f.lanes) for v in range(len(acc[0]))]
+                inputs = [self.inputs(x.get(), v) for v in range(len(acc[0]))]
                 weights = weight.get()
                 for j, r in enumerate(rows):
-                    w = f.splat(f.load_scalar(weights, j))
+                    w = self.weights(weights, j)
                     for v, value in enumerate(inputs):
-                        acc[r][v].set(f.fma(w, value, acc[r][v].get()))
+                        acc[r][v].set(self.add(w, value, acc[r][v].get()))
                 weight.set(f.element(weights, len(rows)))
             delta.set(end)
 
@@ -249,9 +277,21 @@ class _Writer:
             for r, sums in enumerate(acc):
                 step = f.load_i64(deltas, f.b.add(first, f.i64(r)), I16)
                 x[r].set(f.at(x[r].get(), f.b.mul(step, self.unit)))
-                w = f.splat(f.load_scalar(weights, f.b.add(first, f.i64(r))))
+                w = self.weights(weights, f.b.add(first, f.i64(r)))
                 for v, total in enumerate(sums):
-                    total.set(f.fma(w, f.load(x[r].get(), v * f.lanes), total.get()))
+                    total.set(self.add(w, self.inputs(x[r].get(), v), total.get()))
+
+    def inputs(self, x: Value, v: int) -> Value:
+        """Vector v of the inputs of a position."""
+        return self.f.load(x, v * self.f.lanes, type=self.type)
+
+    def weights(self, weights: Value, index: Value | int) -> Value:
+        """One weight for all lanes."""
+        return self.f.splat(self.f.load_scalar(weights, index, self.type))
+
+    def add(self, w: Value, x: Value, total: Value) -> Value:
+        """total + w x, for floats or quads."""
+        return dot(self.f, total, x, w) if self.results else self.f.fma(w, x, total)
 
     def flag(self, name: str) -> Value:
         """An argument that is 0 or 1."""
@@ -281,7 +321,7 @@ class _Writer:
                         # Padding stays zero between blocks too: behind a tensor's last plane it is the padding above
                         # the next tensor in memory, which another thread may be reading.
                         for v, value in enumerate(sums):
-                            kept = f.b.select(masks[v], value.get(), f.splat(0.0)) if masks else value.get()
+                            kept = self.inside(masks, v, value.get(), f.splat(0.0))
                             f.store(kept, target, v * f.lanes, align=self.width)
 
     def store_final(
@@ -296,15 +336,56 @@ class _Writer:
     ) -> None:
         """Residual, activation, zeros outside the map."""
         f = self.f
-        slope = None
-        if self.kernel.activation and self.kernel.activation.kind == "prelu":
-            slope = f.splat(f.load_scalar(f.pointer("slope"), f.b.add(row, f.i64(r))))
+        slope = self.slope(row, r)
+        other = self.residual_row(tile, row, r, place) if self.kernel.residual else None
+        scale = self.scale(row, r) if self.results else None
         for v, value in enumerate(sums):
             out = value.get()
-            if self.kernel.residual:
-                other = f.at(f.at(self.pointers["residual"], tile["residual"]), place)
-                out = f.b.fadd(out, f.load(other, v * f.lanes, align=self.width))
-            out = activate(f, out, self.kernel.activation, slope)
-            if masks:
-                out = f.b.select(masks[v], out, f.splat(0.0))
-            f.store(out, target, v * f.lanes, align=self.width)
+            added = f.load(other, v * f.lanes, self.width, self.type) if other is not None else None
+            if self.results:
+                other_part = None if added is None else self.results.added(added)[r % 4]
+                out = self.results.row(out, scale, other_part, slope)
+            else:
+                out = out if added is None else f.b.fadd(out, added)
+                out = activate(f, out, self.kernel.activation, slope)
+            f.store(self.inside(masks, v, out, f.splat(0.0)), target, v * f.lanes, align=self.width)
+
+    def store_quads(
+        self,
+        results: Results,
+        tile: dict[str, Value],
+        row: Value,
+        y: Value,
+        acc: list[list[Var]],
+        masks: list[Value],
+    ) -> None:
+        """The results of four rows at a time as quads."""
+        f = self.f
+        for first in range(0, self.kernel.rows, 4):
+            place = self.row_address(row, first)
+            with f.if_(f.b.icmp_signed(">=", place, f.i64(0))):
+                target = f.at(y, place)
+                other = self.residual_row(tile, row, first, place) if self.kernel.residual else None
+                scales = [self.scale(row, first + r) for r in range(4)]
+                slopes = [self.slope(row, first + r) for r in range(4)]
+                for v in range(len(acc[0])):
+                    added = [None] * 4
+                    if other is not None:
+                        added = results.added(f.load(other, v * f.lanes, self.width, I32))
+                    rows = [results.row(acc[first + r][v].get(), scales[r], added[r], slopes[r]) for r in range(4)]
+                    out = self.inside(masks, v, results.quads(rows), results.fill())
+                    f.store(out, target, v * f.lanes, align=self.width)
+
+    def scale(self, row: Value, r: int) -> Value:
+        """Scale of a panel's row r, for all lanes."""
+        return self.f.splat(self.f.load_scalar(self.f.pointer("scales"), self.f.b.add(row, self.f.i64(r))))
+
+    def slope(self, row: Value, r: int) -> Value:
+        """Slope of a panel's row r for negative values, where the activation has one."""
+        if self.kernel.activation and self.kernel.activation.kind == "prelu":
+            return self.f.splat(self.f.load_scalar(self.f.pointer("slope"), self.f.b.add(row, self.f.i64(r))))
+        return None
+
+    def inside(self, masks: list[Value], v: int, value: Value, zero: Value) -> Value:
+        """Vector v of a tile with zeros outside the map."""
+        return self.f.b.select(masks[v], value, zero) if masks else value

@@ -7,8 +7,8 @@ outputs with `context.place`, and emits steps. It is registered under the operat
     def softmax(node: Node, context: Context) -> None: ...
 
 Float32 values of rank 4 whose maps are larger than 1x1 lie in planes where operators on maps read or write them, such
-values of 8-bit integers in quads; everything else is flat. All values of one map size have the same pitch, so that element-wise operators, 1x1
-convolutions and residual sums need no conversion.
+values of 8-bit integers in quads; everything else is flat. All values of one map size have the same pitch, so that
+element-wise operators, 1x1 convolutions and residual sums need no conversion.
 """
 
 from collections.abc import Callable, Mapping
@@ -54,6 +54,11 @@ class Tensor:
         """The layout of a tensor in planes."""
         assert isinstance(self.layout, Planes)
         return self.layout
+
+    @property
+    def fill(self) -> int:
+        """Each byte of what is zero in the tensor."""
+        return self.layout.fill if isinstance(self.layout, Planes | Tiled | Quads) else 0
 
     @property
     def words(self) -> "Tensor":

@@ -3,13 +3,15 @@
 source (lowering.source)  ->  streams of weights (engine.weights)  ->  tiles and units (lowering.tiles)  ->  steps
 """
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from secateur.engine.choice import Choice
 from secateur.engine.cost import prefetches
 from secateur.engine.kernels.conv import ConvKernel
-from secateur.engine.layout import Flat, Planes, Tiled, planes
+from secateur.engine.layout import Flat, Planes, Tiled, fill_word, planes, quads_of
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.lowering.epilogue import Epilogue
@@ -19,7 +21,7 @@ from secateur.engine.lowering.source import Source, like, source_of
 from secateur.engine.lowering.tiles import plan_tiles, plan_units
 from secateur.engine.program import Argument
 from secateur.engine.weights.lockstep import encode_lockstep
-from secateur.engine.weights.streams import Streams, encode, encode_dense, padded_order
+from secateur.engine.weights.streams import Streams, Weights, encode, encode_dense, padded_order
 
 Ints = NDArray[np.int64]
 
@@ -28,8 +30,8 @@ def emit_conv(
     context: Context,
     layer: str,
     shape: ConvShape,
-    weight: NDArray[np.float32],
-    bias: NDArray[np.float32] | None,
+    weight: Weights,
+    bias: NDArray[np.float32] | NDArray[np.int32] | None,
     x: Tensor,
     y: Tensor,
     choice: Choice,
@@ -37,13 +39,14 @@ def emit_conv(
 ) -> tuple[Streams, str]:
     """Steps of one convolution; returns its weight streams and the kernel's name for the report.
 
-    weight   (O, C / groups, kh, kw)
+    shape    its inputs are counted in elements of 4 bytes, floats or quads
+    weight   (O, C / groups, kh, kw), float32 or quads as uint32
     """
-    inner = _sums_layout(context, shape, y, choice)
+    inner = _sums_layout(context, shape, y, choice, epilogue)
     out = y if isinstance(y.layout, Tiled) or _same_geometry(y, inner) else context.temporary(inner)
     other = epilogue.residual
     if other and not isinstance(other.layout, Tiled):
-        other = to_planes(context, other, like(inner, shape.o))
+        other = to_planes(context, other, like(inner, other.shape[1], other.fill))
     source = source_of(context, shape, x, inner, choice)
     matrix = _in_order(weight.reshape(shape.o, -1), source.order)
 
@@ -67,6 +70,7 @@ def emit_conv(
             block=block,
             group_places=0 if packed else source.group,
             packed=packed,
+            sort=epilogue.requantized is None,
         )
     else:
         streams = encode(
@@ -99,6 +103,7 @@ def emit_conv(
         partial=block is not None,
         masked=_needs_masks(inner, lanes),
         prefetch=prefetches(choice, shape, context.target),
+        requantize=epilogue.requantized.how if epilogue.requantized else None,
     )
     blocks = -(-positions // block) if block else 1
     arguments: dict[str, Argument] = {
@@ -109,13 +114,21 @@ def emit_conv(
         "tiles": tiles.table,
         "deltas": streams.deltas,
         "weights": streams.weights,
-        "rows": np.where(streams.rows >= 0, streams.rows * out.maps.channel_stride * 4, -1),
+        "rows": _places(streams.rows, out, quads=epilogue.to_quads),
         "masks": mask_table(inner, lanes),
         "unit": unit,
         "pack_offsets": _pack_offsets(source, shape.groups) if packed else 0,
         "slope": 0 if epilogue.slope is None else _per_row(epilogue.slope, streams.rows),
         "pack_most": block or positions,
     }
+    if epilogue.requantized:
+        arguments |= {
+            "scales": _per_row(epilogue.requantized.scales, streams.rows),
+            "residual_rows": _places(streams.rows, other, quads=True) if other else 0,
+            "numbers": epilogue.requantized.numbers,
+            "zero": epilogue.requantized.zero * 0x10001,
+            "fill": fill_word(inner.fill),
+        }
     reads = (source.tensor, *((other,) if other else ()))
     # A few rows of all tiles at a time write along planes; the rows of a tile lie side by side in tiles anyway.
     resident = None if isinstance(out.layout, Tiled) else choice.resident
@@ -147,17 +160,25 @@ def emit_conv(
     return streams, kernel.name
 
 
-def _sums_layout(context: Context, shape: ConvShape, y: Tensor, choice: Choice) -> Planes:
+def _sums_layout(context: Context, shape: ConvShape, y: Tensor, choice: Choice, epilogue: Epilogue) -> Planes:
     """The pitch in which outputs are computed: the output's own where the source can have it."""
-    wanted = (shape.n, shape.o, shape.out_h, shape.out_w)
+    channels = quads_of(shape.o) if epilogue.to_quads else shape.o
+    wanted = (shape.n, channels, shape.out_h, shape.out_w)
     if isinstance(y.layout, Tiled):
         usual = context.layout(wanted)
         assert isinstance(usual, Planes)
-        return usual
-    layout = y.layout if isinstance(y.layout, Planes) else planes(wanted)
+        return replace(usual, fill=y.layout.fill)
+    fill = epilogue.requantized.zero if epilogue.requantized else 0
+    layout = y.layout if isinstance(y.layout, Planes) else planes(wanted, fill=fill)
     if choice.primitive == "gemm" or layout.pad >= shape.out_border:
         return layout
-    return planes(wanted, shape.out_border)
+    return planes(wanted, shape.out_border, fill=layout.fill)
+
+
+def _places(rows: Ints, tensor: Tensor, *, quads: bool) -> Ints:
+    """Bytes from a tensor's first plane to that of each row of the panels, which may be a quarter of one."""
+    planes_of = rows // 4 if quads else rows
+    return np.where(rows >= 0, planes_of * tensor.maps.channel_stride * 4, -1)
 
 
 def _same_geometry(tensor: Tensor, layout: Planes) -> bool:
@@ -192,10 +213,10 @@ def _patterns(choice: Choice) -> tuple[int, ...]:
     return tuple(range(1, full + 1)) if choice.format == "panel" else (full,)
 
 
-def _per_row(values: NDArray[np.float32] | None, rows: Ints) -> NDArray[np.float32]:
+def _per_row(values: NDArray[np.float32] | NDArray[np.int32] | None, rows: Ints) -> NDArray[np.float32 | np.int32]:
     if values is None:
-        return np.zeros(len(rows), np.float32)
-    return np.where(rows >= 0, values[np.maximum(rows, 0)], 0).astype(np.float32)
+        return np.zeros(len(rows), np.float32)  # as integers the same
+    return np.where(rows >= 0, values[np.maximum(rows, 0)], 0).astype(values.dtype)
 
 
 def _pack_offsets(source: Source, groups: int) -> NDArray[np.int32]:
@@ -207,7 +228,7 @@ def _pack_offsets(source: Source, groups: int) -> NDArray[np.int32]:
     return offsets.astype(np.int32).reshape(-1)
 
 
-def _in_order(matrix: NDArray[np.float32], order: Ints) -> NDArray[np.float32]:
+def _in_order(matrix: Weights, order: Ints) -> Weights:
     """The columns of a matrix in this order, row after row in memory, which indexing with an array would not give."""
     return matrix if (order[1:] > order[:-1]).all() else np.take(matrix, order, axis=1)
 

@@ -4,13 +4,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
 
-from secateur.engine.layout import Planes
+from secateur.engine.layout import Planes, quads_of
 from secateur.graph.ir import Graph, Node
 
 
 @dataclass(frozen=True)
 class ConvShape:
-    """Sizes of a 2-D convolution; pads are (top, left, bottom, right)."""
+    """Sizes of a 2-D convolution; pads are (top, left, bottom, right).
+
+    quads    inputs are counted in quads of 8-bit integers (`in_quads`)
+    """
 
     n: int
     c: int
@@ -24,6 +27,7 @@ class ConvShape:
     groups: int
     out_h: int
     out_w: int
+    quads: bool = False
 
     @cached_property
     def reach(self) -> tuple[int, int]:
@@ -63,8 +67,13 @@ class ConvShape:
         return self.border if self.strides != (1, 1) else max(self.border, self.w + self.border - self.out_w)
 
     @cached_property
+    def in_quads(self) -> "ConvShape":
+        """The same with inputs counted in quads, whole ones in each group."""
+        return replace(self, c=self.groups * quads_of(self.c // self.groups), quads=True)
+
+    @cached_property
     def macs(self) -> int:
-        """Multiply-adds with all weights."""
+        """Multiply-adds with all weights, of floats or of quads."""
         return self.n * self.out_h * self.out_w * self.o * (self.c // self.groups) * self.kernel[0] * self.kernel[1]
 
 

@@ -175,7 +175,7 @@ def copy_planes(
     if taps is None:
         taps = np.array([(0, 0, 0, h, 0, w)], np.int64)
         few = len(sources) < UNITS_PER_THREAD * context.threads
-        alike = source_row == target_row and _fill(source) == _fill(target)
+        alike = source_row == target_row and source.fill == target.fill
         if alike and not few:
             # Rows that lie the same way are one long row; zeros between them are copied too.
             h, w = 1, (h - 1) * source_row + w
@@ -273,10 +273,6 @@ def _copy(context: Context, source: Tensor, target: Tensor) -> None:
 
 def _geometry(layout: Planes) -> tuple[int, ...]:
     return (layout.h, layout.w, layout.pitch, layout.plane_stride, layout.fill)
-
-
-def _fill(tensor: Tensor) -> int:
-    return tensor.layout.fill if isinstance(tensor.layout, Planes) else 0
 
 
 def _is_dense(layout: Planes) -> bool:

@@ -53,7 +53,7 @@ def source_of(context: Context, shape: ConvShape, x: Tensor, inner: Planes, choi
         tensor = x if shape.pointwise else picked_pixels(context, x, shape.strides, like(inner, shape.c, x.layout.fill))
         return Source(tensor, c, np.arange(channels), tensor.maps.channel_stride * 4, 0, channels)
     if choice.primitive == "gemm" and not shape.pointwise:
-        layout = like(inner, shape.c * kh * kw, _fill(x))
+        layout = like(inner, shape.c * kh * kw, x.fill)
         matrix = im2col(context, x, shape.kernel, shape.strides, shape.pads, shape.dilations, layout)
         count = channels * kh * kw
         everything = np.arange(count, dtype=np.int64)
@@ -70,7 +70,7 @@ def source_of(context: Context, shape: ConvShape, x: Tensor, inner: Planes, choi
         group = step * own.plane_stride
     else:
         if shape.kernel == (1, 1):  # only the pixels that it meets
-            layout = like(inner, shape.c, _fill(x))
+            layout = like(inner, shape.c, x.fill)
             tensor = shifted(context, x, [(-shape.pads[0], -shape.pads[1])], shape.strides, layout)
             return Source(tensor, c, np.arange(channels), layout.plane_stride * 4, 0, channels)
         phases = sh * sw
@@ -79,7 +79,7 @@ def source_of(context: Context, shape: ConvShape, x: Tensor, inner: Planes, choi
         stride = max(inner.plane_stride, -(-rows * inner.pitch // 16) * 16)
         planes_of_all = shape.c * phases
         split = Planes(
-            *(shape.n, planes_of_all, height, width, inner.pitch, stride, planes_of_all * stride), fill=_fill(x)
+            *(shape.n, planes_of_all, height, width, inner.pitch, stride, planes_of_all * stride), fill=x.fill
         )
         tensor = phase_split(context, x, shape.strides, shape.pads, split)
         y, x_ = ky * dh, kx * dw
@@ -100,7 +100,7 @@ def padded(context: Context, shape: ConvShape, x: Tensor, pitch: int | None = No
     pad = shape.border if pitch is None else pitch - shape.w
     if pad < shape.border:
         raise AssertionError("the layout of the sums leaves no room for the borders")
-    wanted = planes((shape.n, shape.c, shape.h, shape.w), pad, max(shape.border, 1), _fill(x))
+    wanted = planes((shape.n, shape.c, shape.h, shape.w), pad, max(shape.border, 1), x.fill)
     return to_planes(context, x, wanted)
 
 
@@ -110,7 +110,3 @@ def like(layout: Planes, channels: int, fill: int = 0) -> Planes:
     fill    each byte of what is zero in them
     """
     return replace(layout, c=channels, image_stride=channels * layout.plane_stride, fill=fill)
-
-
-def _fill(x: Tensor) -> int:
-    return x.layout.fill if isinstance(x.layout, Planes) else 0

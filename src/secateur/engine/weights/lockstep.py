@@ -10,11 +10,11 @@ block, so every panel has its own rows in the row table. Bytes per nonzero: 6.
 import numpy as np
 
 from secateur.engine.kernels.conv import AHEAD, PANEL_FIELDS
-from secateur.engine.weights.streams import MAX_DELTA, Floats, Ints, Streams, by_block, distances, nonzeros
+from secateur.engine.weights.streams import MAX_DELTA, Ints, Streams, Weights, by_block, distances, nonzeros
 
 
 def encode_lockstep(
-    weight: Floats,
+    weight: Weights,
     places: Ints,
     rows: int,
     *,
@@ -22,6 +22,7 @@ def encode_lockstep(
     block: int | None = None,
     group_places: int = 0,
     packed: bool = False,
+    sort: bool = True,
 ) -> Streams:
     """Streams of a matrix.
 
@@ -32,6 +33,7 @@ def encode_lockstep(
     block         positions per block; all when not given. Panels are ordered block by block
     group_places  units from one group's first position to the next one's
     packed        the tile in scratch memory begins with the block's first position; else with the first of all
+    sort          rows by their length; else they stay in order, so that those of a quad are in one panel
     """
     columns, per_group = weight.shape[1], len(weight) // groups
     length = min(block or columns, columns) or 1
@@ -49,18 +51,18 @@ def encode_lockstep(
     # A part is a block of positions of one group: its rows are sorted, and filled up to whole panels.
     parts = steps.reshape(blocks * groups, per_group)
     order = np.full((len(parts), -(-per_group // rows) * rows), -1, np.int64)
-    order[:, :per_group] = np.argsort(-parts, axis=1, kind="stable")
+    order[:, :per_group] = np.argsort(-parts, axis=1, kind="stable") if sort else np.arange(per_group)
     real = np.flatnonzero(order >= 0)
     row = order.reshape(-1)[real] + np.repeat(np.arange(len(parts)) * per_group, per_group)
     sizes = np.zeros(order.size, np.int64)
     sizes[real] = steps[row]
-    lengths = sizes[::rows]  # the longest row of a panel is its first
+    lengths = sizes.reshape(-1, rows).max(axis=1)
     begins = (np.cumsum(lengths) - lengths) * rows
     rank = np.empty(len(steps), np.int64)
     rank[row] = real
 
     deltas = np.zeros(int(lengths.sum()) * rows + AHEAD, np.uint16)
-    values = np.zeros(len(deltas) - AHEAD, np.float32)
+    values = np.zeros(len(deltas) - AHEAD, weight.dtype)
     # Turn t of a row is taken at base + t R: those of an element, and of the steps over a long distance before it.
     base = begins[rank // rows] + rank % rows - (np.cumsum(steps) - steps) * rows
     slot = np.repeat(base, steps)
@@ -83,7 +85,7 @@ def encode_lockstep(
     return Streams(panels, deltas, values, order, costs, len(values))
 
 
-def _walks(weight: Floats, places: Ints, origin: Ints, length: int) -> tuple[Ints, Ints, Floats]:
+def _walks(weight: Weights, places: Ints, origin: Ints, length: int) -> tuple[Ints, Ints, Weights]:
     """What every row of every block of positions walks over.
 
     origin     (blocks,) place that a block's positions count from

@@ -6,7 +6,8 @@
 
 A position is stored as the distance to the position before it, in units of `unit` bytes, in 16 bits; the first of a
 group counts from the panel's own start. A distance that does not fit passes over intermediate positions with weight 0.
-Bytes per nonzero: 4 + 2 / (rows per position).
+Bytes per nonzero: 4 + 2 / (rows per position). A weight is a float32, or four 8-bit integers of neighbouring input
+channels as one uint32, which is zero when all four are.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ MAX_DELTA = 0xFFFF
 # Elements that stay in the second-level cache while they are put in order.
 _IN_CACHE = 1 << 16
 
-Floats = NDArray[np.float32]
+Weights = NDArray[np.float32 | np.uint32]
 Ints = NDArray[np.int64]
 Code = TypeVar("Code", bound=np.generic)
 
@@ -32,7 +33,7 @@ class Streams:
 
     panels     (blocks * groups of rows, words) i32, records as the kernel reads them
     deltas     u16
-    weights    float32
+    weights    in the order in which the kernel meets them
     rows       (padded rows,) output channel of each row of each panel; -1 where a row only pads
     costs      (panels,) multiply-adds per pixel, padding zeros included, plus the overhead of a panel
     positions  number of positions walked in all
@@ -40,7 +41,7 @@ class Streams:
 
     panels: NDArray[np.int32]
     deltas: NDArray[np.uint16]
-    weights: Floats
+    weights: Weights
     rows: Ints
     costs: NDArray[np.float64]
     positions: int
@@ -68,7 +69,7 @@ def enlarge(patterns: tuple[int, ...], rows: int) -> NDArray[np.int64]:
 
 
 def encode(
-    weight: Floats,
+    weight: Weights,
     places: Ints,
     rows: int,
     patterns: tuple[int, ...],
@@ -133,7 +134,7 @@ def encode(
     elements = panel_rows.reshape(-1)
     source = position + (np.arange(len(kept)) % groups * (rows * columns))[panel]
     if kinds == 1:
-        values = np.zeros((len(stream), rows), np.float32)
+        values = np.zeros((len(stream), rows), weight.dtype)
         for r in range(rows):
             values[at, r] = elements[source + r * columns]
     else:
@@ -155,13 +156,13 @@ def encode(
     return Streams(panels, deltas, values.reshape(-1), order, costs, int(counts.sum()))
 
 
-def _panel_rows(weight: Floats, order: Ints, rows: int) -> Floats:
+def _panel_rows(weight: Weights, order: Ints, rows: int) -> Weights:
     """(panels, rows, columns) the rows of every panel; the matrix itself where they are in order."""
     count = len(weight)
     if np.array_equal(order[:count], np.arange(count)):
         padded = np.ascontiguousarray(weight)
         if len(order) > count:
-            padded = np.zeros((len(order), weight.shape[1]), np.float32)
+            padded = np.zeros((len(order), weight.shape[1]), weight.dtype)
             padded[:count] = weight
     else:
         padded = np.take(weight, np.maximum(order, 0), axis=0)
@@ -169,7 +170,7 @@ def _panel_rows(weight: Floats, order: Ints, rows: int) -> Floats:
     return padded.reshape(len(order) // rows, rows, weight.shape[1])
 
 
-def _kept(panel_rows: Floats, *, single: bool) -> NDArray[np.unsignedinteger[Any]]:
+def _kept(panel_rows: Weights, *, single: bool) -> NDArray[np.unsignedinteger[Any]]:
     """(panels, columns) which rows of a panel have a nonzero, as bits; with a single pattern, whether one has."""
     groups, rows, columns = panel_rows.shape
     kind = np.uint8 if single or rows <= 8 else np.uint32
@@ -210,8 +211,8 @@ def distances(places: Ints) -> Ints:
 
 
 def _values(
-    elements: Floats, source: Ints, kind: Ints, at: Ints | slice, patterns: tuple[int, ...], columns: int
-) -> Floats:
+    elements: Weights, source: Ints, kind: Ints, at: Ints | slice, patterns: tuple[int, ...], columns: int
+) -> Weights:
     """Weights of positions that have different sets of rows.
 
     source   (positions,) the element of each position's first row
@@ -222,7 +223,7 @@ def _values(
     before = np.cumsum(bits, axis=1) - bits
     sizes = bits.sum(axis=1)[kind]
     ends = np.cumsum(sizes)
-    values = np.zeros(int(ends[-1]) if len(ends) else 0, np.float32)
+    values = np.zeros(int(ends[-1]) if len(ends) else 0, elements.dtype)
     begins, kind = (ends - sizes)[at], kind[at]
     for row in range(bits.shape[1]):
         chosen = np.flatnonzero((bits[:, row] != 0)[kind])
@@ -231,7 +232,7 @@ def _values(
 
 
 def encode_dense(
-    weight: Floats, places: Ints, rows: int, *, order: Ints | None = None, starts: Ints | None = None
+    weight: Weights, places: Ints, rows: int, *, order: Ints | None = None, starts: Ints | None = None
 ) -> Streams:
     """Streams that keep every position: one list of positions for all panels (kernel option `shared_deltas`)."""
     order = padded_order(np.arange(len(weight), dtype=np.int64) if order is None else order, rows)
@@ -239,7 +240,7 @@ def encode_dense(
 
 
 def _every_position(
-    weight: Floats,
+    weight: Weights,
     places: Ints,
     rows: int,
     order: Ints,
@@ -257,7 +258,7 @@ def _every_position(
     parts = [_bridged(weight[:, own], places[own] - first) for own, first in zip(ranges, origin, strict=True)]
     counts = np.repeat([len(own) for _, own in parts], groups)
     ends = np.cumsum(counts)
-    values = np.empty(int(ends[-1]) * rows, np.float32)
+    values = np.empty(int(ends[-1]) * rows, weight.dtype)
     lists: list[Ints] = []
     end = 0
     for part, own in parts:
@@ -280,7 +281,7 @@ def _every_position(
     return Streams(panels, deltas, values, order, costs, int(ends[-1]))
 
 
-def _interleave(values: Floats, weight: Floats, order: Ints) -> None:
+def _interleave(values: Weights, weight: Weights, order: Ints) -> None:
     """Write the weights of all positions of all panels, (panels, positions, rows)."""
     _, columns, rows = values.shape
     count = len(weight)
@@ -312,7 +313,7 @@ def places_ahead(deltas: NDArray[np.uint16], begins: NDArray[np.int32], counts: 
     return place
 
 
-def _bridged(weight: Floats, places: Ints) -> tuple[Floats, Ints]:
+def _bridged(weight: Weights, places: Ints) -> tuple[Weights, Ints]:
     """The same matrix with zero columns where neighbouring positions are too far apart."""
     gaps = np.diff(places, prepend=0)
     far = np.flatnonzero(gaps > MAX_DELTA)

@@ -1,0 +1,130 @@
+"""QConv nodes: convolutions of 8-bit integers, in quads of input channels.
+
+    sum (x - x_zero) w + bias  =  sum (x_stored - below) w  +  (bias - (x_zero_stored - below) sum w)
+
+The second bracket is a constant of each output channel. Padding holds the zero point, so it drops out of both.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.engine.emit.integers import dot_lowers
+from secateur.engine.facts import LayerFacts
+from secateur.engine.layout import Flat, quads, stored_zero
+from secateur.engine.lowering.context import Context, Tensor, lowers
+from secateur.engine.lowering.conv import emit_conv
+from secateur.engine.lowering.conv_shape import ConvShape, conv_shape
+from secateur.engine.lowering.convolution import operator
+from secateur.engine.lowering.depthwise import is_depthwise
+from secateur.engine.lowering.epilogue import Epilogue
+from secateur.engine.lowering.in_place import place_over
+from secateur.engine.lowering.quad_relayout import to_bytes, to_quads
+from secateur.engine.lowering.refusals import convolution
+from secateur.engine.lowering.relayout import to_planes
+from secateur.engine.lowering.requantized import requantized
+from secateur.engine.target import Target
+from secateur.engine.weights.quads import reach, row_sums, weight_quads
+from secateur.graph.ir import Graph, Node
+
+# What an accumulator holds.
+_MOST_SUM = (1 << 31) - 1
+
+
+def _refuses(node: Node, graph: Graph) -> str | None:
+    reason = convolution(node, graph)
+    if reason is not None:
+        return reason
+    shape = conv_shape(node, graph)
+    if is_depthwise(shape):
+        return "depthwise convolutions of 8-bit integers have no kernel"
+    if shape.groups > 1 and (shape.c // shape.groups % 4 or shape.o // shape.groups % 4):
+        return "its groups have no whole quads of channels"
+    bias = graph.constants[node.input(2)] if node.input(2) else None
+    if int(reach(graph.constants[node.inputs[1]], bias).max(initial=0)) > _MOST_SUM:
+        return "its sums need more than 32 bits"
+    return None
+
+
+@lowers("QConv", refuses=_refuses)
+def quad_convolution(node: Node, context: Context) -> None:
+    """QConv of the normal form: inputs (x, w, bias, residual, slope)."""
+    graph = context.graph
+    weight: NDArray[np.int8] = graph.constants[node.inputs[1]]
+    bias = graph.constants[node.input(2)].reshape(-1) if node.input(2) else None
+    slope = graph.constants[node.input(4)].reshape(-1) if node.input(4) else None
+    shape = conv_shape(node, graph)
+    if slope is not None and slope.size == 1:
+        slope = np.full(shape.o, slope[0], np.float32)
+    words = weight_quads(weight)
+    pattern, decision = context.decide(node.name, shape.in_quads, words)
+    x = _source(context, node, shape)
+    over = () if node.input(3) in ("", node.inputs[0]) else (node.input(3),)
+    y = place_over(context, node, over)
+    ends = requantized(node, graph, reach(weight, bias))
+    residual = None
+    if node.input(3):
+        residual = _words(context, context.tensor(node.input(3)), _zero(node, graph, 3, "r_zero"))
+    single = isinstance(y.layout, Flat) and ends.how.quads
+    result = context.temporary(quads((shape.n, shape.o, shape.out_h, shape.out_w), ends.zero)) if single else y
+    streams, kernel = emit_conv(
+        *(context, node.name, shape.in_quads, words),
+        bias_of(context.target, node, graph, weight),
+        *(x, result.words if ends.how.quads else result, decision.choice),
+        Epilogue(residual, ends.activation, slope, ends),
+    )
+    if single:
+        to_bytes(context, result, y)
+    density = float(np.count_nonzero(weight) / weight.size)
+    context.layers.append(
+        LayerFacts(
+            layer=node.name,
+            operator=operator(shape),
+            shape=weight.shape,
+            output=graph.shape(node.outputs[0]),
+            density=density,
+            pattern=str(pattern),
+            kernel=kernel,
+            choice=decision.choice,
+            macs=shape.macs,
+            work=round(shape.macs * density),
+            weight_bytes=streams.nbytes,
+            reason=decision.reason,
+            candidates=decision.candidates,
+            bits=8,
+        )
+    )
+
+
+def bias_of(target: Target, node: Node, graph: Graph, weight: NDArray[np.int8]) -> NDArray[np.int32]:
+    """(O,) what sums of a QConv or QLinear start from."""
+    given = graph.constants[node.input(2)].reshape(-1).astype(np.int64) if node.input(2) else 0
+    lowered = _zero(node, graph, 0, "x_zero") - dot_lowers(target)
+    # Kernels count modulo 2^32; only the whole sum has to fit.
+    return (given - lowered * row_sums(weight)).astype(np.uint32).view(np.int32)
+
+
+def _zero(node: Node, graph: Graph, index: int, attribute: str) -> int:
+    """The zero point of an operand, as stored."""
+    return stored_zero(int(node.attributes[attribute]), graph.type(node.inputs[index]).dtype)
+
+
+def _source(context: Context, node: Node, shape: ConvShape) -> Tensor:
+    """The input as quads whose padding holds the zero point of this node."""
+    x, zero = context.tensor(node.inputs[0]), _zero(node, context.graph, 0, "x_zero")
+    words = _words(context, x, zero)
+    if words.fill == zero or not any(shape.pads):
+        return words
+    return to_planes(context, words, replace(words.planes, fill=zero))
+
+
+def _words(context: Context, tensor: Tensor, zero: int) -> Tensor:
+    """A tensor of 8-bit integers as 4-byte elements.
+
+    zero    the byte that stands for 0 where it has to be made
+    """
+    if isinstance(tensor.layout, Flat):
+        n, c, h, w = tensor.layout.shape
+        return to_quads(context, tensor, quads((n, c, h, w), zero)).words
+    return tensor.words
