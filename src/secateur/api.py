@@ -32,9 +32,10 @@ from secateur.pipeline import (
     stage_handlers,
 )
 from secateur.pipeline.dry_run import describe
+from secateur.pipeline.jobs import images_of
 from secateur.pipeline.options import Options, data_of, recipe_of
 from secateur.pipeline.posttraining.frontier import ZEROS, FrontierSettings, draw_frontier
-from secateur.pipeline.posttraining.jobs import OnnxJob, images_of, onnx_job, torch_job
+from secateur.pipeline.posttraining.jobs import OnnxJob, onnx_job, torch_job
 from secateur.pipeline.posttraining.onnx_file import preview_onnx, sparsify_onnx
 from secateur.pipeline.posttraining.options import SparsifyOptions
 from secateur.pipeline.posttraining.outcome import Sparsified, sparsified_by

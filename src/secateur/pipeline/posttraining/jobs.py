@@ -7,34 +7,12 @@ import onnx
 from torch import nn
 
 from secateur import zoo
-from secateur.errors import DataError, RecipeError
+from secateur.errors import RecipeError
 from secateur.graph import read_model
 from secateur.pipeline.context import Context
-from secateur.pipeline.network import build_images
-from secateur.pipeline.posttraining.options import (
-    SparsifyOptions,
-    data_of,
-    images_spec,
-    labelled_spec,
-    recipe_for,
-    stage_of,
-    weights_for,
-)
-from secateur.recipe import PosttrainingStage
-
-
-@dataclass(frozen=True)
-class JobImages:
-    """Where images are from.
-
-    name           of the data, as a recipe knows it
-    data           images, with labels or without
-    calibration    others, that calibrate; None: the training images of `data`
-    """
-
-    name: str
-    data: zoo.ImageData
-    calibration: zoo.ImageData | None = None
+from secateur.pipeline.jobs import JobImages, start_run
+from secateur.pipeline.posttraining.options import SparsifyOptions, recipe_for, stage_of
+from secateur.recipe import PosttrainingStage, Recipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,25 +32,6 @@ class OnnxJob:
     data: zoo.ImageData | None = None
     test_limit: int | None = None
     seed: int = 0
-
-
-def images_of(
-    images: str | Path | zoo.ImageData | None, data: str | Path | zoo.ImageData | None, options: SparsifyOptions
-) -> JobImages:
-    """What `images` (they calibrate) and `data` (labelled ones) mean. raises DataError, RecipeError"""
-    main = images if data is None else data
-    if main is None:
-        raise RecipeError("nothing to calibrate with: give images, a folder or data such as cifar10.")
-    if isinstance(main, zoo.ImageData):
-        name, found = main.name, main
-    else:
-        name = images_spec(str(main)) if data is None else labelled_spec(str(main))
-        found = build_images(data_of(options, name))
-    if data is not None and not found.labelled:
-        raise DataError(f"{name}: has no labels to measure accuracy with; give it as images instead of data.")
-    if images is None or data is None:
-        return JobImages(name, found)
-    return JobImages(name, found, images if isinstance(images, zoo.ImageData) else zoo.data(images_spec(str(images))))
 
 
 def onnx_job(
@@ -104,23 +63,8 @@ def torch_job(name: str, network: nn.Module | None, images: JobImages, options: 
 
     raises    RecipeError, ModelError, DataError, WeightsError
     """
-    data, calibration = images.data, None
-    if images.calibration is not None:
-        data, calibration = _together(data, images.calibration)
-    if network is None:
-        options = replace(options, weights=weights_for(name, options))
-        return Context.of(recipe_for(name, options, images.name, data, calibration), out, data)
-    if options.weights is not None or options.classes is not None:
-        raise RecipeError("the network comes with its weights and classes; leave these options out.")
-    zoo.preprocessing_of(network)
-    zoo.check_classes(data, network)
-    return Context(recipe_for(name, options, images.name, data, calibration), out, data, network)
 
+    def recipe(weights: str | None, data: zoo.ImageData, calibration: str | None) -> Recipe:
+        return recipe_for(name, replace(options, weights=weights), images.name, data, calibration)
 
-def _together(data: zoo.ImageData, calibration: zoo.ImageData) -> tuple[zoo.ImageData, str | None]:
-    """(data, name of what calibrates); images that only this process knows take the place of the training images."""
-    try:
-        zoo.data(calibration.name)
-    except (DataError, RecipeError):
-        return replace(data, train=calibration.split("train"), flip=calibration.flip), None
-    return data, calibration.name
+    return start_run(name, network, images, options, out, recipe)

@@ -4,26 +4,19 @@ evaluate (with labels) -> posttraining -> evaluate (with labels) -> export -> be
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from secateur import zoo
-from secateur.errors import DataError, RecipeError
-from secateur.recipe import Data, PosttrainingStage, Recipe, build_recipe
-from secateur.registry import unknown
-from secateur.zoo.datasets.imagefolder import TEST_FOLDERS
-from secateur.zoo.image_data import datasets
-from secateur.zoo.imported import is_spec
+from secateur.pipeline.jobs import JobOptions, data_of
+from secateur.recipe import PosttrainingStage, Recipe, build_recipe
 
 COSTS = ("macs", "parameters", "bytes", "seconds")
 
 
 @dataclass(frozen=True)
-class SparsifyOptions:
+class SparsifyOptions(JobOptions):
     """What `sparsify` can be told in a line; everything else needs a recipe.
 
-    weights           None: the library's own where it has some
-    classes_file, root, holdout, crop_pct, test_limit    as in a recipe's section data
     pattern           one or several: every layer gets the one that suits it best
     sparsity          None: what the pattern fixes, or 0.5
     macs, parameters, bytes, seconds    share of the dense network's that may remain, in place of a sparsity
@@ -34,13 +27,6 @@ class SparsifyOptions:
     benchmark         time the result in every runtime
     """
 
-    weights: str | None = None
-    classes: int | None = None
-    classes_file: str | None = None
-    root: str | None = None
-    holdout: float | None = None
-    crop_pct: float | None = None
-    test_limit: int | None = None
     pattern: str | tuple[str, ...] = "unstructured"
     sparsity: float | None = None
     macs: float | None = None
@@ -49,7 +35,6 @@ class SparsifyOptions:
     seconds: float | None = None
     hardware: tuple[str, ...] = ()
     base: Literal["conv_linear", "selected"] = "conv_linear"
-    images_count: int = 1024
     allocation: str = "database"
     errors: Literal["loss", "output", "absolute"] = "loss"
     search: int = 0
@@ -63,42 +48,6 @@ class SparsifyOptions:
     budget: float | str | None = None
     tuning: bool | None = None
     benchmark: bool = False
-    seed: int = 0
-
-
-def images_spec(text: str) -> str:
-    """The data that `--images` or `--data` means: a folder, or a name such as cifar10 or imagefolder:DIR.
-
-    A folder with train/ and val/ has labels (imagefolder:DIR); of any other one the images are taken without labels.
-
-    raises    DataError  neither a folder nor data
-    """
-    path = Path(text).expanduser()
-    if path.is_dir():
-        split = (path / "train").is_dir() and any((path / name).is_dir() for name in TEST_FOLDERS)
-        return f"{'imagefolder' if split else 'images'}:{text}"
-    if text.partition(":")[0] in datasets or is_spec(text):
-        return text
-    raise DataError(f"{text}: no such folder. {unknown('data', text, datasets)}")
-
-
-def labelled_spec(text: str) -> str:
-    """The labelled data that `--data` means: a folder of class folders, or a name. raises DataError"""
-    return f"imagefolder:{text}" if Path(text).expanduser().is_dir() else images_spec(text)
-
-
-def data_of(options: SparsifyOptions, name: str) -> Data:
-    """The section `data` of a recipe. raises RecipeError for values out of range"""
-    value = {
-        "name": name,
-        "root": options.root,
-        "classes_file": options.classes_file,
-        "holdout": options.holdout,
-        "crop_pct": options.crop_pct,
-        "test_limit": options.test_limit,
-    }
-    stages = [{"stage": "evaluate"}]
-    return build_recipe({"model": {"name": "any"}, "data": value, "stages": stages}, "the command").data
 
 
 def stage_of(options: SparsifyOptions, calibration: str | None = None) -> PosttrainingStage:
@@ -137,20 +86,6 @@ def recipe_for(
         ],
     }
     return build_recipe(value, source="the command")
-
-
-def weights_for(model: str, options: SparsifyOptions) -> str | None:
-    """The weights of a named network. raises RecipeError where there are none: random ones are not worth it"""
-    if options.weights is not None or ":" in model:
-        return options.weights
-    if any(name == model and pretrained for name, _, pretrained in zoo.model_sources(model)):
-        return "pretrained"
-    if not any(name == model for name, _, _ in zoo.model_sources(model)):
-        return None  # the zoo will say which name is nearest
-    raise RecipeError(
-        f"{model}: no weights are published for it, and sparsity after training needs trained ones; give a "
-        ".safetensors or .pth file as weights, or 'none' for random ones."
-    )
 
 
 def _stage(options: SparsifyOptions, calibration: str | None) -> dict[str, Any]:
