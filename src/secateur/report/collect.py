@@ -8,6 +8,7 @@ from secateur.graph import Census, StructureRow
 from secateur.measure import LayerTimes
 from secateur.pipeline.record import RunRecord, stage_name
 from secateur.recipe import recipe_to_yaml
+from secateur.report.after_training import after_training
 from secateur.report.content import (
     Accuracy,
     AccuracyChange,
@@ -60,6 +61,7 @@ def collect(record: RunRecord, title: str | None = None) -> Content:
         technique=_technique(plans),
         accuracy=_accuracy(results),
         agreement=_agreement(_last(results, "posttraining")),
+        after_training=after_training(_last(results, "posttraining")),
         runtime_accuracy=runtime_accuracies(benchmark),
         dense=dense,
         compressed=compressed,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from secateur.graph import Census, StructureRow
 from secateur.measure import LayerTimes, Ratio, RuntimeAccuracy, Timing
+from secateur.report.after_training import AfterTraining
 
 # How runtimes write their own names; one that is not listed goes by the word of the command line.
 _RUNTIME_TITLES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "secateur": "Secateur"}
@@ -242,6 +243,7 @@ class Content:
 
     dense, compressed    counts of the exported networks
     agreement            on images without labels, of sparsity after training
+    after_training       of sparsity after training: images, levels, steps
     levels               of a run over a table of levels, in order
     machine              as the run recorded it, flattened: (what, value)
     layer_times          of both networks, layer by layer, in each runtime that tells
@@ -261,6 +263,7 @@ class Content:
     technique: Technique | None = None
     accuracy: AccuracyChange | None = None
     agreement: Agreement | None = None
+    after_training: AfterTraining | None = None
     runtime_accuracy: tuple[RuntimeAccuracies, ...] = ()
     dense: Census | None = None
     compressed: Census | None = None

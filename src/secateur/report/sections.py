@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from secateur.report import network_tables as network
 from secateur.report import run_tables as run
+from secateur.report.after_training import choices_table, leads, steps_table
 from secateur.report.charts import Chart, latency_chart, layers_chart, training_chart
 from secateur.report.content import Content
 from secateur.report.levels import levels_chart, levels_table
@@ -80,6 +81,14 @@ def _levels(content: Content) -> Section:
     return Section("levels", "Levels", (), _charts(content, levels_chart), _tables(content, levels_table))
 
 
+def _after_training(content: Content) -> Section:
+    found = content.after_training
+    if found is None:
+        return Section("after-training", "Sparsity after training")
+    tables = tuple(table for table in (steps_table(found), choices_table(found)) if table is not None)
+    return Section("after-training", "Sparsity after training", leads(found), tables=tables)
+
+
 def _speed(content: Content) -> Section:
     found = (
         load_sentence(content),
@@ -127,6 +136,7 @@ def _run(content: Content) -> Section:
 _ORDER: tuple[Callable[[Content], Section], ...] = (
     _accuracy,
     _levels,
+    _after_training,
     _speed,
     _size,
     _layers,
