@@ -1,7 +1,7 @@
 """Nodes on 8-bit integers, lowered by themselves, and what graph.quantized.arithmetic says that they compute.
 
-    (ours,) = lowered("QAdd", [a, b], [("uint8", a.shape)], attributes, isa)
-    check("QAdd", [a, b], ("uint8", a.shape), attributes, isa)
+(ours,) = lowered("QAdd", [a, b], [("uint8", a.shape)], attributes, isa)
+check("QAdd", [a, b], ("uint8", a.shape), attributes, isa)
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,8 @@ def lowered(
     graph = Graph((node,), tuple(n for n in names if n not in fixed), tuple(results), types, fixed, 20)
     reason = lowerings[operator].refuses(node, graph)
     assert reason is None, reason
-    context, memory = empty_context(isa, graph, {t.shape[2:]: pad for t in types.values() if len(t.shape) == 4}), Memory()
+    pads = {kind.shape[2:]: pad for kind in types.values() if len(kind.shape) == 4}
+    context, memory = empty_context(isa, graph, pads), Memory()
     context.fills = stored_fills(graph)
     context.flat = frozenset(types) if flat else frozenset()
     for name, array in zip(names, inputs, strict=True):

@@ -83,7 +83,7 @@ def global_pool(step: Reader) -> Iterator[Extent]:
     length = step.integer("length")
     yield floats("x", step.table("sources", step.units), 0, length)
     yield floats("y", 0, 0, step.units, write=True)
-    if step.kernel.kind == "max":
+    if step.kernel.kind != "sum":
         yield Extent("masks", 0, 2 * -(-length // step.lanes))
 
 
@@ -105,7 +105,7 @@ def pool(step: Reader) -> Iterator[Extent]:
         reach += (out_w - 1) * step.integer("stride_w") + 1
     row = max(row_size, left + rounded(w, lanes), reach)
     yield floats("scratch", 0, 0, (ROWS - 1) * row_size + row, write=True)
-    if step.kernel.kind != "max":
+    if step.kernel.kind == "sum":
         yield floats("row_shares", 0, 0, out_h)
         yield floats("column_shares", 0, 0, rounded(out_w, lanes) if step.kernel.step else out_w)
 

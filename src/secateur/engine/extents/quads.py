@@ -4,12 +4,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from secateur.engine.extents.extent import Extent, Reader, extents_of, floats, rounded, span
+from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of, floats, positive, rounded, span
 from secateur.engine.extents.rows import elementwise
 from secateur.engine.kernels.quad_bytes import PackBytes, UnpackBytes
 from secateur.engine.kernels.quad_channels import BIT_FIELDS, QuadChannels
+from secateur.engine.kernels.quad_depthwise import QuadDepthwise
 from secateur.engine.kernels.quad_elementwise import QuadElementwise
+from secateur.engine.kernels.quad_mean import QuadMean
 from secateur.engine.kernels.quantize import DequantizeDense, DequantizePlanes, QuantizeDense, QuantizePlanes
+from secateur.engine.kernels.requantize import NUMBERS
 
 
 @extents_of(QuantizePlanes)
@@ -96,6 +99,40 @@ def quad_elementwise(step: Reader) -> Iterator[Extent]:
     if step.kernel.operation == "table":
         step.check("table", np.uint8, 256)
     return elementwise(step)
+
+
+@extents_of(QuadDepthwise)
+def quad_depthwise(step: Reader) -> Iterator[Extent]:
+    """Planes of quads, with the vectors that the taps reach."""
+    kernel: QuadDepthwise = step.kernel
+    count, h, w = (positive(step.integer(name), name) for name in ("planes", "h", "w"))
+    if h < kernel.together or step.integer("rows") < kernel.together:
+        raise Fault(f"planes of {h} rows are computed {kernel.together} rows at a time")
+    images = -(-step.rows("parts") // count)
+    x_pitch, x_plane = step.integers("x_pitch", "x_plane")
+    places = [plane * x_plane + dy * x_pitch for plane, dy, _ in kernel.taps]
+    first = min(dx for _, _, dx in kernel.taps)
+    low, high = span((kernel.stride * x_pitch, h), (step.integer("x_image"), images))
+    reach = kernel.stride * (rounded(w, step.lanes) - step.lanes) + kernel.vectors(step.lanes) * step.lanes
+    yield floats("x", step.table("origins", count), low + min(places) + first, high + max(places) + first + reach)
+    for field in ("y", "residual")[: 1 + kernel.residual]:
+        names = (f"{field}_{name}" for name in ("pitch", "plane", "image"))
+        low, high = span(*zip(step.integers(*names), (h, count, images), strict=True))
+        yield floats(field, 0, low, high + w, write=field == "y")
+    step.check("weights", np.int8, count * len(kernel.entries) * 16)
+    step.check("bias", np.int32, 4 * count)
+    scales = h * -(-w // step.lanes) * 4 * step.lanes if kernel.shares else 4 * count
+    step.check("scales", np.float32, scales)
+    step.check("numbers", np.float32, len(NUMBERS))
+    if kernel.activation and kernel.activation.kind == "prelu":
+        step.check("slope", np.float32, 4 * count)
+
+
+@extents_of(QuadMean)
+def quad_mean(step: Reader) -> Iterator[Extent]:
+    """Whole maps; one quad each."""
+    yield floats("x", step.table("sources", step.units), 0, step.integer("length"))
+    yield floats("y", 0, 0, step.units, write=True)
 
 
 def _bytes(step: Reader, distance: str) -> tuple[int, int]:

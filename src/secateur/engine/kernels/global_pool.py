@@ -16,7 +16,7 @@ ACCUMULATORS = 4
 class GlobalPool:
     """Units are planes; one number each.
 
-    kind    max or sum (an average)
+    kind    max, max_u8 (of quads of bytes), or sum (an average)
     """
 
     kind: str
@@ -60,10 +60,10 @@ class GlobalPool:
                 low = reduction.combine(body, totals[0].get(), totals[1].get())
                 high = reduction.combine(body, totals[2].get(), totals[3].get())
                 result = reduction.fold(body, reduction.combine(body, low, high))
-                body.store_scalar(result if self.kind == "max" else b.fdiv(result, count), y, unit)
+                body.store_scalar(b.fdiv(result, count) if self.kind == "sum" else result, y, unit)
 
     def _inside(self, body: KernelBody, value: Value, masks: Value, at: Value) -> Value:
-        if self.kind != "max":
+        if self.kind == "sum":
             return value
         vector = body.b.sdiv(at, body.i64(body.lanes))
-        return body.b.select(body.mask_bits(masks, vector), value, body.splat(Reduction("max").identity))
+        return body.b.select(body.mask_bits(masks, vector), value, body.splat(Reduction(self.kind).identity))

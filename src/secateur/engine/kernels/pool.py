@@ -22,7 +22,7 @@ ROWS = 4
 class Pool:
     """Units are parts of `rows` output rows of a plane.
 
-    kind     max or sum (an average)
+    kind     max, max_u8 (of quads of bytes), or sum (an average)
     step     columns between windows: 1, 2, or 0 for any number
     width    window's columns, 0 for any number
     """
@@ -155,7 +155,7 @@ class _Writer:
 
     def finished(self, total: Value, load: Callable[[Value, Value], Value], y: Value, x: Value) -> Value:
         f, b = self.body, self.body.b
-        if self.kernel.kind == "max":
+        if self.kernel.kind != "sum":
             return total
         columns = load(self.pointers["column_shares"], x)
         rows = f.load_scalar(self.pointers["row_shares"], y)

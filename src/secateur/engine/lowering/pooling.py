@@ -18,16 +18,23 @@ UNROLLED_WIDTHS = (2, 3)
 @lowers("Pool", refuses=normal_float32)
 def pool(node: Node, context: Context) -> None:
     """Maximum or average over windows."""
-    x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
+    kind = "sum" if node.attributes["kind"] == "average" else "max"
+    emit_pool(context, node, context.tensor(node.inputs[0]), context.place(node.outputs[0]), kind)
+
+
+def emit_pool(context: Context, node: Node, x: Tensor, y: Tensor, kind: str) -> None:
+    """The step for windows of x.
+
+    kind    of the kernel: max, max_u8 or sum
+    """
     attributes = node.attributes
     (kh, kw), (sh, sw), (dh, dw) = (attributes[key] for key in ("kernel", "strides", "dilations"))
     top, left, _, _ = attributes["pads"]
     h, w = x.shape[2:]
     out_h, out_w = y.shape[2:]
-    average = attributes["kind"] == "average"
-    counted = average and attributes["count_include_pad"]
+    counted = kind == "sum" and attributes["count_include_pad"]
     step = sw if sw in (1, 2) else 0
-    kernel = Pool("sum" if average else "max", step, kw if step and kw in UNROLLED_WIDTHS else 0)
+    kernel = Pool(kind, step, kw if step and kw in UNROLLED_WIDTHS else 0)
     (sources, source_row), (targets, target_row) = plane_offsets(x), plane_offsets(y)
     rows, parts = parts_of_rows(context, len(sources), out_h)
     row_size = max(left + w + 16, -(-out_w // 16) * 16 * max(step, 1) + out_w * sw * (not step) + (kw - 1) * dw + 16)
@@ -71,20 +78,20 @@ def pool(node: Node, context: Context) -> None:
 def global_pool(node: Node, context: Context) -> None:
     """Maximum or average of whole maps."""
     x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
-    emit_global_pool(context, node.name, x, y, node.attributes["kind"])
+    emit_global_pool(context, node.name, x, y, "sum" if node.attributes["kind"] == "average" else "max")
 
 
 def emit_global_pool(context: Context, layer: str, x: Tensor, y: Tensor, kind: str) -> None:
     """One number for every map of x (n, c, h, w), one after the other in y.
 
-    kind    "average" or "max"
+    kind    of the kernel: max, max_u8 or sum
     """
     h, w = x.shape[2:]
     layout = x.layout if isinstance(x.layout, Planes) else planes((1, 1, h, w))
     sources, row = plane_offsets(x)
     context.emit(
         layer,
-        GlobalPool("sum" if kind == "average" else "max"),
+        GlobalPool(kind),
         {
             "x": x.address,
             "y": y.address,

@@ -20,11 +20,13 @@ from secateur.engine.lowering.convolution import operator
 from secateur.engine.lowering.depthwise import is_depthwise
 from secateur.engine.lowering.epilogue import Epilogue
 from secateur.engine.lowering.in_place import place_over
+from secateur.engine.lowering.quad_depthwise import emit_quad_depthwise, with_padding
 from secateur.engine.lowering.quad_relayout import to_bytes, to_quads
 from secateur.engine.lowering.refusals import convolution
 from secateur.engine.lowering.relayout import to_planes
 from secateur.engine.lowering.requantized import requantized
 from secateur.engine.target import Target
+from secateur.engine.weights.pattern import detect
 from secateur.engine.weights.quads import reach, row_sums, weight_quads
 from secateur.graph.ir import Graph, Node
 
@@ -38,8 +40,9 @@ def _refuses(node: Node, graph: Graph) -> str | None:
         return reason
     shape = conv_shape(node, graph)
     if is_depthwise(shape):
-        return "depthwise convolutions of 8-bit integers have no kernel"
-    if shape.groups > 1 and (shape.c // shape.groups % 4 or shape.o // shape.groups % 4):
+        if node.attributes["y_scale"] is None:
+            return "its result is float32, and each channel has its own input"
+    elif shape.groups > 1 and (shape.c // shape.groups % 4 or shape.o // shape.groups % 4):
         return "its groups have no whole quads of channels"
     bias = graph.constants[node.input(2)] if node.input(2) else None
     if int(reach(graph.constants[node.inputs[1]], bias).max(initial=0)) > _MOST_SUM:
@@ -57,6 +60,9 @@ def quad_convolution(node: Node, context: Context) -> None:
     shape = conv_shape(node, graph)
     if slope is not None and slope.size == 1:
         slope = np.full(shape.o, slope[0], np.float32)
+    if is_depthwise(shape):
+        _depthwise(node, context, shape, weight, bias, slope)
+        return
     words = weight_quads(weight)
     pattern, decision = context.decide(node.name, shape.in_quads, words)
     x = _source(context, node, shape)
@@ -97,6 +103,41 @@ def quad_convolution(node: Node, context: Context) -> None:
     )
 
 
+def _depthwise(
+    node: Node,
+    context: Context,
+    shape: ConvShape,
+    weight: NDArray[np.int8],
+    bias: NDArray[np.int32] | None,
+    slope: NDArray[np.float32] | None,
+) -> None:
+    """A channel per group."""
+    graph = context.graph
+    x = with_padding(context, _quads(context, node, 0, "x_zero"), _zero(node, graph, 0, "x_zero"))
+    residual = _quads(context, node, 3, "r_zero") if node.input(3) else None
+    kernel = emit_quad_depthwise(
+        *(context, node.name, shape, weight, bias_of(context.target, node, graph, weight)),
+        *(x, context.place(node.outputs[0]), residual, requantized(node, graph, reach(weight, bias)), slope),
+    )
+    pattern = detect(weight, shape.groups)
+    context.layers.append(
+        LayerFacts(
+            layer=node.name,
+            operator=operator(shape),
+            shape=weight.shape,
+            output=graph.shape(node.outputs[0]),
+            density=pattern.density,
+            pattern=str(pattern),
+            kernel=kernel.name,
+            choice=None,
+            macs=shape.macs,
+            work=round(shape.macs * pattern.density),
+            weight_bytes=weight.nbytes,
+            bits=8,
+        )
+    )
+
+
 def bias_of(target: Target, node: Node, graph: Graph, weight: NDArray[np.int8]) -> NDArray[np.int32]:
     """(O,) what sums of a QConv or QLinear start from."""
     given = graph.constants[node.input(2)].reshape(-1).astype(np.int64) if node.input(2) else 0
@@ -124,7 +165,16 @@ def _words(context: Context, tensor: Tensor, zero: int) -> Tensor:
 
     zero    the byte that stands for 0 where it has to be made
     """
+    return _in_quads(context, tensor, zero).words
+
+
+def _quads(context: Context, node: Node, index: int, attribute: str) -> Tensor:
+    """An operand in quads."""
+    return _in_quads(context, context.tensor(node.inputs[index]), _zero(node, context.graph, index, attribute))
+
+
+def _in_quads(context: Context, tensor: Tensor, zero: int) -> Tensor:
     if isinstance(tensor.layout, Flat):
         n, c, h, w = tensor.layout.shape
-        return to_quads(context, tensor, quads((n, c, h, w), zero)).words
-    return tensor.words
+        return to_quads(context, tensor, quads((n, c, h, w), zero))
+    return tensor

@@ -22,7 +22,7 @@ from secateur.engine.lowering.refusals import elements
 from secateur.engine.lowering.walk import parts_of
 from secateur.engine.program import Argument
 from secateur.graph.ir import Activation, Graph, Node
-from secateur.graph.quantized.arithmetic import compute, factor
+from secateur.graph.quantized.arithmetic import compute, factor, moved
 from secateur.graph.quantized.grid import Grid, bounds, is_linear
 
 # Sums of two products with less than this are within 32 bits.
@@ -58,8 +58,9 @@ def _refuses_two(node: Node, graph: Graph) -> str | None:
 def activate(node: Node, context: Context) -> None:
     """A table with an entry for every byte."""
     from_, to = (context.graph.type(name).dtype for name in (node.inputs[0], node.outputs[0]))
-    entries = np.ascontiguousarray(node.attributes["table"]).view(np.uint8)
-    look_up(context, node, stored_table(entries, from_, to))
+    entries = _as_stored(node.attributes["table"], from_, to)
+    x, y = context.tensor(node.inputs[0]), _place(context, node, node.inputs)
+    emit_table(context, node, x, y, entries)
 
 
 @lowers("QAdd", "QMul", refuses=_refuses_two)
@@ -91,20 +92,38 @@ def arithmetic(node: Node, context: Context) -> None:
         None if linear else activation,
         clamped=(low, high) != (grid.lowest, grid.highest),
     )
-    _emit(context, node, kernel, list(node.inputs), numbers, _keeps_fill(context, node))
+    operands = [context.tensor(name) for name in node.inputs]
+    _emit(context, node, kernel, operands, _place(context, node, node.inputs), numbers, _keeps_fill(context, node))
 
 
-def look_up(context: Context, node: Node, entries: NDArray[np.uint8]) -> None:
-    """The node's output as bytes of its first input, replaced by a table's entries as they are stored."""
-    x, y = context.layout_of(node.inputs[0]), context.layout_of(node.outputs[0])
-    keeps = isinstance(x, Quads) and isinstance(y, Quads) and entries[x.fill] == y.fill
-    _emit(context, node, QuadElementwise("table", ()), [node.inputs[0]], {"table": entries}, keeps)
+def emit_table(context: Context, node: Node, x: Tensor, y: Tensor, entries: NDArray[np.uint8]) -> None:
+    """The step that replaces every byte by a table's entry, both as they are stored.
+
+    x, y    quads, or dense bytes that end with a whole quad
+    """
+    fills = [t.layout.fill for t in (x, y) if isinstance(t.layout, Quads)]
+    keeps_fill = len(fills) == 2 and int(entries[fills[0]]) == fills[1]
+    _emit(context, node, QuadElementwise("table", ()), [x], y, {"table": entries}, keeps_fill)
 
 
-def stored_table(entries: NDArray[np.uint8], from_: str, to: str) -> NDArray[np.uint8]:
-    """A table by the bytes of numbers, for bytes as they are stored."""
-    places = np.arange(256) ^ (0x80 if from_ == "int8" else 0)
-    return entries[places] ^ np.uint8(0x80 if to == "int8" else 0)
+def moved_table(given: Grid, wanted: Grid) -> NDArray[np.uint8]:
+    """For every byte as it is stored, the nearest number of another grid."""
+    numbers = np.arange(256, dtype=np.uint8).view(given.dtype)
+    return _as_stored(moved(numbers, given.scale, given.zero, wanted), given.dtype, wanted.dtype)
+
+
+def _as_stored(entries: NDArray[np.generic], from_: str, to: str) -> NDArray[np.uint8]:
+    """A table over bytes of numbers as one over bytes as they are stored."""
+    places = np.arange(256) ^ stored_zero(0, from_)
+    return np.ascontiguousarray(entries).view(np.uint8)[places] ^ np.uint8(stored_zero(0, to))
+
+
+def _place(context: Context, node: Node, operands: Sequence[str]) -> Tensor:
+    """Where the result goes: over an operand that nobody needs any more, if it can."""
+    shape = context.graph.shape(node.outputs[0])
+    # A dense array may be a part of another one, and its last quad have bytes of that.
+    quads = isinstance(context.layout_of(node.outputs[0]), Quads)
+    return place_over(context, node, tuple(name for name in operands if quads and context.graph.shape(name) == shape))
 
 
 def _factors(node: Node) -> tuple[float, ...]:
@@ -136,17 +155,13 @@ def _emit(
     context: Context,
     node: Node,
     kernel: QuadElementwise,
-    operands: Sequence[str],
+    operands: Sequence[Tensor],
+    y: Tensor,
     numbers: dict[str, Argument],
     keeps_fill: bool,
 ) -> None:
     """The step of a node; the kernel gets its kinds of operands, and its masks."""
-    shape = context.graph.shape(node.outputs[0])
-    same = tuple(name for name in operands if context.graph.shape(name) == shape)
-    # A dense array may be a part of another one, and its last quad have bytes of that.
-    over = same if isinstance(context.layout_of(node.outputs[0]), Quads) else ()
-    y = place_over(context, node, over)
-    tensors = [_operand(context, context.tensor(name), y) for name in operands]
+    tensors = [_operand(context, tensor, y) for tensor in operands]
     target = y.words if isinstance(y.layout, Quads) else as_rows(y)
     walk = walk_over([target, *tensors], keeps_fill)
     kernel = replace(kernel, operands=walk.kinds[1:], masked=walk.masked)

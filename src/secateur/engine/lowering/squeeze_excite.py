@@ -27,7 +27,7 @@ def squeeze_excite(node: Node, context: Context) -> None:
     x = context.tensor(node.inputs[0])
     n, c = x.shape[:2]
     row = context.temporary(Flat((n, c)))
-    emit_global_pool(context, node.name, x, row, "average")
+    emit_global_pool(context, node.name, x, row, "sum")
     parts = zip(attributes["layers"], ("squeeze", "excite"), ("hidden", "gate"), (1, 3), strict=True)
     for layer, operator, key, index in parts:
         weight = graph.constants[node.inputs[index]]

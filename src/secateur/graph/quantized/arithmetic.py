@@ -167,7 +167,7 @@ def _pool(attributes: Mapping[str, Any], inputs: Sequence[Array | None], dtype: 
     x, grid = _given(inputs[0]), output_grid(attributes, dtype)
     if attributes["kind"] == "max":
         lowest = np.iinfo(x.dtype).min
-        return _moved(_windows(attributes, x, lowest, np.maximum), attributes["x_scale"], attributes["x_zero"], grid)
+        return moved(_windows(attributes, x, lowest, np.maximum), attributes["x_scale"], attributes["x_zero"], grid)
     count = pool_counts(attributes, x.shape[2:])
     total = _windows(attributes, centred(x, attributes["x_zero"]), 0, np.add)
     return _averaged(attributes, total, count, grid)
@@ -182,7 +182,7 @@ def pool_counts(attributes: Mapping[str, Any], sides: Sequence[int]) -> Floats:
 def _global_pool(attributes: Mapping[str, Any], inputs: Sequence[Array | None], dtype: str) -> Array:
     x, grid = _given(inputs[0]), output_grid(attributes, dtype)
     if attributes["kind"] == "max":
-        return _moved(x.max(axis=(2, 3), keepdims=True), attributes["x_scale"], attributes["x_zero"], grid)
+        return moved(x.max(axis=(2, 3), keepdims=True), attributes["x_scale"], attributes["x_zero"], grid)
     total = centred(x, attributes["x_zero"]).sum(axis=(2, 3), keepdims=True, dtype=np.int32)
     return _averaged(attributes, total, np.array(x.shape[2] * x.shape[3], np.float32), grid)
 
@@ -195,7 +195,7 @@ def _averaged(attributes: Mapping[str, Any], total: Integers, count: Floats, gri
 def _concat(attributes: Mapping[str, Any], inputs: Sequence[Array | None], dtype: str) -> Array:
     grid = output_grid(attributes, dtype)
     numbers = zip(inputs, attributes["scales"], attributes["zeros"], strict=True)
-    return np.concatenate([_moved(_given(x), scale, zero, grid) for x, scale, zero in numbers], attributes["axis"])
+    return np.concatenate([moved(_given(x), scale, zero, grid) for x, scale, zero in numbers], attributes["axis"])
 
 
 _OPERATORS: dict[str, Callable[[Mapping[str, Any], Sequence[Array | None], str], Array]] = {
@@ -222,7 +222,7 @@ def _in_units(q: Bytes, scale: float, zero: int, unit: float | None) -> Floats:
     return centred(q, zero).astype(np.float32) * (np.float32(scale) if unit is None else factor(scale, unit))
 
 
-def _moved(q: Bytes, scale: float, zero: int, grid: Grid) -> Bytes:
+def moved(q: Bytes, scale: float, zero: int, grid: Grid) -> Bytes:
     """The nearest numbers of another grid."""
     if (np.float32(scale), zero, q.dtype.name) == (grid.step, grid.zero, grid.dtype):
         return q
