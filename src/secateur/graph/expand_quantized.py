@@ -47,37 +47,37 @@ def _dequantize(w: QuantizedWriter) -> None:
 
 
 def _convolution(w: QuantizedWriter) -> None:
-    given = w.node.attributes
-    grid = _inner(given) or _grid_of_output(w)
-    plain = given["inner"] is None and not w.node.input(3) and is_linear(given["activation"])
-    whole = grid is not None and bounds(given["activation"], grid) == (grid.lowest, grid.highest)
-    if grid is not None and (given["inner"] is not None or (plain and whole)):
-        # Rounded right behind the sum: ONNX has one operator for that.
+    given, inner = w.node.attributes, _inner(w.node.attributes)
+    grid = inner or _grid_of_output(w)
+    # Rounded right behind the sum: ONNX has one operator for that; ONNX Runtime wants one type of it.
+    if grid is not None and grid.dtype == _type(w, 0) and (inner is not None or _is_only_rounded(w, grid)):
         rows = len(given["w_scale"])
-        numbers = [
-            *(w.node.inputs[0], *_numbers(w, given["x_scale"], given["x_zero"], _type(w, 0))),
+        operands = [
+            *(w.node.inputs[0], *_numbers(w, given["x_scale"], given["x_zero"], grid.dtype)),
             *(w.node.inputs[1], w.array(given["w_scale"]), w.array(np.zeros(rows, np.int8))),
             *(*_numbers(w, grid.scale, grid.zero, grid.dtype), w.node.input(2)),
         ]
-        if given["inner"] is None:
-            w.emit("QLinearConv", numbers, w.out, **_window(w))
-            return
-        _finish(w, _floats(w, w.value("QLinearConv", numbers, grid.dtype, **_window(w)), grid.scale, grid.zero))
+        if inner is None:
+            w.emit("QLinearConv", operands, w.out, **_window(w))
+        else:
+            _finish(w, _floats(w, w.value("QLinearConv", operands, grid.dtype, **_window(w)), grid.scale, grid.zero))
         return
     x, zero = _unsigned(w)
     total = w.value("ConvInteger", (x, w.node.inputs[1], zero), "int32", **_window(w))
-    _finish(w, _scaled_sum(w, total, (1, -1, 1, 1)))
+    _finish(w, _rounded_inside(w, _scaled_sum(w, total, (1, -1, 1, 1))))
+
+
+def _is_only_rounded(w: QuantizedWriter, grid: Grid) -> bool:
+    given = w.node.attributes
+    plain = not w.node.input(3) and is_linear(given["activation"])
+    return plain and bounds(given["activation"], grid) == (grid.lowest, grid.highest)
 
 
 def _linear(w: QuantizedWriter) -> None:
-    given = w.node.attributes
     matrix = w.array(np.ascontiguousarray(w.draft.constants[w.node.inputs[1]].T))
     x, zero = _unsigned(w)
-    value = _scaled_sum(w, w.value("MatMulInteger", (x, matrix, zero), "int32"), (-1,))
-    inner = _inner(given)
-    if inner is not None:
-        value = _floats(w, _rounded(w, value, inner), inner.scale, inner.zero)
-    _finish(w, value)
+    total = w.value("MatMulInteger", (x, matrix, zero), "int32")
+    _finish(w, _rounded_inside(w, _scaled_sum(w, total, (-1,))))
 
 
 def _add(w: QuantizedWriter) -> None:
@@ -257,8 +257,13 @@ def _end(w: QuantizedWriter, value: str) -> None:
         _round_to_output(w, w.value("Mul", (active, w.array(factor(ONE, grid.step))), "float32"), grid)
 
 
-def _rounded(w: QuantizedWriter, units: str, grid: Grid) -> str:
-    return w.value("QuantizeLinear", (units, *_numbers(w, 1.0, grid.zero, grid.dtype)), grid.dtype)
+def _rounded_inside(w: QuantizedWriter, value: str) -> str:
+    """A sum rounded to the inner numbers, where there are any."""
+    inner = _inner(w.node.attributes)
+    if inner is None:
+        return value
+    q = w.value("QuantizeLinear", (value, *_numbers(w, 1.0, inner.zero, inner.dtype)), inner.dtype)
+    return _floats(w, q, inner.scale, inner.zero)
 
 
 def _round_to_output(w: QuantizedWriter, units: str, grid: Grid) -> None:

@@ -6,7 +6,7 @@ from secateur.graph.ir import Activation, Graph, Node
 from secateur.graph.passes.fold_scale import per_channel
 from secateur.graph.quantized.build import units
 from secateur.graph.quantized.grid import Grid, bounds, is_linear
-from secateur.graph.quantized.sources import Sources, grid_of
+from secateur.graph.quantized.sources import Sources, grid_of, scales_of_channels
 from secateur.graph.rewrite import Draft, fuse_pairs, is_fused, merged
 
 _SUMS = ("QConv", "QLinear")
@@ -22,11 +22,16 @@ def quantized_epilogue(graph: Graph) -> Graph:
     3. An activation. A prelu, which brings slopes, is fused into QConv only.
     4. Quantize.
     5. What stands in between has no other reader and is no output of the graph.
-    6. A relu or clip that cuts off nothing the output could hold is dropped.
+    6. QuantizeLinear with one scale per channel and one zero point, behind a QConv without residual whose activation
+       only bounds and cuts off nothing above the numbers: its scales go into those of the weight, and the output has
+       the scale 1.
+    7. A relu or clip that cuts off nothing the output could hold is dropped.
     """
     sources = Sources(graph)
 
     def merge(draft: Draft, head: Node, tail: Node) -> Node | None:
+        if is_fused(head, "QConv") and tail.op == "QuantizeLinear":
+            return _quantized_by_channel(draft, head, tail)
         if not is_fused(head, *_SUMS) or not is_fused(tail, "Add", "QAdd", "Activate", "Quantize"):
             return None
         if head.attributes["y_scale"] is not None:
@@ -52,10 +57,27 @@ def quantized_epilogue(graph: Graph) -> Graph:
 
 
 def quantized(draft: Draft, head: Node, tail: Node) -> Node:
-    """A node with a float32 result and the Quantize behind it as one; rule 6."""
+    """A node with a float32 result and the Quantize behind it as one; rule 7."""
     grid = grid_of(draft, tail)
     activation = needed(head.attributes["activation"], grid)
     return merged(head, tail, y_scale=grid.scale, y_zero=grid.zero, activation=activation)
+
+
+def _quantized_by_channel(draft: Draft, head: Node, tail: Node) -> Node | None:
+    """Rule 6."""
+    found = scales_of_channels(draft, tail, tail.outputs[0])
+    given = head.attributes
+    activation: Activation | None = given["activation"]
+    if found is None or given["y_scale"] is not None or head.input(RESIDUAL) or not is_linear(activation):
+        return None
+    scales, grid = found
+    if activation is not None and activation.kind == "clip":
+        ends = [bounds(activation, Grid(float(scale), grid.zero, grid.dtype)) for scale in scales]
+        if any(high != grid.highest or (activation.alpha != 0 and low != grid.lowest) for low, high in ends):
+            return None
+        activation = Activation("relu") if activation.alpha == 0 else None
+    w_scale = (given["w_scale"] / scales).astype(np.float32)
+    return merged(head, tail, w_scale=w_scale, y_scale=1.0, y_zero=grid.zero, activation=needed(activation, grid))
 
 
 def needed(activation: Activation | None, grid: Grid) -> Activation | None:

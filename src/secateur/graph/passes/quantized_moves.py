@@ -1,6 +1,7 @@
 """Moves of elements, on integers instead of floats."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,16 +22,19 @@ def quantized_moves(graph: Graph) -> Graph:
        Concat of equal numbers, Resize to the nearest, and Pad with a number that the integers have.
     2. The largest of a window is a move too: Pool and GlobalPool with kind max.
     3. Dequantize: the move reads the integers, and its results are dequantized.
-    4. Quantize: nobody else reads the move's result; it is no Split. The move's operands are quantized.
+    4. A Pad in height and width with zeros works on integers too when they have a scale for each channel.
+    5. Quantize: nobody else reads the move's result; it is no Split. The move's operands are quantized.
     """
     return _quantize_before(_dequantize_behind(graph))
 
 
 def _dequantize_behind(graph: Graph) -> Graph:
-    sources = Sources(graph)
+    sources, producer = Sources(graph), graph.producer()
 
     def rule(draft: Draft, node: Node) -> list[Node] | None:
         data = _data(node)
+        if is_fused(node, "Pad") and (padded := _by_channel(draft, sources, producer, node)) is not None:
+            return padded
         found = [sources.integers(draft, name) for name in data]
         first = found[0] if found else None
         if first is None or any(part is None or part[1] != first[1] for part in found):
@@ -48,6 +52,27 @@ def _dequantize_behind(graph: Graph) -> Graph:
         return nodes
 
     return rewrite_nodes(graph, rule)
+
+
+def _by_channel(draft: Draft, sources: Sources, producer: Mapping[str, Node], node: Node) -> list[Node] | None:
+    """Rule 4."""
+    found = sources.channels(draft, node.inputs[0])
+    given, rank = node.attributes, len(draft.shape(node.inputs[0]))
+    if found is None or given["mode"] != "constant" or given["value"] != 0:
+        return None
+    if any(given["pads"][axis] for axis in (0, 1, rank, rank + 1)):
+        return None
+    q, _, grid = found
+    value, dequantize = (
+        draft.value(f"{node.outputs[0]}.q", draft.shape(node.outputs[0]), grid.dtype),
+        producer[node.inputs[0]],
+    )
+    return [
+        replace(node, inputs=(q,), outputs=(value,), attributes={**given, "value": grid.zero}),
+        replace(
+            dequantize, name=f"{node.name}.dequantize", inputs=(value, *dequantize.inputs[1:]), outputs=node.outputs
+        ),
+    ]
 
 
 def _quantize_before(graph: Graph) -> Graph:

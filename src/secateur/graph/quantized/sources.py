@@ -40,6 +40,18 @@ class Sources:
             return None
         return node.inputs[0], grid_of(draft, node)
 
+    def channels(self, draft: Draft, name: str) -> tuple[str, Floats, Grid] | None:
+        """The 8-bit value that `name` is dequantized from with one scale per channel and one zero point.
+
+        returns    the value, the scales, and its numbers in units of the scales
+        """
+        node = self._producer.get(name)
+        if node is None or node.op != "DequantizeLinear" or node.domain not in _DOMAINS:
+            return None
+        q = node.inputs[0]
+        found = scales_of_channels(draft, node, q) if draft.array(q) is None else None
+        return None if found is None else (q, *found)
+
     def is_dequantized(self, name: str) -> bool:
         """Whether a value is dequantized, as it is or moved: by Reshape and Transpose."""
         node = self._producer.get(name)
@@ -132,6 +144,31 @@ def scalar_grid(draft: Draft, scale: str, zero: str, dtype: str) -> Grid | None:
     if dtype not in _BYTES or step is None or not 0 < step < np.inf or origin is None or origin.size != 1:
         return None
     return Grid(step, int(origin.reshape(-1)[0]), dtype)
+
+
+def scales_of_channels(draft: Draft, node: Node, integers: str) -> tuple[Floats, Grid] | None:
+    """Scales along axis 1 of a QuantizeLinear or DequantizeLinear, and the numbers in units of them.
+
+    integers    its 8-bit value; all zero points have to be equal
+    """
+    if not all(name in draft.types for name in (*node.inputs, *node.outputs) if name):
+        return None
+    scale = draft.array(node.input(1))
+    zero = draft.array(node.input(2)) if node.input(2) else np.zeros(1, np.int64)
+    type = draft.types[integers]
+    if (
+        type.dtype not in _BYTES
+        or scale is None
+        or zero is None
+        or zero.size == 0
+        or np.any(zero != zero.reshape(-1)[0])
+    ):
+        return None
+    if len(type.shape) < 2 or scale.shape != type.shape[1:2] or scale.dtype != np.float32 or not _positive(scale):
+        return None
+    if int(node.attributes.get("axis", 1)) % len(type.shape) != 1 or node.attributes.get("block_size", 0):
+        return None
+    return scale, Grid(1.0, int(zero.reshape(-1)[0]), type.dtype)
 
 
 def _positive(scale: Floats) -> bool:
