@@ -39,7 +39,7 @@ def correct_biases_(
     returns    layer name -> (C_out,) the new bias, also where a norm took it
     raises     PosttrainingError  a Gram of another layer
     """
-    behind = _norms_behind(subject, dense) if into == "norm" else {}
+    behind = norms_behind(subject, dense) if into == "norm" else {}
     corrected: dict[str, Tensor] = {}
     for name, gram in grams.items():
         if inputs is not None and name not in inputs:
@@ -48,17 +48,36 @@ def correct_biases_(
         wanted = wanted + bias_or_zero(dense, name, wanted)
         now = subject.weight(name)
         bias = (wanted - output_mean(now, gram if inputs is None else inputs[name], name)).float()
-        if name in behind and subject.bias(name) is None:
-            means, dense_means = behind[name]
-            means.copy_(dense_means.to(means) - bias.to(means))
-        else:
-            subject.store_(name, now, bias.to(now.device))
+        store_with_bias_(subject, behind, name, now, bias.to(now.device))
         corrected[name] = bias
     return corrected
 
 
-def _norms_behind(subject: Subject, dense: Subject) -> dict[str, tuple[Tensor, Tensor]]:
-    """Layer -> running mean of the norm behind it, and the same of the dense network."""
+def store_with_bias_(
+    subject: Subject,
+    behind: Mapping[str, tuple[Tensor, Tensor]],
+    name: str,
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None = None,
+) -> None:
+    """Store a layer; its new bias goes into the norm behind it where the layer has none of its own.
+
+    behind    of `norms_behind`
+    bias      (C_out,) None: it stays
+    """
+    if bias is not None and name in behind and subject.bias(name) is None:
+        means, dense_means = behind[name]
+        means.copy_(dense_means.to(means) - bias.to(means))
+        bias = None
+    subject.store_(name, weight, bias, mask)
+
+
+def norms_behind(subject: Subject, dense: Subject) -> dict[str, tuple[Tensor, Tensor]]:
+    """Layer -> running mean of the batch norm that alone gets its output, and the same of the dense network.
+
+    Nothing for ONNX files, whose norms are part of the weights.
+    """
     if not isinstance(subject, TorchSubject) or not isinstance(dense, TorchSubject):
         return {}
     own, theirs = norm_modules(subject.model), norm_modules(dense.model)

@@ -38,7 +38,16 @@ from secateur.training.norm_modes import norms_follow, only_norms_train_
 from secateur.training.optimizer import build_optimizer, clip_gradients_, set_learning_rate_
 from secateur.training.placement import placed
 from secateur.training.reselection import Reselection
-from secateur.training.tuning import TuneHistory, TuneRow, described, loss_form, optimizer_form, rate_at
+from secateur.training.tuning import (
+    TuneHistory,
+    TuneRow,
+    apart,
+    described,
+    loss_form,
+    lost,
+    optimizer_form,
+    rate_at,
+)
 from secateur.training.tuning_state import Budget, TuneMemory
 
 CHECKPOINT, HISTORY = "tuning.safetensors", "tuning.json"
@@ -159,6 +168,11 @@ def _tune(
         # The slowest look so far, and something for what is left to do behind it.
         budget.reserve = max(budget.reserve, 1.2 * (time.monotonic() - started))
         memory.add(row, run.model)
+        if run.rule is None and memory.best and lost(row.held_out, memory.rows[memory.best_row].held_out):
+            memory.back_(run.model, run.scene.optimizer)
+            say(
+                f"{name}: lost its way after {memory.step} steps; back to the best network, {memory.rate:.2g} of the rate"
+            )
         if on_progress:
             on_progress(row)
 
@@ -211,7 +225,7 @@ def _step(run: _Run, memory: TuneMemory, share: float, images: Tensor) -> bool:
         memory.selections += 1
     inputs = _on(images, next(run.model.parameters()).device)
     only_norms_train_(run.model, settings.norms == "train")
-    rate = rate_at(settings, share)
+    rate = memory.rate * rate_at(settings, share)
     set_learning_rate_(run.scene.optimizer, rate)
     loss = soft_loss(run.model(inputs).float(), run.answers(inputs), loss_form(settings))
     for hook in run.hooks:
@@ -248,12 +262,13 @@ def _look(run: _Run, memory: TuneMemory, share: float) -> TuneRow:
 
 
 def _look_due(run: _Run, memory: TuneMemory) -> bool:
-    apart = 1.0 / run.settings.evaluations
+    last = memory.rows[-1].share
+    wait = apart(run.settings, last)
     if run.budget.seconds:
-        apart = max(apart, run.budget.reserve / (LOOKING * run.budget.seconds))
+        wait = max(wait, run.budget.reserve / (LOOKING * run.budget.seconds))
     share = run.budget.share(memory.step)
     # A little less, so that rounding does not put a look off by a step.
-    return share < 1.0 and share >= memory.rows[-1].share + apart * (1.0 - 1e-6)
+    return share < 1.0 and share >= last + wait * (1.0 - 1e-6)
 
 
 def _mask_rule(

@@ -3,14 +3,14 @@
     dense inputs      Gram matrices of the dense network -> levels of every layer -> weights of every layer
     second pass       layer by layer in order of execution: W <- argmin |W X^ - W_dense X|, pruned again, where X^ is
                       what the layers before, which are pruned already, give, so that errors do not pile up
-    corrections       statistics of batch norms, or biases where no batch norm follows
+    corrections       biases, or the means of the batch norms behind: every layer's outputs keep their mean
 
 The second pass may end at any layer: those behind it keep what they had, and the network stays whole.
 
 Source: Frantar & Alistarh 2022 (OBC); the order of the steps is our own design.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from secateur.graph.census import Census
 from secateur.pipeline.posttraining.choices import Choice, Chosen, choose_levels, method_of, selection_for
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining import Gram, compress_layer
+from secateur.posttraining.bias_correction import correct_biases_, norms_behind, store_with_bias_
 from secateur.posttraining.gathering import gather_grams
 from secateur.posttraining.losses import Batches
 from secateur.posttraining.output_statistics import bias_or_zero, output_mean
@@ -44,12 +45,10 @@ class Facts:
 
     census      of the dense network
     measure     pattern -> measured times of layers
-    norms       layers whose output goes into a batch norm alone: its statistics take the shift, not the bias
     """
 
     census: Census | None = None
     measure: Callable[[str], LayerSeconds] | None = None
-    norms: frozenset[str] = frozenset()
 
 
 def sparsify_closed_form_(
@@ -81,7 +80,7 @@ def sparsify_closed_form_(
         measure=facts.measure,
         seed=seed,
     )
-    write_zeros_(subject, dense, chosen, batches, grams, stage, folder / "second", box, facts, seed)
+    write_zeros_(subject, dense, chosen, batches, grams, stage, folder / "second", box, seed)
     return chosen
 
 
@@ -94,45 +93,35 @@ def write_zeros_(
     stage: PosttrainingStage,
     folder: Path,
     box: TimeBox,
-    facts: Facts,
     seed: int = 0,
 ) -> None:
     """Weights of all layers for levels that are chosen, biases, and the second pass; `folder` keeps its layers."""
+    behind = norms_behind(subject, dense)
     if chosen.stitched is not None and chosen.database is not None:
         apply_(subject, chosen.database, chosen.stitched)
         if stage.correct_bias:
-            _correct_biases_(subject, dense, chosen.choices, grams, facts.norms)
+            # Weights from the database come without it; the second pass does it anew for what it reaches.
+            correct_biases_(subject, dense, {name: grams[name] for name in chosen.choices}, into="norm")
     else:
         with track(len(chosen.choices), "layers") as progress:
             for name, choice in chosen.choices.items():
                 own = grams[name]
-                subject.store_(name, *_compressed(dense, name, choice, own, own, stage, name in facts.norms))
+                store_with_bias_(subject, behind, name, *_compressed(dense, name, choice, own, own, stage))
                 progress.advance()
     if stage.second_pass:
-        _second_pass_(subject, dense, batches, chosen.choices, grams, stage, folder, box, facts, seed)
-
-
-def _correct_biases_(
-    subject: Subject, dense: Subject, names: Iterable[str], grams: Mapping[str, Gram], norms: frozenset[str]
-) -> None:
-    """Weights from the database come without it; the second pass does it anew for what it reaches."""
-    for name in names:
-        if name not in norms:
-            weight, mask = subject.weight(name), subject.weight(name) != 0
-            bias = _bias(dense, name, weight, grams[name], grams[name])
-            subject.store_(name, weight, bias, mask)
+        _second_pass_(subject, dense, behind, batches, chosen.choices, grams, stage, folder, box, seed)
 
 
 def _second_pass_(
     subject: Subject,
     dense: Subject,
+    behind: Mapping[str, tuple[Tensor, Tensor]],
     batches: Batches,
     choices: Mapping[str, Choice],
     grams: Mapping[str, Gram],
     stage: PosttrainingStage,
     folder: Path,
     box: TimeBox,
-    facts: Facts,
     seed: int,
 ) -> None:
     order = [name for name in grams if name in choices]
@@ -143,7 +132,7 @@ def _second_pass_(
         for number, name in enumerate(order):
             inputs, choice = grams[name], choices[name]
             seen = [digest_of(part.cpu().numpy()) for part in (inputs.matrix, inputs.mean)]
-            key = key_of([key, name, str(choice.pattern), choice.level, name in facts.norms, seen])
+            key = key_of([key, name, str(choice.pattern), choice.level, seen])
             done = cache.get(key)
             if done is None and box.budget is not None and box.spent > SECOND_PASS * box.budget:
                 say(f"posttraining: the second pass ends after {number} of {len(order)} layers, for want of time")
@@ -152,7 +141,7 @@ def _second_pass_(
                 fresh = gather_grams(subject, batches, [name], dense=dense, seed=seed)
                 found: tuple[Tensor | None, ...] = ()
                 if name in fresh:
-                    found = _compressed(dense, name, choice, fresh[name], inputs, stage, name in facts.norms)
+                    found = _compressed(dense, name, choice, fresh[name], inputs, stage)
                 arrays = {
                     part: value.cpu().numpy() for part, value in zip(_PARTS, found, strict=False) if value is not None
                 }
@@ -161,7 +150,7 @@ def _second_pass_(
             if done.arrays:
                 weight, bias, mask = (_tensor(done.arrays.get(part)) for part in _PARTS)
                 assert weight is not None
-                subject.store_(name, weight, bias, mask)
+                store_with_bias_(subject, behind, name, weight, bias, mask)
             progress.advance()
 
 
@@ -180,16 +169,13 @@ def _compressed(
     inputs: Gram,
     dense_inputs: Gram,
     stage: PosttrainingStage,
-    into_norm: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """(weight, bias or None, mask) of one layer, for the inputs that it gets now."""
     weight = dense.weight(name)
     centered = inputs.centered()
     target = weight if centered.cross is None else corrected_target(weight, centered)
     found = compress_layer(target, centered, choice.pattern, [choice.level], method=method_of(stage))[0]
-    bias: Tensor | None = None
-    if stage.correct_bias and not into_norm:
-        bias = _bias(dense, name, found.weight, inputs, dense_inputs)
+    bias = _bias(dense, name, found.weight, inputs, dense_inputs) if stage.correct_bias else None
     return found.weight, bias, found.mask
 
 

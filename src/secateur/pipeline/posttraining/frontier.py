@@ -23,7 +23,7 @@ from secateur.pipeline.context import Context
 from secateur.pipeline.layer_seconds import measure_layer_seconds
 from secateur.pipeline.posttraining.agreement import agreement_of
 from secateur.pipeline.posttraining.choices import chosen_by, method_of, patterns_of, selection_for, stitch_settings
-from secateur.pipeline.posttraining.closed_form import Facts, write_zeros_
+from secateur.pipeline.posttraining.closed_form import write_zeros_
 from secateur.pipeline.posttraining.gradients import Steps, norms_
 from secateur.pipeline.posttraining.images import images_for
 from secateur.pipeline.posttraining.time_box import TimeBox
@@ -37,7 +37,6 @@ from secateur.posttraining.subject_torch import TorchSubject
 from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.registry import unknown
 from secateur.sparsity import LayerSeconds, census
-from secateur.sparsity.norms import following_norms
 from secateur.training import evaluate
 
 FRONTIER_FILE = "frontier.json"
@@ -105,7 +104,6 @@ def draw_frontier(context: Context, stage: PosttrainingStage, settings: Frontier
     measure = measured if "seconds" in settings.against else None
     skipped = {name: reason for name, reason in selection.skipped.items() if name in database.layers}
     how = stitch_settings(subject, database, batches, stage, skipped, counts, measure)
-    norms = frozenset(following_norms(dense)) if stage.estimate_norms else frozenset[str]()
     divergence = Divergence(subject, held_out)
     cache = Cache(folder / "points")
     named = {"second_pass": stage.second_pass, "bias": stage.correct_bias, "norms": stage.estimate_norms}
@@ -129,8 +127,7 @@ def draw_frontier(context: Context, stage: PosttrainingStage, settings: Frontier
             # Kept until the point is measured; another start finds the layers that are done.
             work = folder / "work"
             steps = Steps(network, dense, divergence_of(divergence, own), work / "steps")
-            facts = Facts(counts, norms=norms)
-            write_zeros_(own, subject, chosen, batches, grams, stage, work, TimeBox(None, work), facts, seed)
+            write_zeros_(own, subject, chosen, batches, grams, stage, work, TimeBox(None, work), seed)
             steps.begin("closed form")
             if stage.estimate_norms:
                 norms_(steps, batches)

@@ -26,7 +26,6 @@ from secateur.posttraining.subject_torch import TorchSubject
 from secateur.progress import say
 from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.sparsity import NM, BlockOf, LayerSeconds, SparsityPlan, census
-from secateur.sparsity.norms import following_norms
 from secateur.training import evaluate
 
 
@@ -64,7 +63,6 @@ def posttraining_stage(context: Context, stage: PosttrainingStage) -> dict[str, 
         facts = Facts(
             census(network, context.preprocessing.input_size),
             lambda pattern: _seconds(dense, pattern, stage),
-            frozenset(following_norms(network)) if stage.estimate_norms else frozenset(),
         )
         chosen = sparsify_closed_form_(subject, reference, batches, stage, cache, box, facts, seed)
         plans = plans_for(subject, chosen, stage)

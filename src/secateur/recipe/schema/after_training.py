@@ -142,7 +142,7 @@ class PosttrainingStage(Section):
         default=True, description="compress again layer by layer, with what the compressed layers before give"
     )
     correct_bias: bool = Field(
-        default=True, description="biases take the shift of the mean, where no batch norm behind is estimated again"
+        default=True, description="biases, or the batch norms behind them, take the shift of the mean"
     )
     estimate_norms: bool = Field(
         default=True, description="estimate statistics of batch norms again, where that brings the network nearer"
