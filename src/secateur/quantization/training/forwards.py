@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from torch import fx, nn
+from torch.fx.node import map_arg
 from torch.nn.utils import parametrize
 
 from secateur.posttraining.trace import NORMS
@@ -113,7 +114,7 @@ def _compiled(graph: fx.Graph, calls: Mapping[int, Callable[..., Any]]) -> Calla
     result = None
     for number, node in enumerate(list(graph.nodes)):
         if node.op == "output":
-            result = fx.node.map_arg(node.args[0], lambda read: copies[read])
+            result = map_arg(node.args[0], lambda read: copies[read])
             continue
         copies[node] = copy.node_copy(node, lambda read: copies[read])
         if number in calls:

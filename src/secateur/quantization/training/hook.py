@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from secateur.errors import TrainingError
 from secateur.quantization.training.activations import ActivationRule
+from secateur.quantization.training.biases import RoundedBias
 from secateur.quantization.training.weights import RoundedWeight
 from secateur.recipe.schema.quantization_training import QuantizationTraining
 from secateur.sparsity.layers import unwrapped
@@ -30,7 +31,7 @@ ROUNDING_SHARE = 0.8  # of the steps, after which norms are frozen where the rec
 def set_rounding_(model: nn.Module, on: bool) -> None:
     """Round everything that was prepared, or nothing."""
     for module in model.modules():
-        if isinstance(module, ActivationRule | RoundedWeight):
+        if isinstance(module, ActivationRule | RoundedWeight | RoundedBias):
             module.on = on
 
 

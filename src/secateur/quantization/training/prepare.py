@@ -17,14 +17,16 @@ from torch.nn.utils import parametrize
 from secateur.errors import QuantizationError
 from secateur.quantization.points import Group, Points, points_of
 from secateur.quantization.training.activations import ActivationRule, activation_rules
+from secateur.quantization.training.biases import RoundedBias, attach_bias_
 from secateur.quantization.training.forwards import Place, insert_, is_rewritten, restore_
 from secateur.quantization.training.hook import RoundingSchedule, set_rounding_
+from secateur.quantization.training.links import take_links_
 from secateur.quantization.training.places import Map, map_of
 from secateur.quantization.training.schemes import Scheme, schemes
 from secateur.quantization.training.weights import RoundedWeight, attach_, weight_rules
 from secateur.recipe.schema.quantization_training import QuantizationTraining
 from secateur.sparsity.layers import stored_weight, unwrapped, weighted_modules
-from secateur.sparsity.mask import fold_parametrizations_
+from secateur.sparsity.mask import Mask
 
 RULES = "rounded_activations"
 
@@ -114,6 +116,7 @@ def prepare_(
     device = next(network.parameters()).device
     rules = nn.ModuleDict({group.group.values[0].replace(".", "/"): group.rule.to(device) for group in groups})
     network.add_module(RULES, rules)
+    _round_biases_(network, found, points, weights, groups)
     insert_(network, found.forwards, {place: group.rule for group in groups for place in group.places})
     prepared = Prepared(network, config, tuple(input_size), found, points, groups, weights, floats, unplaced)
     if batches is not None:
@@ -173,10 +176,22 @@ def _round_weights_(
         bits = bits_of(config, (place.layer, *point.nodes), "weights", config.weight_bits)
         assert bits is not None  # such a layer is kept float
         module = network.get_submodule(place.layer)
+        _check_links(place.layer, module)
         norm = None if place.norm is None else network.get_submodule(place.norm)
         rule = weight_rules[scheme.weights](bits, config).to(stored_weight(module).device)
         rounded[point.name] = attach_(module, rule, norm, place.torch_axis)
     return rounded
+
+
+def _check_links(name: str, module: nn.Module) -> None:
+    chains = cast(nn.ModuleDict, module.parametrizations) if parametrize.is_parametrized(module, "weight") else {}
+    links = chains["weight"].children() if chains else ()
+    other = next((type(link).__name__ for link in links if not isinstance(link, Mask)), None)
+    if other is not None:
+        raise QuantizationError(
+            f"{name}: its weight is computed by {other}; make it a plain weight with "
+            f"torch.nn.utils.parametrize.remove_parametrizations first."
+        )
 
 
 def _groups_of(
@@ -200,6 +215,22 @@ def _groups_of(
         rule = activation_rules[positive or scheme.activations](bits, config, (group.low, group.high))
         groups.append(RoundedGroup(group, places, rule))
     return tuple(groups), tuple(unplaced)
+
+
+def _round_biases_(
+    network: nn.Module,
+    found: Map,
+    points: Points,
+    weights: Mapping[str, RoundedWeight],
+    groups: Sequence[RoundedGroup],
+) -> None:
+    rules = {name: group.rule for group in groups for name in group.group.values}
+    nodes = {node.name: node for node in found.file.graph.node}
+    for point in points.weights:
+        sources = {nodes[node].input[0] for node in point.nodes}
+        source = rules.get(sources.pop()) if len(sources) == 1 else None
+        if source is not None:
+            attach_bias_(network.get_submodule(found.weights[point.name].layer), weights[point.name], source)
 
 
 @torch.no_grad()
@@ -226,16 +257,8 @@ def take_away_(prepared: Prepared, leave_rounded: bool) -> None:
     """Take all rules away; the weights are the rounded ones, or those behind them."""
     restore_(prepared.model)
     delattr(prepared.model, RULES)
-    for name in prepared.weights:
+    for name in prepared.weights if leave_rounded else ():
         module = prepared.model.get_submodule(prepared.map.weights[name].layer)
-        value = cast(Tensor, module.weight).detach().clone()
-        chain = cast(nn.ModuleDict, module.parametrizations)["weight"]
-        assert isinstance(chain, parametrize.ParametrizationList)
-        if leave_rounded:
-            cast(Tensor, chain.original).copy_(value)
-        if len(chain) > 1:
-            del chain[len(chain) - 1]
-        else:
-            behind = cast(Tensor, chain.original).detach().clone()
-            fold_parametrizations_(module)
-            cast(Tensor, module.weight).copy_(behind)
+        stored_weight(module).copy_(cast(Tensor, module.weight).detach().clone())
+    for module in prepared.model.modules():
+        take_links_(module, (RoundedWeight, RoundedBias))

@@ -72,8 +72,11 @@ weight_rules: Registry[type[WeightRule]] = Registry("rule for weights")
 class RoundedWeight(nn.Module):
     """The parametrization of one weight.
 
-    on    otherwise weights pass as they are
+    norm    that the export folds into the layer
+    on      otherwise weights pass as they are
     """
+
+    norm: nn.Module | None
 
     def __init__(self, rule: WeightRule, norm: nn.Module | None, filter_axis: int) -> None:
         super().__init__()
@@ -109,17 +112,18 @@ class RoundedWeight(nn.Module):
             # A negative scale turns the integers around.
             step, zero = step * scale.abs(), torch.where(scale < 0, numbers.low + numbers.high - zero, zero)
         # Filters that the norm sets to zero: any step tells them.
-        dead = (self._scale_of_norm().abs() < _DEAD) | (step < torch.finfo(torch.float32).tiny)
+        dead = (self.scale_of_norm().abs() < _DEAD) | (step < torch.finfo(torch.float32).tiny)
         return Grid(torch.where(dead, torch.ones_like(step), step), zero, numbers)
 
     def folded_scale(self) -> Tensor | None:
         """What the export multiplies each filter by, (filters,); 1 where that is too near to 0 to divide by."""
         if self.norm is None:
             return None
-        scale = self._scale_of_norm()
+        scale = self.scale_of_norm()
         return torch.where(scale.abs() < _DEAD, torch.ones_like(scale), scale)
 
-    def _scale_of_norm(self) -> Tensor:
+    def scale_of_norm(self) -> Tensor:
+        """gamma / sqrt(var + eps) of the norm."""
         norm = cast(nn.Module, self.norm)
         scale = torch.rsqrt(cast(Tensor, norm.running_var) + cast(float, norm.eps))
         gamma = cast(Tensor | None, norm.weight)
