@@ -91,7 +91,8 @@ def test_rule_3_gates_are_products_of_integers():
     "move",
     [
         node("MaxPool", "c1", "t", kernel_shape=[2, 2]), node("Transpose", "c1", "t", perm=[0, 1, 3, 2]),
-        node("Identity", "c1", "t"), node("Pad", "c1 pads", "t", mode="reflect"), node("DepthToSpace", "c1", "e", blocksize=2),
+        node("Identity", "c1", "t"), node("Pad", "c1 pads", "t", mode="reflect"),
+        node("DepthToSpace", "c1", "e", blocksize=2),
         node("Slice", "c1 one four axes", "t"),
     ],
 )  # fmt: skip

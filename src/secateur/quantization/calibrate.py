@@ -35,7 +35,6 @@ def calibrate(
     numbers: Numbers = ACTIVATIONS,
     weights: Numbers = WEIGHTS,
     per_channel: bool = True,
-    show_progress: bool = True,
 ) -> ScaleTable:
     """The table of a prepared model, all layers alike. `observe` and `table_of` are its two halves.
 
@@ -44,11 +43,11 @@ def calibrate(
     raises     QuantizationError  a value that is NaN or infinite, named;  DataError  no images
     """
     settings = Settings(observer, None, numbers, weights, per_channel)
-    seen = observe(model, batches, points, show_progress=show_progress)
+    seen = observe(model, batches, points)
     return table_of(model, points, seen, lambda _node, _kind: settings)
 
 
-def observe(model: onnx.ModelProto, batches: Batches, points: Points, *, show_progress: bool = True) -> list[Seen]:
+def observe(model: onnx.ModelProto, batches: Batches, points: Points) -> list[Seen]:
     """What the images show of each of `points.groups`, in their order.
 
     raises    QuantizationError  a value that is NaN or infinite, named;  DataError  no images
@@ -58,15 +57,18 @@ def observe(model: onnx.ModelProto, batches: Batches, points: Points, *, show_pr
     first = next(images_of(batches()), None)
     if first is None or not len(first):
         raise DataError("calibration needs images; there are none.")
-    parts = in_groups(model, watched, first[:1], len(first)) if watched else []
+    parts, together = in_groups(model, watched, first[:1]) if watched else ([], 1)
     total = None if not hasattr(batches(), "__len__") else len(batches()) * len(parts)  # type: ignore[arg-type]
-    with track(total, "calibration") if show_progress else track(None, "calibration") as progress:
+    with track(total, "calibration") as progress:
         for part in parts:
             runs = Runs(model, [name for index in part for name in watched[index]])
             for images in images_of(batches()):
-                found = runs(images)
-                for index in part:
-                    _add(seen[index], [found[name] for name in watched[index]], watched[index], len(images))
+                for start in range(0, len(images), together):
+                    chunk = images[start : start + together]
+                    found = runs(chunk)
+                    for index in part:
+                        rows = [_rows(found[name], len(chunk)) for name in watched[index]]
+                        _add(seen[index], rows, watched[index][0], continued=start > 0)
                 progress.advance()
     return seen
 
@@ -112,12 +114,15 @@ def within(group: Group, scale: Scale) -> Scale:
     return scale
 
 
-def _add(seen: Seen, arrays: Sequence[np.ndarray], names: Sequence[str], images: int) -> None:
-    rows = [array.reshape(images if array.size % images == 0 else 1, -1) for array in arrays]
-    together = rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
+def _rows(array: np.ndarray, images: int) -> np.ndarray:
+    """One row for each image; a value that is not one for each is a single row."""
+    return array.reshape(images if array.size % images == 0 else 1, -1)
+
+
+def _add(seen: Seen, rows: Sequence[np.ndarray], name: str, *, continued: bool) -> None:
     try:
-        seen.add(together)
+        seen.add(rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1), continued=continued)
     except QuantizationError as error:
         raise QuantizationError(
-            f"{names[0]}: {error} on these images; keep the layer float, or repair the weights that make it."
+            f"{name}: {error} on these images; keep the layer float, or repair the weights that make it."
         ) from error

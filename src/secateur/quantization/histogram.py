@@ -46,12 +46,13 @@ class Histogram:
             return
         self._hold(largest)
         assert self._exponent is not None
-        factor = np.float32(math.ldexp(BINS // 2, -self._exponent))
-        places = np.floor(numbers.reshape(-1) * factor).astype(np.int32)
-        places += BINS // 2
+        places = numbers.reshape(-1) * np.float32(math.ldexp(BINS // 2, -self._exponent))
+        np.floor(places, out=places)
+        places += np.float32(BINS // 2)
+        found = np.bincount(places.astype(np.intp), minlength=BINS + 1)
         # The reach itself belongs to the last bin.
-        np.clip(places, 0, BINS - 1, out=places)
-        self.counts += np.bincount(places, minlength=BINS)
+        found[BINS - 1] += found[BINS]
+        self.counts += found[:BINS]
 
     def _hold(self, largest: float) -> None:
         wanted = max(math.frexp(largest)[1], _SMALLEST) if largest > 0 else _SMALLEST

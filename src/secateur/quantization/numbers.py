@@ -124,8 +124,9 @@ class Scale:
     @property
     def range(self) -> tuple[Floats, Floats]:
         """The smallest and the largest number that can be told."""
-        numbers = self.numbers
-        return self.step * (numbers.low - self.zero), self.step * (numbers.high - self.zero)
+        ends = ((end - self.zero).astype(np.float32) for end in (self.numbers.low, self.numbers.high))
+        low, high = (np.asarray(self.step * end) for end in ends)
+        return low, high
 
     def along(self, values: NDArray[Any], rank: int) -> NDArray[Any]:
         """Steps or zero points, shaped so that they meet the channels of a tensor of `rank` axes."""

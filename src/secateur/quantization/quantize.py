@@ -80,7 +80,6 @@ def quantize_model(
     options: QuantizationOptions | None = None,
     *,
     statistics: Mapping[str, Statistics] | None = None,
-    show_progress: bool = True,
 ) -> Quantized:
     """The quantized form of a float model, calibrated and verified on the same images.
 
@@ -94,7 +93,7 @@ def quantize_model(
     points = points_of(plain, keep_float=options.keep_float, share_concat=options.share_concat)
     settings = chooser(plain, options.settings, options.overrides)
     if statistics is None:
-        seen = observe(plain, batches, points, show_progress=show_progress)
+        seen = observe(plain, batches, points)
     else:
         seen = [Seen(_joined(statistics, group.observed)) for group in points.groups]
     table = settled(plain, table_of(plain, points, seen, settings))

@@ -56,7 +56,7 @@ def free_name(graph: ir.Graph, wanted: str) -> str:
 def store_constant(graph: ir.Graph, name: str, array: NDArray[Any] | ir.TensorProtocol) -> ir.Value:
     """An initializer of the graph; its name gets a number where it is taken."""
     name = free_name(graph, name)
-    tensor = ir.tensor(np.asarray(array, order="C"), name=name) if isinstance(array, np.ndarray) else array
+    tensor = ir.tensor(np.asarray(array, order="C"), name=name) if isinstance(array, np.ndarray | np.generic) else array
     tensor.name = name
     shape = ir.Shape(tuple(tensor.shape.numpy()))
     value = ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)

@@ -90,8 +90,8 @@ def integer_operators(model: onnx.ModelProto) -> dict[str, int]:
     return dict(sorted(kinds.items()))
 
 
-def in_groups(model: onnx.ModelProto, values: Sequence[Sequence[str]], image: Array, batch: int) -> list[list[int]]:
-    """Indices of sets of values that are fetched together, so that a batch of them stays within HELD_BYTES.
+def in_groups(model: onnx.ModelProto, values: Sequence[Sequence[str]], image: Array) -> tuple[list[list[int]], int]:
+    """Indices of sets of values that are fetched together, and of how many images at once, within HELD_BYTES.
 
     values    sets of names that must be seen together
     image     one image, to measure with
@@ -104,13 +104,14 @@ def in_groups(model: onnx.ModelProto, values: Sequence[Sequence[str]], image: Ar
     groups: list[list[int]] = []
     room = 0.0
     for index, group in enumerate(values):
-        needed = batch * sum(sizes[name] for name in group)
+        needed = sum(sizes[name] for name in group)
         if not groups or needed > room:
             groups.append([])
             room = HELD_BYTES
         groups[-1].append(index)
         room -= needed
-    return groups
+    largest = max((sum(sizes[name] for index in group for name in values[index]) for group in groups), default=0.0)
+    return groups, max(int(HELD_BYTES / max(largest, 1.0)), 1)
 
 
 def images_of(batches: Iterable[Any]) -> Iterator[Array]:

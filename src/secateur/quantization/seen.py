@@ -60,10 +60,11 @@ class Seen:
     def images(self) -> int:
         return self._images
 
-    def add(self, batch: NDArray[Any]) -> None:
+    def add(self, batch: NDArray[Any], *, continued: bool = False) -> None:
         """Take a batch into account, one row or map for each image on the first axis.
 
-        raises    QuantizationError  NaN or infinity
+        continued    these are further images of the batch before
+        raises       QuantizationError  NaN or infinity
         """
         if self._given is not None:
             raise QuantizationError("saved statistics cannot be added to; calibrate again with all images.")
@@ -75,13 +76,19 @@ class Seen:
         low, high = float(lows.min()), float(highs.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise QuantizationError("holds NaN or infinity")
-        self.extremes.append((low, high))
+        if continued and self.extremes:
+            before_low, before_high = self.extremes.pop()
+            self.extremes.append((min(low, before_low), max(high, before_high)))
+        else:
+            self.extremes.append((low, high))
         self._images += len(rows)
         self._low_sum += float(lows.sum(dtype=np.float64))
         self._high_sum += float(highs.sum(dtype=np.float64))
         self.histogram.add(rows, max(-low, high, 0.0))
         mean = float(rows.mean(dtype=np.float64))
-        squares = float(np.square(rows - mean, dtype=np.float64).sum())
+        centred = (rows - np.float32(mean)).reshape(-1)
+        # Of the mean as float32, which is not quite the mean.
+        squares = float(np.dot(centred, centred)) - rows.size * (mean - float(np.float32(mean))) ** 2
         count, distance = self._count + rows.size, mean - self._mean
         self._squares += squares + distance**2 * self._count * rows.size / count
         self._mean += distance * rows.size / count
@@ -99,7 +106,7 @@ class Seen:
             self._low_sum / self._images,
             self._high_sum / self._images,
             self._mean,
-            float(np.sqrt(self._squares / self._count)),
+            float(np.sqrt(max(self._squares, 0.0) / self._count)),
             self._mean_distance(),
         )
 
