@@ -11,7 +11,8 @@ import numpy as np
 
 from engine.harness import Memory, empty_context, run
 from secateur.engine.layout import Planes, Quads, quads_of, stored_zero
-from secateur.engine.lowering.context import Context, Tensor, lowerings
+from secateur.engine.lowering.context import Context, Tensor
+from secateur.engine.lowering.families import lowerings
 from secateur.engine.lowering.fills import stored_fills
 from secateur.engine.program import Buffer
 from secateur.graph.ir import Graph, Node, TensorType

@@ -16,7 +16,8 @@ from secateur.engine.lowering.context import Context, Decision
 from secateur.engine.lowering.conv import emit_conv
 from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.lowering.epilogue import Epilogue
-from secateur.engine.lowering.relayout import import_input
+from secateur.engine.lowering.ports import import_input
+from secateur.engine.lowering.requantized import plainly
 from secateur.engine.native import NativeProgram
 from secateur.engine.program import Buffer, Port, Program
 from secateur.engine.target import Target
@@ -64,7 +65,10 @@ def time_choices(
 ) -> list[tuple[Choice, float]]:
     """Seconds of each choice, timed in turns."""
     # Memory that was never written is one page of zeros for all: it would be far too fast to read.
-    feeds = {"x": np.random.default_rng(0).standard_normal((shape.n, shape.c, shape.h, shape.w)).astype(np.float32)}
+    size = (shape.n, shape.c, shape.h, shape.w)
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 1 << 32, size, np.uint32).view(np.float32)
+    feeds = {"x": bits if shape.quads else rng.standard_normal(size).astype(np.float32)}
     programs = [
         NativeProgram(layer_program(target, threads, shape, weight, choice), target, threads) for choice in choices
     ]
@@ -78,7 +82,10 @@ def time_choices(
 
 
 def layer_program(target: Target, threads: int, shape: ConvShape, weight: np.ndarray, choice: Choice) -> Program:
-    """A program of one convolution with ReLU; its own steps are those of the layer LAYER."""
+    """A program of one convolution with ReLU; its own steps are those of the layer LAYER.
+
+    shape    quads come in as the bits of floats
+    """
 
     def no_choice(*arguments: object) -> Decision:
         raise AssertionError("the choice is given")
@@ -91,7 +98,11 @@ def layer_program(target: Target, threads: int, shape: ConvShape, weight: np.nda
     port = Port("x", size, "float32", Buffer("x", shape.n * shape.c * shape.h * shape.w, external="x"))
     import_input(context, port)
     context.layer = LAYER
-    y = context.temporary(context.layout((shape.n, shape.o, shape.out_h, shape.out_w)), "y")
+    size = (shape.n, shape.o, shape.out_h, shape.out_w)
+    y = context.temporary(context.layout(size, "uint8" if shape.quads else "float32"), "y")
     x = context.places["x"]
-    emit_conv(context, LAYER, shape, weight, None, x, y, choice, Epilogue(activation=Activation("relu")))
+    epilogue = Epilogue(activation=Activation("relu"))
+    if shape.quads:
+        y, epilogue = y.words, Epilogue(requantized=plainly(shape.o))
+    emit_conv(context, LAYER, shape, weight, None, x, y, choice, epilogue)
     return Program(tuple(context.steps), (port,), ())

@@ -256,6 +256,19 @@ class KernelBody:
         )
         self.b.call(store, [value, self.element(pointer, index), ir.Constant(I32, 4), mask])
 
+    def load_bytes(self, mask: Value, pointer: Value) -> Value:
+        """Bytes from an address on, for the lanes of the mask; 0 elsewhere."""
+        kind = ir.VectorType(I8, self.lanes)
+        load = self.module.intrinsic(f"llvm.masked.load.v{self.lanes}i8.p0", kind, [PTR, I32, self.module.mask, kind])
+        return self.b.call(load, [pointer, ir.Constant(I32, 1), mask, ir.Constant(kind, [0] * self.lanes)])
+
+    def store_bytes(self, mask: Value, value: Value, pointer: Value) -> None:
+        """Store the lanes of the mask as bytes from an address on."""
+        store = self.module.intrinsic(
+            f"llvm.masked.store.v{self.lanes}i8.p0", ir.VoidType(), [value.type, PTR, I32, self.module.mask]
+        )
+        self.b.call(store, [value, pointer, ir.Constant(I32, 1), mask])
+
     def gather(self, array: Value, indices: Value) -> Value:
         """The elements of an array at the indices, a vector of integers that are not negative."""
         b, lanes = self.b, self.lanes

@@ -7,6 +7,7 @@ import numpy as np
 from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of, floats, positive
 from secateur.engine.kernels.linear import LinearKernel
 from secateur.engine.kernels.matmul import MatMul
+from secateur.engine.kernels.requantize import NUMBERS
 
 
 @extents_of(LinearKernel)
@@ -21,10 +22,15 @@ def linear(step: Reader) -> Iterator[Extent]:
         rows = max(rows, large * (kernel.rows[0] - size) + tiles * size) if tiles > large else rows
     width = kernel.slab * step.lanes
     yield floats("x", 0, 0, rows * inputs)
-    yield floats("y", 0, 0, rows * outputs, write=True)
+    quads = kernel.requantize is not None
+    item = 1 if kernel.requantize and kernel.requantize.quads else 4
+    yield Extent("y", 0, item * rows * outputs, write=True)
     if kernel.residual:
-        yield floats("residual", 0, 0, rows * outputs)
+        yield Extent("residual", 0, (1 if quads else 4) * rows * outputs)
     yield floats("bias", 0, 0, slabs * width)
+    if quads:
+        yield floats("scales", 0, 0, slabs * width)
+        yield floats("numbers", 0, 0, len(NUMBERS))
     if kernel.activation and kernel.activation.kind == "prelu":
         yield floats("slope", 0, 0, slabs * width)
     if (slabs - 1) * width >= outputs:

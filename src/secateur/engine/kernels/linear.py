@@ -5,15 +5,19 @@
 
 Several rows of x are computed together, so that the weights are read once for all of them. The sparse format keeps for
 each slab of L outputs the nonzero blocks of B neighbouring outputs in their lanes, filled up with zeros to the longest
-block row of the slab (ELLPACK in slices); B = 1 is unstructured.
+block row of the slab (ELLPACK in slices); B = 1 is unstructured. Inputs and weights are floats, or quads of 8-bit
+integers, whose sums are requantized.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from llvmlite import ir
 
 from secateur.engine.emit.activations import activate, symbol
 from secateur.engine.emit.builder import F32, I16, I32, KernelBody, KernelModule, Value, Var
+from secateur.engine.emit.integers import dot
+from secateur.engine.kernels.requantize import INTEGERS, Requantize, Results
 from secateur.graph.ir import Activation
 
 # Floats between a prefetch of weights and their use.
@@ -25,16 +29,19 @@ FIELDS = (
     *("x", "y", "residual", "bias", "slope", "weights", "indices", "starts", "inputs", "outputs"),
     *("tiles", "large", "part", "parts"),
 )
+# Of kernels that requantize: a scale for each output of the slabs, and the constants of requantize.
+MORE_FIELDS = ("scales", "numbers", *INTEGERS)
 
 
 @dataclass(frozen=True)
 class LinearKernel:
     """y (rows, outputs) = activation(x (rows, inputs) W^T + bias + residual); a unit is a slab and a part of the rows.
 
-    slab      J, vectors of outputs per slab; 1 when sparse
-    rows      rows of each tile size that occurs, largest first; `large` tiles have the first size
-    block     B, outputs that share an index; 0 when dense
-    prefetch  ask for weights ahead of their use: few rows wait for them more than they compute
+    slab        J, vectors of outputs per slab; 1 when sparse
+    rows        rows of each tile size that occurs, largest first; `large` tiles have the first size
+    block       B, outputs that share an index; 0 when dense
+    prefetch    ask for weights ahead of their use: few rows wait for them more than they compute
+    requantize  quads are multiplied, and this happens to their sums; None for floats. Integers are written as bytes
     """
 
     slab: int
@@ -43,7 +50,17 @@ class LinearKernel:
     activation: Activation | None = None
     residual: bool = False
     prefetch: bool = False
-    fields: tuple[str, ...] = field(default=FIELDS, init=False, repr=False)
+    requantize: Requantize | None = None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Argument slots."""
+        return (*FIELDS, *MORE_FIELDS) if self.requantize else FIELDS
+
+    @property
+    def type(self) -> Any:
+        """Of an element, and of a sum."""
+        return I32 if self.requantize else F32
 
     @property
     def name(self) -> str:
@@ -51,10 +68,12 @@ class LinearKernel:
         form = f"sparse{self.block}" if self.block else "dense"
         kind = f"_{symbol(self.activation)}" if self.activation else ""
         sizes = "x".join(map(str, (self.slab, *self.rows)))
+        element, ends = ("i8", self.requantize.symbol) if self.requantize else ("f32", "")
         return (
-            f"f32_linear_{form}_{sizes}{kind}"
+            f"{element}_linear_{form}_{sizes}{kind}"
             + ("_residual" if self.residual else "")
             + ("_prefetch" if self.prefetch else "")
+            + ends
         )
 
     def emit(self, module: KernelModule) -> None:
@@ -74,8 +93,8 @@ class LinearKernel:
     def _tile(self, f: KernelBody, slab: Value, row: Value, rows: int) -> None:
         inputs, outputs = f.integer("inputs"), f.integer("outputs")
         first = f.b.mul(slab, f.i64(self.slab * f.lanes))
-        bias = [f.load(f.pointer("bias"), f.b.add(first, f.i64(j * f.lanes))) for j in range(self.slab)]
-        acc = [[f.var(f.vector, bias[j]) for j in range(self.slab)] for _ in range(rows)]
+        bias = [self._load(f, f.pointer("bias"), f.b.add(first, f.i64(j * f.lanes))) for j in range(self.slab)]
+        acc = [[f.var(bias[j].type, bias[j]) for j in range(self.slab)] for _ in range(rows)]
         numbers = [f.b.add(row, f.i64(r)) for r in range(rows)]
         sources = [f.element(f.pointer("x"), f.b.mul(number, inputs)) for number in numbers]
         if not self.block:
@@ -91,9 +110,12 @@ class LinearKernel:
     def _prefetch_outputs(self, f: KernelBody, rows: list[Value], first: Value) -> None:
         """Ask for the lines that the tile will write, for writing: 2 to 9 % for 197 rows of 576 to 1536 outputs."""
         for row in rows:
-            place = f.element(f.pointer("y"), f.b.add(f.b.mul(row, f.integer("outputs")), first))
+            at = f.b.add(f.b.mul(row, f.integer("outputs")), first)
+            if self.requantize and self.requantize.quads:
+                f.prefetch(f.at(f.pointer("y"), at), write=True)
+                continue
             for j in range(self.slab):
-                f.prefetch(f.element(place, j * f.lanes), write=True)
+                f.prefetch(f.element(f.element(f.pointer("y"), at), j * f.lanes), write=True)
 
     def _dense_sums(
         self, f: KernelBody, slab: Value, sources: list[Value], inputs: Value, acc: list[list[Var]]
@@ -113,11 +135,11 @@ class LinearKernel:
         if self.prefetch:
             for j in range(self.slab):
                 f.prefetch(f.element(weights, f.b.add(at, f.i64(j * f.lanes + AHEAD))))
-        vectors = [f.load(weights, f.b.add(at, f.i64(j * f.lanes)), align=4 * f.lanes) for j in range(self.slab)]
+        vectors = [self._load(f, weights, f.b.add(at, f.i64(j * f.lanes)), 4 * f.lanes) for j in range(self.slab)]
         for source, sums in zip(sources, acc, strict=True):
-            value = f.splat(f.load_scalar(source, k))
+            value = f.splat(f.load_scalar(source, k, self.type))
             for total, vector in zip(sums, vectors, strict=True):
-                total.set(f.fma(value, vector, total.get()))
+                total.set(self._add(f, value, vector, total.get()))
 
     def _sparse_sums(
         self, f: KernelBody, slab: Value, sources: list[Value], inputs: Value, acc: list[list[Var]]
@@ -125,11 +147,19 @@ class LinearKernel:
         starts, weights, indices = f.pointer("starts"), f.pointer("weights"), f.pointer("indices")
         count = f.lanes // self.block
         with f.loop(f.load_i64(starts, slab), f.load_i64(starts, f.b.add(slab, f.i64(1)))) as entry:
-            values = f.load(weights, f.b.mul(entry, f.i64(f.lanes)), align=4 * f.lanes)
+            values = self._load(f, weights, f.b.mul(entry, f.i64(f.lanes)), 4 * f.lanes)
             at = f.b.mul(entry, f.i64(count))
             places = [f.load_i64(indices, f.b.add(at, f.i64(i)), I16) for i in range(count)]
             for source, (total,) in zip(sources, acc, strict=True):
-                total.set(f.fma(values, self._expanded(f, source, places), total.get()))
+                total.set(self._add(f, self._expanded(f, source, places), values, total.get()))
+
+    def _load(self, f: KernelBody, array: Value, index: Value, align: int = 4) -> Value:
+        """A vector of elements."""
+        return f.load(array, index, align, self.type)
+
+    def _add(self, f: KernelBody, x: Value, w: Value, total: Value) -> Value:
+        """total + x w, for floats or quads."""
+        return dot(f, total, x, w) if self.requantize else f.fma(w, x, total)
 
     def _expanded(self, f: KernelBody, x: Value, places: list[Value]) -> Value:
         """x at each place, in all lanes of its block.
@@ -137,19 +167,28 @@ class LinearKernel:
         Element by element: a gather takes as long as 26 cycles where its microcode guards against data sampling.
         """
         if len(places) == 1:
-            return f.splat(f.load_scalar(x, places[0]))
-        few = ir.VectorType(F32, len(places))
+            return f.splat(f.load_scalar(x, places[0], self.type))
+        few = ir.VectorType(self.type, len(places))
         found = ir.Constant(few, ir.Undefined)
         for lane, place in enumerate(places):
-            found = f.b.insert_element(found, f.load_scalar(x, place), ir.Constant(I32, lane))
+            found = f.b.insert_element(found, f.load_scalar(x, place, self.type), ir.Constant(I32, lane))
         if self.block == 1:
             return found
         return f.shuffle(found, ir.Constant(few, ir.Undefined), [lane // self.block for lane in range(f.lanes)])
 
     def _store(self, f: KernelBody, value: Value, output: Value, at: Value, mask: Value) -> None:
-        if self.residual:
-            value = f.b.fadd(value, f.load_masked(mask, f.pointer("residual"), at))
         slope = None
         if self.activation and self.activation.kind == "prelu":
             slope = f.load(f.pointer("slope"), output)
-        f.store_masked(mask, activate(f, value, self.activation, slope), f.pointer("y"), at)
+        if self.requantize:
+            results = Results(f, self.requantize, self.activation)
+            added = results.added_bytes(mask, f.at(f.pointer("residual"), at)) if self.residual else None
+            value = results.row(value, f.load(f.pointer("scales"), output), added, slope)
+            if self.requantize.quads:
+                results.store_bytes(mask, value, f.at(f.pointer("y"), at))
+                return
+        else:
+            if self.residual:
+                value = f.b.fadd(value, f.load_masked(mask, f.pointer("residual"), at))
+            value = activate(f, value, self.activation, slope)
+        f.store_masked(mask, value, f.pointer("y"), at)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from secateur.engine.emit.activations import activate
-from secateur.engine.emit.builder import I16, I32, KernelBody, Value
+from secateur.engine.emit.builder import I8, I16, I32, KernelBody, Value
 from secateur.engine.emit.integers import centred, nearest, quads_of
 from secateur.graph.ir import Activation
 
@@ -23,6 +23,8 @@ from secateur.graph.ir import Activation
 NUMBERS = ("inner_low", "inner_high", "inner_scale", "r_zero", "r_scale", "factor", "low", "high")
 # Elements of 4 bytes: the output's zero point, as stored, twice in 16 bits; and what stands for zeros in the output.
 INTEGERS = ("zero", "fill")
+# A byte below these bits is the float 2^23 plus the byte.
+_BIG_BITS = 0x4B000000
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,21 @@ class Results:
     def added(self, residual: Value) -> list[Value]:
         """A vector of the residual's quads as floats, less their zero point, for each of four rows."""
         return centred(self.f, residual, self.number("r_zero"))
+
+    def added_bytes(self, mask: Value, residual: Value) -> Value:
+        """Bytes of the residual from an address on, as floats less their zero point; lanes of the mask are read."""
+        f = self.f
+        bytes_ = f.load_bytes(mask, residual)
+        wide = f.b.zext(bytes_, ir.VectorType(I32, f.lanes))
+        high = ir.Constant(wide.type, [_BIG_BITS] * f.lanes)
+        return f.b.fsub(f.b.bitcast(f.b.or_(wide, high), f.vector), self.number("r_zero"))
+
+    def store_bytes(self, mask: Value, values: Value, target: Value) -> None:
+        """Floats as bytes from an address on, of the lanes of the mask; bounds have been applied."""
+        f = self.f
+        zero = f.b.and_(self.integer("zero"), ir.Constant(ir.VectorType(I32, f.lanes), [0xFF] * f.lanes))
+        rounded = f.b.add(nearest(f, values), zero)
+        f.store_bytes(mask, f.b.trunc(rounded, ir.VectorType(I8, f.lanes)), target)
 
     def quads(self, rows: list[Value]) -> Value:
         """Four rows of floats as one of quads."""

@@ -30,7 +30,7 @@ def conv(node: Node, context: Context) -> None:
     activation = node.attributes.get("activation")
     if slope is not None and slope.size == 1:
         slope = np.full(shape.o, slope[0], np.float32)
-    if _is_product(shape) and (shape.groups == 1 or context.zeros):
+    if is_product(shape) and (shape.groups == 1 or context.zeros):
         matrix, epilogue = weight.reshape(shape.o, -1), Epilogue(residual, activation, slope)
         kind = "linear" if shape.groups == 1 else operator(shape)
         emit_linear(context, node, shape.n, matrix, bias, epilogue, weight.shape, kind, shape.groups)
@@ -71,7 +71,7 @@ def conv(node: Node, context: Context) -> None:
     )
 
 
-def _is_product(shape: ConvShape) -> bool:
+def is_product(shape: ConvShape) -> bool:
     """The kernel covers the whole map, so that one pixel remains: a product of matrices.
 
     Groups are parts of one matrix with zeros between them (3 to 20 times as fast as planes of one pixel).

@@ -4,6 +4,8 @@ Three ways: dense slabs of outputs; slabs with the nonzeros of each output in it
 for many rows, the convolution kernel with rows as pixels (lowering.linear_pixels).
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,9 +19,11 @@ from secateur.engine.lowering.linear_choice import choose_way
 from secateur.engine.lowering.linear_cost import GATHERED_ROWS
 from secateur.engine.lowering.linear_pixels import emit_pixels
 from secateur.engine.lowering.relayout import UNITS_PER_THREAD, to_flat, to_planes
+from secateur.engine.program import Argument
 from secateur.engine.registers import product_tile
 from secateur.engine.weights.pattern import detect
 from secateur.engine.weights.slabs import dense_slabs, sparse_slabs
+from secateur.engine.weights.streams import Weights
 from secateur.graph.ir import Graph, Node
 
 # Products wait for weights up to here, and where slabs are long. On Cascade Lake prefetches gain 10 to 20 % for few
@@ -99,7 +103,7 @@ def emit_product(
     out = y if isinstance(y.layout, Flat) else context.temporary(Flat(y.shape))
     way, reason = choose_way(context, layer, rows, weight, pattern)
     emit = (context, layer, rows, weight, bias, x, out)
-    stored, kernel = emit_pixels(*emit, way.choice, epilogue) if way.choice else _emit_slabs(*emit, way.block, epilogue)
+    stored, kernel = emit_pixels(*emit, way.choice, epilogue) if way.choice else emit_slabs(*emit, way.block, epilogue)
     if out is not y:
         to_planes(context, out, target=y)
     context.layers.append(
@@ -121,12 +125,12 @@ def emit_product(
     )
 
 
-def _emit_slabs(
+def emit_slabs(
     context: Context,
     layer: str,
     rows: int,
-    weight: NDArray[np.float32],
-    bias: NDArray[np.float32] | None,
+    weight: Weights,
+    bias: NDArray[np.float32] | NDArray[np.int32] | None,
     x: Tensor,
     y: Tensor,
     block: int,
@@ -134,6 +138,8 @@ def _emit_slabs(
 ) -> tuple[int, str]:
     """One step with the outputs in lanes; the bytes of its weights and its kernel's name.
 
+    x, y     dense: floats, or bytes that the kernel reads as quads and writes one by one
+    weight   float32, or quads as uint32
     block    outputs that share an index; 0 for dense slabs
     """
     outputs, inputs = weight.shape
@@ -152,26 +158,28 @@ def _emit_slabs(
         epilogue.activation,
         residual=epilogue.residual is not None,
         prefetch=not block and (rows <= FEW_ROWS or inputs >= MANY_INPUTS),
+        requantize=epilogue.requantized.how if epilogue.requantized else None,
     )
+    arguments: dict[str, Argument] = {
+        "x": x.address,
+        "y": y.address,
+        "residual": epilogue.residual.address if epilogue.residual else 0,
+        "bias": _padded(bias, width),
+        "slope": 0 if epilogue.slope is None else _padded(epilogue.slope, width),
+        "weights": slabs.weights,
+        "indices": slabs.indices,
+        "starts": slabs.starts,
+        "inputs": inputs,
+        "outputs": outputs,
+        "tiles": len(sizes),
+        "large": sizes.count(sizes[0]),
+        "part": part,
+        "parts": parts,
+    }
+    if epilogue.requantized:
+        arguments |= epilogue.requantized.arguments(width)
     context.emit(
-        layer,
-        kernel,
-        {
-            "x": x.address,
-            "y": y.address,
-            "residual": epilogue.residual.address if epilogue.residual else 0,
-            "bias": _padded(bias, width),
-            "slope": 0 if epilogue.slope is None else _padded(epilogue.slope, width),
-            "weights": slabs.weights,
-            "indices": slabs.indices,
-            "starts": slabs.starts,
-            "inputs": inputs,
-            "outputs": outputs,
-            "tiles": len(sizes),
-            "large": sizes.count(sizes[0]),
-            "part": part,
-            "parts": parts,
-        },
+        *(layer, kernel, arguments),
         len(slabs.costs) * parts,
         reads=(x, *((epilogue.residual,) if epilogue.residual else ())),
         writes=(y,),
@@ -189,8 +197,9 @@ def block_diagonal(weight: NDArray[np.float32], groups: int) -> NDArray[np.float
     return whole.reshape(outputs, groups * inputs)
 
 
-def _padded(values: NDArray[np.float32] | None, size: int) -> NDArray[np.float32]:
-    padded = np.zeros(size, np.float32)
-    if values is not None:
-        padded[: len(values)] = values
+def _padded(values: NDArray[Any] | None, size: int) -> NDArray[Any]:
+    if values is None:
+        return np.zeros(size, np.float32)  # as integers the same
+    padded = np.zeros(size, values.dtype)
+    padded[: len(values)] = values
     return padded

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from secateur.engine.choice import Choice
 from secateur.engine.choose import MARGIN
@@ -16,6 +15,7 @@ from secateur.engine.lowering.context import Context
 from secateur.engine.lowering.linear_cost import GATHERED_ROWS, dense_cycles, gathered_cycles, turned_cycles
 from secateur.engine.lowering.linear_pixels import pixel_shape
 from secateur.engine.weights.pattern import Pattern
+from secateur.engine.weights.streams import Weights
 
 # An index of a gathered weight has 16 bits.
 MOST_INPUTS = 1 << 16
@@ -43,9 +43,7 @@ class Way:
     candidates: tuple[tuple[Choice, float], ...] = ()
 
 
-def choose_way(
-    context: Context, layer: str, rows: int, weight: NDArray[np.float32], pattern: Pattern
-) -> tuple[Way, str]:
+def choose_way(context: Context, layer: str, rows: int, weight: Weights, pattern: Pattern) -> tuple[Way, str]:
     """The cheapest way, and why zeros are not left out where there are some, or ""."""
     outputs, inputs = weight.shape
     dense = Way(dense_cycles(rows, inputs, outputs, context.target))
@@ -59,7 +57,7 @@ def choose_way(
     return dense, f"{100 * pattern.sparsity:.0f} % zeros would gain {gain:.0f} % for {rows} row{'s' * (rows != 1)}"
 
 
-def _gathered(context: Context, rows: int, weight: NDArray[np.float32], pattern: Pattern) -> Iterator[Way]:
+def _gathered(context: Context, rows: int, weight: Weights, pattern: Pattern) -> Iterator[Way]:
     if rows > 2 * GATHERED_ROWS or weight.shape[1] > MOST_INPUTS:
         return
     filled = [n for n in BLOCKS if n <= context.target.lanes and pattern.fills.get(n, 0) > LEAST_FILL]
@@ -67,8 +65,8 @@ def _gathered(context: Context, rows: int, weight: NDArray[np.float32], pattern:
         yield Way(gathered_cycles(rows, weight, block, context.target), block)
 
 
-def _pixels(context: Context, layer: str, rows: int, weight: NDArray[np.float32], pattern: Pattern) -> Iterator[Way]:
-    if rows < LEAST_PIXELS:
+def _pixels(context: Context, layer: str, rows: int, weight: Weights, pattern: Pattern) -> Iterator[Way]:
+    if rows < LEAST_PIXELS or weight.dtype != np.float32:
         return
     outputs, inputs = weight.shape
     shape = pixel_shape(rows, inputs, outputs)

@@ -20,10 +20,10 @@ wherever the weights fit the second-level cache and rows are few.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from secateur.engine.registers import LATENCY, product_tile
 from secateur.engine.target import Target
+from secateur.engine.weights.streams import Weights
 
 BYTES_PER_CYCLE_FROM_L2 = 24.0
 BYTES_PER_CYCLE = 6.0
@@ -44,7 +44,7 @@ def dense_cycles(rows: int, inputs: int, outputs: int, target: Target) -> float:
     return max(tile, _reading(4.0 * inputs * outputs, target)) + (tiles - 1) * tile
 
 
-def gathered_cycles(rows: int, weight: NDArray[np.float32], block: int, target: Target) -> float:
+def gathered_cycles(rows: int, weight: Weights, block: int, target: Target) -> float:
     """Slabs of the nonzero blocks of `block` outputs; zeros fill up each slab to its longest row."""
     entries, indices = gathered_entries(weight, block, target.lanes), target.lanes // block
     tiles = -(-rows // GATHERED_ROWS)
@@ -52,7 +52,7 @@ def gathered_cycles(rows: int, weight: NDArray[np.float32], block: int, target: 
     return max(entries * each, _reading(entries * (4.0 * target.lanes + 2.0 * indices), target))
 
 
-def gathered_entries(weight: NDArray[np.float32], block: int, lanes: int) -> int:
+def gathered_entries(weight: Weights, block: int, lanes: int) -> int:
     """Vectors of weights that are stored (weights.slabs)."""
     outputs, inputs = weight.shape
     per_slab, slabs = lanes // block, -(-outputs // lanes)

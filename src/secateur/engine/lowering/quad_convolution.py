@@ -10,28 +10,23 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.engine.emit.integers import dot_lowers
-from secateur.engine.facts import LayerFacts
-from secateur.engine.layout import Flat, quads, stored_zero
+from secateur.engine.layout import Flat, quads
 from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.conv import emit_conv
 from secateur.engine.lowering.conv_shape import ConvShape, conv_shape
-from secateur.engine.lowering.convolution import operator
+from secateur.engine.lowering.convolution import is_product, operator
 from secateur.engine.lowering.depthwise import is_depthwise
 from secateur.engine.lowering.epilogue import Epilogue
 from secateur.engine.lowering.in_place import place_over
 from secateur.engine.lowering.quad_depthwise import emit_quad_depthwise, with_padding
+from secateur.engine.lowering.quad_linear import emit_integer_product, integer_facts, overflows
 from secateur.engine.lowering.quad_relayout import to_bytes, to_quads
 from secateur.engine.lowering.refusals import convolution
 from secateur.engine.lowering.relayout import to_planes
-from secateur.engine.lowering.requantized import requantized
-from secateur.engine.target import Target
+from secateur.engine.lowering.requantized import bias_of, requantized, zero_of
 from secateur.engine.weights.pattern import detect
-from secateur.engine.weights.quads import reach, row_sums, weight_quads
+from secateur.engine.weights.quads import reach, weight_quads
 from secateur.graph.ir import Graph, Node
-
-# What an accumulator holds.
-_MOST_SUM = (1 << 31) - 1
 
 
 def _refuses(node: Node, graph: Graph) -> str | None:
@@ -44,8 +39,7 @@ def _refuses(node: Node, graph: Graph) -> str | None:
             return "its result is float32, and each channel has its own input"
     elif shape.groups > 1 and (shape.c // shape.groups % 4 or shape.o // shape.groups % 4):
         return "its groups have no whole quads of channels"
-    bias = graph.constants[node.input(2)] if node.input(2) else None
-    if int(reach(graph.constants[node.inputs[1]], bias).max(initial=0)) > _MOST_SUM:
+    if overflows(node, graph):
         return "its sums need more than 32 bits"
     return None
 
@@ -60,6 +54,9 @@ def quad_convolution(node: Node, context: Context) -> None:
     shape = conv_shape(node, graph)
     if slope is not None and slope.size == 1:
         slope = np.full(shape.o, slope[0], np.float32)
+    if is_product(shape) and shape.groups == 1:
+        emit_integer_product(context, node, shape.n, "linear", slope)
+        return
     if is_depthwise(shape):
         _depthwise(node, context, shape, weight, bias, slope)
         return
@@ -71,7 +68,7 @@ def quad_convolution(node: Node, context: Context) -> None:
     ends = requantized(node, graph, reach(weight, bias))
     residual = None
     if node.input(3):
-        residual = _words(context, context.tensor(node.input(3)), _zero(node, graph, 3, "r_zero"))
+        residual = _words(context, context.tensor(node.input(3)), zero_of(node, graph, 3, "r_zero"))
     single = isinstance(y.layout, Flat) and ends.how.quads
     result = context.temporary(quads((shape.n, shape.o, shape.out_h, shape.out_w), ends.zero)) if single else y
     streams, kernel = emit_conv(
@@ -82,25 +79,9 @@ def quad_convolution(node: Node, context: Context) -> None:
     )
     if single:
         to_bytes(context, result, y)
-    density = float(np.count_nonzero(weight) / weight.size)
-    context.layers.append(
-        LayerFacts(
-            layer=node.name,
-            operator=operator(shape),
-            shape=weight.shape,
-            output=graph.shape(node.outputs[0]),
-            density=density,
-            pattern=str(pattern),
-            kernel=kernel,
-            choice=decision.choice,
-            macs=shape.macs,
-            work=round(shape.macs * density),
-            weight_bytes=streams.nbytes,
-            reason=decision.reason,
-            candidates=decision.candidates,
-            bits=8,
-        )
-    )
+    facts = integer_facts(node, graph, operator(shape), pattern, kernel, shape.macs, streams.nbytes)
+    chosen = replace(facts, choice=decision.choice, reason=decision.reason, candidates=decision.candidates)
+    context.layers.append(chosen)
 
 
 def _depthwise(
@@ -113,47 +94,20 @@ def _depthwise(
 ) -> None:
     """A channel per group."""
     graph = context.graph
-    x = with_padding(context, _quads(context, node, 0, "x_zero"), _zero(node, graph, 0, "x_zero"))
+    x = with_padding(context, _quads(context, node, 0, "x_zero"), zero_of(node, graph, 0, "x_zero"))
     residual = _quads(context, node, 3, "r_zero") if node.input(3) else None
     kernel = emit_quad_depthwise(
         *(context, node.name, shape, weight, bias_of(context.target, node, graph, weight)),
         *(x, context.place(node.outputs[0]), residual, requantized(node, graph, reach(weight, bias)), slope),
     )
     pattern = detect(weight, shape.groups)
-    context.layers.append(
-        LayerFacts(
-            layer=node.name,
-            operator=operator(shape),
-            shape=weight.shape,
-            output=graph.shape(node.outputs[0]),
-            density=pattern.density,
-            pattern=str(pattern),
-            kernel=kernel.name,
-            choice=None,
-            macs=shape.macs,
-            work=round(shape.macs * pattern.density),
-            weight_bytes=weight.nbytes,
-            bits=8,
-        )
-    )
-
-
-def bias_of(target: Target, node: Node, graph: Graph, weight: NDArray[np.int8]) -> NDArray[np.int32]:
-    """(O,) what sums of a QConv or QLinear start from."""
-    given = graph.constants[node.input(2)].reshape(-1).astype(np.int64) if node.input(2) else 0
-    lowered = _zero(node, graph, 0, "x_zero") - dot_lowers(target)
-    # Kernels count modulo 2^32; only the whole sum has to fit.
-    return (given - lowered * row_sums(weight)).astype(np.uint32).view(np.int32)
-
-
-def _zero(node: Node, graph: Graph, index: int, attribute: str) -> int:
-    """The zero point of an operand, as stored."""
-    return stored_zero(int(node.attributes[attribute]), graph.type(node.inputs[index]).dtype)
+    macs, stored = shape.macs, weight.nbytes
+    context.layers.append(integer_facts(node, graph, operator(shape), pattern, kernel.name, macs, stored))
 
 
 def _source(context: Context, node: Node, shape: ConvShape) -> Tensor:
     """The input as quads whose padding holds the zero point of this node."""
-    x, zero = context.tensor(node.inputs[0]), _zero(node, context.graph, 0, "x_zero")
+    x, zero = context.tensor(node.inputs[0]), zero_of(node, context.graph, 0, "x_zero")
     words = _words(context, x, zero)
     if words.fill == zero or not any(shape.pads):
         return words
@@ -170,7 +124,7 @@ def _words(context: Context, tensor: Tensor, zero: int) -> Tensor:
 
 def _quads(context: Context, node: Node, index: int, attribute: str) -> Tensor:
     """An operand in quads."""
-    return _in_quads(context, context.tensor(node.inputs[index]), _zero(node, context.graph, index, attribute))
+    return _in_quads(context, context.tensor(node.inputs[index]), zero_of(node, context.graph, index, attribute))
 
 
 def _in_quads(context: Context, tensor: Tensor, zero: int) -> Tensor:

@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from secateur.engine.emit.integers import dot_lowers
 from secateur.engine.kernels.requantize import NUMBERS, Requantize
 from secateur.engine.layout import stored_zero
+from secateur.engine.program import Argument
+from secateur.engine.target import Target
+from secateur.engine.weights.quads import row_sums
 from secateur.graph.ir import Activation, Graph, Node
 from secateur.graph.quantized import Grid, bounds, is_linear, row_factors
 from secateur.graph.quantized.arithmetic import factor
@@ -35,6 +39,12 @@ class Requantized:
     numbers: NDArray[np.float32]
     zero: int
     activation: Activation | None
+
+    def arguments(self, width: int) -> dict[str, Argument]:
+        """What a kernel gets that writes outputs one by one, in slabs of `width` in all."""
+        scales = np.zeros(width, np.float32)
+        scales[: len(self.scales)] = self.scales
+        return {"scales": scales, "numbers": self.numbers, "zero": self.zero * 0x10001, "fill": 0}
 
 
 def requantized(node: Node, graph: Graph, reach: NDArray[np.int64]) -> Requantized:
@@ -85,3 +95,22 @@ def _largest(
 
 def _in_units(scale: float, unit: float | None) -> float:
     return float(np.float32(scale) if unit is None else factor(scale, unit))
+
+
+def bias_of(target: Target, node: Node, graph: Graph, weight: NDArray[np.int8]) -> NDArray[np.int32]:
+    """(O,) what sums of a QConv or QLinear start from, so that products with bytes as stored may be added to them."""
+    given = graph.constants[node.input(2)].reshape(-1).astype(np.int64) if node.input(2) else 0
+    lowered = zero_of(node, graph, 0, "x_zero") - dot_lowers(target)
+    # Kernels count modulo 2^32; only the whole sum has to fit.
+    return (given - lowered * row_sums(weight)).astype(np.uint32).view(np.int32)
+
+
+def zero_of(node: Node, graph: Graph, index: int, attribute: str) -> int:
+    """The zero point of an operand, as stored."""
+    return stored_zero(int(node.attributes[attribute]), graph.type(node.inputs[index]).dtype)
+
+
+def plainly(outputs: int) -> Requantized:
+    """Results in bytes without bounds of their own, as after a ReLU: what tuning ends layers with."""
+    scales, numbers = np.full(outputs, 1e-4, np.float32), np.zeros(len(NUMBERS), np.float32)
+    return Requantized(Requantize(clamped=False), scales, numbers, 0, None)

@@ -52,7 +52,7 @@ class Pattern:
         return text + (f", fill {self.fill:.2f}" if self.kind == "blocks" and self.fill < 0.995 else "")
 
 
-def detect(weight: NDArray[np.float32], groups: int = 1) -> Pattern:
+def detect(weight: NDArray[np.generic], groups: int = 1) -> Pattern:
     """The pattern of a weight (O, C / groups, kh, kw) or (O, K)."""
     rows = len(weight)
     kept = (weight != 0).reshape(rows, -1)
