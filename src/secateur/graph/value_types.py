@@ -1,7 +1,8 @@
 """Types of all values of a model whose input shapes are known, node after node.
 
 1. Recorded shapes inside the file are not believed: they are computed again. Only the outputs of operators that ONNX
-   does not know keep the types that the file records.
+   does not know keep the types that the file records; those of ONNX Runtime's operators that quantize inside are known
+   from the float operators that they stand for.
 2. What can be computed from shapes and small constants is computed (shape_arithmetic.py), so that shapes that depend
    on it are known.
 3. An operator that does not fit its inputs is an error.
@@ -20,6 +21,7 @@ from onnx import checker, helper, numpy_helper, shape_inference
 from secateur.errors import ModelError
 from secateur.graph.ceil_mode import fix_ceil_mode
 from secateur.graph.ir import TensorType, free_names
+from secateur.graph.quantized.spelled import with_elements, with_floats
 from secateur.graph.read import one_line
 from secateur.graph.shape_arithmetic import MAX_ELEMENTS, Value, constant_of, value_of
 
@@ -116,7 +118,7 @@ class _Walk:
         domain = "" if node.domain == "ai.onnx" else node.domain
         version = self._versions.get(domain, 0)
         if not onnx.defs.has(node.op_type, version, domain):
-            return {name: self._recorded[name] for name in node.output if name in self._recorded}
+            return self._spelled(node) or {name: self._recorded[name] for name in node.output if name in self._recorded}
         bodies = list(_bodies(node))
         outer = dict.fromkeys(name for body in bodies for name in free_names(body))
         if not all(name in self.types for name in (*filter(None, node.input), *outer)):
@@ -145,6 +147,22 @@ class _Walk:
                 return self._elements(node, schema)
             reason = one_line(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
             raise ModelError(f"{_called(node)} does not fit its inputs: {reason.rstrip('.')}.") from error
+
+    def _spelled(self, node: onnx.NodeProto) -> dict[str, onnx.TypeProto]:
+        """Types of an operator of ONNX Runtime that quantizes inside: the shapes of the float operator in it."""
+        found = with_floats(node, self.types)
+        version = self._versions.get("", 0)
+        if found is None or not onnx.defs.has(found[0].op_type, version, ""):
+            return {}
+        given = {name: with_elements(self.types[name], onnx.TensorProto.FLOAT) for name in found[0].input}
+        schema = onnx.defs.get_schema(found[0].op_type, version, "")
+        try:
+            types = shape_inference.infer_node_outputs(
+                schema, found[0], given, {}, None, self._opsets, self._ir_version
+            )
+        except (checker.ValidationError, shape_inference.InferenceError, RuntimeError, ValueError):
+            return {}
+        return {name: with_elements(type, found[1]) for name, type in types.items()}
 
     def _elements(self, node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> dict[str, onnx.TypeProto]:
         """Element types of the outputs that share their type with an input."""

@@ -76,6 +76,7 @@ from secateur.graph.passes.normal_layout import normal_layout
 from secateur.graph.passes.normal_linear import normal_linear
 from secateur.graph.passes.normal_pooling import normal_pooling
 from secateur.graph.passes.normal_quantization import normal_quantization
+from secateur.graph.passes.normal_quantized_operators import normal_quantized_operators
 from secateur.graph.passes.normal_reductions import normal_reductions
 from secateur.graph.passes.normal_resize import normal_resize
 from secateur.graph.passes.quantized_activation import quantized_activation
@@ -133,6 +134,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
 # Operators between Dequantize and Quantize are found when they have their float names.
 QUANTIZED_PASSES: tuple[Callable[[Graph], Graph], ...] = (
     normal_quantization,
+    normal_quantized_operators,
     *PASSES[1:],
     quantized_convolution,
     quantized_linear,

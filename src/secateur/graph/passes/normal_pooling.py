@@ -25,12 +25,13 @@ def normal_pooling(graph: Graph) -> Graph:
         if is_onnx(node, "GlobalAveragePool", "GlobalMaxPool"):
             kind = "average" if node.op == "GlobalAveragePool" else "max"
             return [fused("GlobalPool", node, node.inputs, kind=kind)]
-        return _pool(draft, node) if is_onnx(node, "MaxPool", "AveragePool") else None
+        return window_pool(draft, node) if is_onnx(node, "MaxPool", "AveragePool") else None
 
     return rewrite_nodes(graph, rule)
 
 
-def _pool(draft: Draft, node: Node) -> Sequence[Node] | None:
+def window_pool(draft: Draft, node: Node) -> list[Node] | None:
+    """The Pool for a MaxPool or AveragePool of maps, None where a rule excludes it."""
     kernel = tuple(node.attributes.get("kernel_shape", ()))
     strides, dilations = (tuple(node.attributes.get(key, (1, 1))) for key in ("strides", "dilations"))
     if not len(kernel) == len(strides) == len(dilations) == 2 or min(*kernel, *strides, *dilations) < 1:

@@ -21,8 +21,8 @@ def quantized_activation(graph: Graph) -> Graph:
 
     1. Functions are Activate without slopes, and Add, Sub, Mul, Div, Max and Min with a constant of one element that
        does not widen the shape.
-    2. Without any function in between, the table moves integers from one scale to another; where scale, zero point
-       and type are equal too, it is an Identity.
+    2. Without any function in between, the table moves integers from one scale to another. A table that changes no
+       integer is an Identity.
     3. Nobody else reads the float32 values in between, and none is an output of the graph. The dequantized value itself
        may have other readers.
     """
@@ -44,10 +44,12 @@ def quantized_activation(graph: Graph) -> Graph:
             value = source
         y = grid_of(draft, node)
         x, grid = found
-        if not chain and grid == y:
+        every = np.arange(256, dtype=np.uint8).view(grid.dtype)
+        results = _table(draft, grid, chain[::-1], y)
+        if results.dtype == every.dtype and np.array_equal(results, every):
             return [Node(node.name, "Identity", (x,), node.outputs)]
         last = chain[0] if chain else node
-        table = fused("QActivate", last, (x,), node.outputs, table=_table(draft, grid, chain[::-1], y))
+        table = fused("QActivate", last, (x,), node.outputs, table=results)
         names = [name for step in chain[1:] for name in (step.name, *step.absorbed)]
         own = (node.name,) if chain else ()
         return [replace(table, absorbed=(*names, *last.absorbed, *own))]

@@ -66,17 +66,7 @@ class Sources:
     def weight(self, draft: Draft, name: str, rows: int) -> Weight | str:
         """The weight behind `name`; its axis `rows` becomes the first one."""
         found = self._constant(draft, name)
-        if isinstance(found, str):
-            return found
-        values, scale = (np.moveaxis(array, rows, 0) for array in found)
-        per_row = np.ascontiguousarray(scale.reshape(len(scale), -1)[:, :1]).reshape(-1)
-        if not np.array_equal(
-            scale.reshape(len(scale), -1), np.broadcast_to(per_row[:, None], (len(scale), values[0].size))
-        ):
-            return "its weight has scales along another side than its outputs"
-        if values.size == 0 or values.min() < -128 or values.max() > 127:
-            return "its weight does not fit into 8 bits around its zero points"
-        return Weight(np.ascontiguousarray(values.astype(np.int8)), per_row)
+        return found if isinstance(found, str) else weight_of(found, rows)
 
     def bias(self, draft: Draft, name: str, unit: Floats) -> NDArray[np.int32] | str:
         """A constant bias, (rows,) or one number, in multiples of each row's unit, rounded."""
@@ -104,27 +94,48 @@ class Sources:
             node = self._producer.get(node.inputs[0])
         if node is None or not is_dequantize(node):
             return "its weight is no quantized constant"
-        array, scale = (draft.array(node.input(index)) for index in (0, 1))
-        zero = draft.array(node.input(2)) if node.input(2) else np.zeros((), np.int32)
-        if array is None:
-            return "its weight is computed while the network runs"
-        if scale is None or zero is None or scale.dtype != np.float32 or not _positive(scale):
-            return "the scale or zero point of its weight is no constant, or no positive float32"
-        values = array.astype(np.int64)
-        if scale.ndim and scale.size > 1:
-            axis = int(node.attributes.get("axis", 1)) % values.ndim
-            if node.attributes.get("block_size", 0) or scale.shape != values.shape[axis : axis + 1]:
-                return "its weight has scales for blocks"
-            sides = tuple(-1 if index == axis else 1 for index in range(values.ndim))
-            scale, zero = scale.reshape(sides), zero.astype(np.int64).reshape(sides if zero.size > 1 else ())
-        elif zero.size != 1:
-            return "its weight has more zero points than scales"
-        else:
-            scale, zero = scale.reshape(()), zero.astype(np.int64).reshape(())
-        pair = (values - zero, np.broadcast_to(scale, values.shape))
+        axis = int(node.attributes.get("axis", 1))
+        if node.attributes.get("block_size", 0):
+            return "its weight has scales for blocks"
+        pair = constant_pair(draft, node.input(0), node.input(1), node.input(2), axis)
+        if isinstance(pair, str):
+            return pair
         for move in reversed(moves):
-            pair = tuple(_moved(move, part) for part in pair)
-        return pair[0], pair[1]
+            pair = _moved(move, pair[0]), _moved(move, pair[1])
+        return pair
+
+
+def weight_of(pair: tuple[NDArray[Any], Floats], rows: int) -> Weight | str:
+    """A weight of integers around 0 and scales of the same shape; its axis `rows` becomes the first one."""
+    values, scale = (np.moveaxis(array, rows, 0) for array in pair)
+    scales = scale.reshape(len(scale), -1)
+    per_row = np.ascontiguousarray(scales[:, :1]).reshape(-1)
+    if not np.array_equal(scales, np.broadcast_to(per_row[:, None], scales.shape)):
+        return "its weight has scales along another side than its outputs"
+    if values.size == 0 or values.min() < -128 or values.max() > 127:
+        return "its weight does not fit into 8 bits around its zero points"
+    return Weight(np.ascontiguousarray(values.astype(np.int8)), per_row)
+
+
+def constant_pair(draft: Draft, name: str, scales: str, zeros: str, axis: int) -> tuple[NDArray[Any], Floats] | str:
+    """Integers minus their zero points, and their scales spread to the same shape, of constants; or what is wrong.
+
+    axis    the side that scales and zero points belong to where there is more than one
+    """
+    array, scale = draft.array(name), draft.array(scales)
+    zero = draft.array(zeros) if zeros else np.zeros((), np.int64)
+    if array is None:
+        return "its weight is computed while the network runs"
+    if scale is None or zero is None or scale.dtype != np.float32 or not _positive(scale):
+        return "the scale or zero point of its weight is no constant, or no positive float32"
+    values = array.astype(np.int64)
+    sides = tuple(-1 if index == axis % max(values.ndim, 1) else 1 for index in range(values.ndim))
+    parts: list[NDArray[Any]] = []
+    for part in (scale, zero.astype(np.int64)):
+        if part.size > 1 and (part.ndim != 1 or values.ndim == 0 or len(part) != values.shape[axis % values.ndim]):
+            return "its weight has scales or zero points of another shape than one per output"
+        parts.append(part.reshape(sides if part.size > 1 else ()))
+    return values - parts[1], np.broadcast_to(parts[0], values.shape)
 
 
 def is_dequantize(node: Node) -> bool:
