@@ -11,13 +11,13 @@ import numpy as np
 from secateur.engine.constants import Constants
 from secateur.engine.facts import LayerFacts
 from secateur.engine.kernels.convert import TYPES
-from secateur.engine.layout import ALIGN
+from secateur.engine.layout import ALIGN, INTEGERS
 from secateur.engine.lowering.context import Chooser, Context
 from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.lowering.families import lowerings
 from secateur.engine.lowering.fills import stored_fills
 from secateur.engine.lowering.flat_values import flat_values
-from secateur.engine.lowering.relayout import export_output, import_input
+from secateur.engine.lowering.ports import export_output, import_input
 from secateur.engine.lowering.shape_ops import concat_views
 from secateur.engine.lowering.tiled_values import tiled_values
 from secateur.engine.pitches import map_pads
@@ -80,7 +80,7 @@ def refusal(node: Node, graph: Graph) -> str | None:
     for name in (*node.inputs, *node.outputs):
         if name and name not in graph.types:
             return f"the type of '{name}' is only known while the network runs"
-        if name and graph.type(name).dtype not in TYPES:
+        if name and graph.type(name).dtype not in (*TYPES, *INTEGERS):
             return f"it works on {graph.type(name).dtype}"
     return lowerings[node.op].refuses(node, graph)
 

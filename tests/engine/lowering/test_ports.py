@@ -7,7 +7,8 @@ from engine.harness import ISAS, Memory, empty_context, run
 from secateur.engine.kernels.convert import TYPES
 from secateur.engine.layout import Flat
 from secateur.engine.lowering.context import Tensor
-from secateur.engine.lowering.relayout import convert, export_output, import_input
+from secateur.engine.lowering.ports import export_output, import_input
+from secateur.engine.lowering.relayout import convert
 from secateur.engine.program import Buffer, Port
 from secateur.graph.ir import Graph, TensorType
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of, floats, positive, rounded, span
 from secateur.engine.extents.rows import elementwise
-from secateur.engine.kernels.quad_bytes import PackBytes, UnpackBytes
+from secateur.engine.kernels.quad_bytes import FlipBytes, PackBytes, UnpackBytes
 from secateur.engine.kernels.quad_channels import BIT_FIELDS, QuadChannels
 from secateur.engine.kernels.quad_depthwise import QuadDepthwise
 from secateur.engine.kernels.quad_elementwise import QuadElementwise
@@ -80,6 +80,14 @@ def unpack_bytes(step: Reader) -> Iterator[Extent]:
     targets = step.table("targets", 4 * planes)
     targets = targets[targets >= 0]
     yield Extent("y", int(targets.min()) + low, int(targets.max()) + high, write=True)
+
+
+@extents_of(FlipBytes)
+def flip_bytes(step: Reader) -> Iterator[Extent]:
+    """Blocks of bytes."""
+    count = min(step.integer("size"), step.units * step.integer("block"))
+    yield Extent("x", 0, count)
+    yield Extent("y", 0, count, write=True)
 
 
 @extents_of(QuadChannels)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from secateur.engine.emit.builder import I8, I32, KernelBody, KernelModule, Value
-from secateur.engine.emit.integers import as_floats, channels, load_quads, spread, words
+from secateur.engine.emit.integers import as_floats, channels, load_quads, octets, spread, words
 from secateur.engine.kernels.quantize import plane_rows
 
 
@@ -106,6 +106,39 @@ class UnpackBytes:
                             quad = b.xor(b.load(f.element(line, i), typ=I32, align=4), flip)
                             byte = b.trunc(b.lshr(quad, ir.Constant(I32, 8 * j)), I8)
                             b.store(byte, f.at(target, b.mul(i, step) if self.single else i), align=1)
+
+
+@dataclass(frozen=True)
+class FlipBytes:
+    """Dense bytes, y = x ^ flip. Units are blocks of `block` bytes."""
+
+    @property
+    def name(self) -> str:
+        """Symbol."""
+        return "u8_flip_bytes"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """`size` bytes."""
+        return ("x", "y", "size", "block", "flip")
+
+    def emit(self, module: KernelModule) -> None:
+        """Write the function."""
+        with module.kernel(self.name, self.fields) as f:
+            b = f.b
+            x, y, size, block = f.pointer("x"), f.pointer("y"), f.integer("size"), f.integer("block")
+            flip = b.trunc(f.integer("flip"), I32)
+            kind = octets(f)
+            flips = b.bitcast(spread(f, flip, words(f)), kind)
+            first, last = b.mul(f.begin, block), f.smaller(size, b.mul(f.end, block))
+            step = 4 * f.lanes
+            whole = b.add(first, b.mul(b.sdiv(b.sub(last, first), f.i64(step)), f.i64(step)))
+            with f.loop(first, whole, step) as i:
+                given = b.load(f.at(x, i), typ=kind, align=1)
+                b.store(b.xor(given, flips), f.at(y, i), align=1)
+            with f.loop(whole, last) as i:
+                given = b.load(f.at(x, i), typ=I8, align=1)
+                b.store(b.xor(given, b.trunc(flip, I8)), f.at(y, i), align=1)
 
 
 def _together(f: KernelBody, places: list[Value], lanes: int) -> Value:

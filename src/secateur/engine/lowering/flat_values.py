@@ -4,6 +4,7 @@ Planes are for convolutions and their kin. A value that none of these reads or w
 to, concatenated with or the like, is dense: then matrix products and normalizations take it as it is.
 """
 
+from secateur.engine.layout import INTEGERS
 from secateur.graph.channel_selection import selected
 from secateur.graph.ir import Graph, Node
 
@@ -12,6 +13,7 @@ _MAPS = frozenset(
     {
         *("Conv", "ConvTranspose", "Pool", "GlobalPool", "Resize", "ScaleShift"),
         *("ChannelShuffle", "DepthToSpace", "SpaceToDepth", "SqueezeExcite"),
+        *("QConv", "QPool", "QGlobalPool"),
     }
 )
 # Operators whose operands and results lie alike, as those of selections of channels do.
@@ -19,13 +21,15 @@ _ALIKE = frozenset(
     {
         *("Activate", "Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Identity"),
         *("Concat", "Split", "Slice", "Pad", "Softmax", "LogSoftmax", "ReduceMean"),
+        *("QAdd", "QMul", "QActivate", "QConcat"),
     }
 )
 
 
 def flat_values(graph: Graph) -> frozenset[str]:
-    """Names of the float32 values of rank 4 that lie densely."""
-    group = {name: name for name, kind in graph.types.items() if len(kind.shape) == 4 and kind.dtype == "float32"}
+    """Names of the values of rank 4, float32 or 8-bit integers, that lie densely."""
+    kinds = ("float32", *INTEGERS)
+    group = {name: name for name, kind in graph.types.items() if len(kind.shape) == 4 and kind.dtype in kinds}
 
     def root(name: str) -> str:
         while group[name] != name:

@@ -1,11 +1,14 @@
 """Gather with constant indices: slices and rows of a tensor."""
 
 import numpy as np
+from numpy.typing import NDArray
 
-from secateur.engine.layout import Picked
+from secateur.engine.layout import Picked, quads
+from secateur.engine.lowering import quad_moves
 from secateur.engine.lowering.context import Context, lowers
 from secateur.engine.lowering.moves import View, move_rows
 from secateur.engine.lowering.picked import pick
+from secateur.engine.lowering.quad_relayout import to_quads
 from secateur.engine.lowering.refusals import elements
 from secateur.engine.lowering.relayout import copy_planes, plane_offsets
 from secateur.engine.lowering.shape_ops import take
@@ -18,6 +21,8 @@ def _refuses(node: Node, graph: Graph) -> str | None:
     if node.inputs[1] not in graph.constants:
         return "its indices are computed while the network runs"
     kinds = [graph.type(name) for name in (node.inputs[0], node.outputs[0])]
+    if quad_moves.are_bytes(graph, node):
+        return elements(node, graph) if _channels(node, graph) is not None else "it gathers other axes of integers"
     if any(kind.numpy.itemsize != 4 for kind in kinds):
         return f"it moves {kinds[0].dtype}"
     indices, shape = graph.constants[node.inputs[1]], graph.shape(node.inputs[0])
@@ -31,6 +36,14 @@ def _refuses(node: Node, graph: Graph) -> str | None:
 def gather(node: Node, context: Context) -> None:
     """Elements along an axis at constant indices: a view for one index, where a slice would be one, and of channels."""
     graph = context.graph
+    if quad_moves.are_bytes(graph, node):
+        channels, x = _channels(node, graph), context.tensor(node.inputs[0])
+        assert channels is not None
+        if not quad_moves.is_map(x):
+            n, c, h, w = x.shape
+            x = to_quads(context, x, quads((n, c, h, w), 0))
+        quad_moves.select_channels(context, x, channels, node.outputs[0])
+        return
     if (chosen := selected(graph, node)) is not None:
         _select(context, node, chosen[0])
         return
@@ -51,6 +64,16 @@ def gather(node: Node, context: Context) -> None:
     places = np.stack([chosen[0], indices * steps[axis]])
     starts = before[:, :, None, None] + places[:, None, :, None] + inner.starts[:, None, None, :]
     move_rows(context, x, y, np.ascontiguousarray(starts.reshape(2, -1)), 1, inner.length)
+
+
+def _channels(node: Node, graph: Graph) -> NDArray[np.int64] | None:
+    """The channels of a map that are gathered; None where these are not what the indices mean."""
+    indices, shape = graph.constants[node.inputs[1]], graph.shape(node.inputs[0])
+    if len(shape) != 4 or int(node.attributes.get("axis", 0)) not in (1, -3) or indices.ndim != 1 or not indices.size:
+        return None
+    if not -shape[1] <= indices.min() <= indices.max() < shape[1]:
+        return None
+    return np.where(indices < 0, indices + shape[1], indices).astype(np.int64)
 
 
 def _select(context: Context, node: Node, channels: Channels) -> None:

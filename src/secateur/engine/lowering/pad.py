@@ -3,11 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.engine.layout import Planes
+from secateur.engine.layout import Planes, quads, stored_zero
+from secateur.engine.lowering import quad_moves
 from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.moves import View, fill, move, move_rows
-from secateur.engine.lowering.refusals import normal_float32
-from secateur.engine.lowering.relayout import shifted
+from secateur.engine.lowering.quad_relayout import to_quads
+from secateur.engine.lowering.refusals import normal, normal_float32
+from secateur.engine.lowering.relayout import element_of, shifted
 from secateur.engine.lowering.walk import strides_of
 from secateur.graph.ir import Graph, Node
 
@@ -15,7 +17,13 @@ INSIDE = ("reflect", "edge", "wrap")
 
 
 def _refuses(node: Node, graph: Graph) -> str | None:
-    reason = normal_float32(node, graph)
+    if quad_moves.are_bytes(graph, node):
+        pads, shape = node.attributes["pads"], graph.shape(node.inputs[0])
+        if len(shape) != 4 or any(pads[axis] for axis in (0, 1, 4, 5)):
+            return "it pads something else than height and width of 8-bit integers"
+        reason = normal(node, graph)
+    else:
+        reason = normal_float32(node, graph)
     if reason is not None or node.attributes["mode"] == "constant":
         return reason
     shape, pads = graph.shape(node.inputs[0]), node.attributes["pads"]
@@ -31,12 +39,19 @@ def _refuses(node: Node, graph: Graph) -> str | None:
 def pad(node: Node, context: Context) -> None:
     """A constant around, or the mirror image, the edge, or the other side."""
     x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
+    value = float(node.attributes["value"])
+    if quad_moves.are_bytes(context.graph, node):
+        dtype = context.graph.type(node.inputs[0]).dtype
+        byte = stored_zero(int(value), dtype)
+        if not quad_moves.is_map(x):
+            n, c, h, w = x.shape
+            x = to_quads(context, x, quads((n, c, h, w), byte))
+        x, y, value = x.words, y.words, element_of(byte)
     pads: tuple[int, ...] = node.attributes["pads"]
     rank = len(x.shape)
     if node.attributes["mode"] != "constant":
         _from_inside(context, x, y, pads, node.attributes["mode"])
         return
-    value = float(node.attributes["value"])
     if isinstance(y.layout, Planes) and not any(pads[axis] for axis in (0, 1, 4, 5)):
         shifted(context, x, [(-pads[2], -pads[3])], (1, 1), y.layout, y, value)
         return

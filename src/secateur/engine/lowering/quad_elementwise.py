@@ -96,6 +96,13 @@ def arithmetic(node: Node, context: Context) -> None:
     _emit(context, node, kernel, operands, _place(context, node, node.inputs), numbers, _keeps_fill(context, node))
 
 
+def equal_numbers(node: Node, index: int, graph: Graph) -> bool:
+    """Whether an operand of a QConcat has the numbers of its result."""
+    attributes = node.attributes
+    given = np.float32(attributes["scales"][index]), attributes["zeros"][index], graph.type(node.inputs[index]).dtype
+    return given == (np.float32(attributes["y_scale"]), attributes["y_zero"], graph.type(node.outputs[0]).dtype)
+
+
 def emit_table(context: Context, node: Node, x: Tensor, y: Tensor, entries: NDArray[np.uint8]) -> None:
     """The step that replaces every byte by a table's entry, both as they are stored.
 

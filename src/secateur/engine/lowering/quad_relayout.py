@@ -131,14 +131,16 @@ class Part:
 
 
 def gather_channels(context: Context, parts: Sequence[Part], target: Tensor) -> None:
-    """The channels of the parts, one part behind the other, as those of the target."""
+    """The channels of the parts, one part behind the other, as those of the target; not those that lie there."""
     layout = target.layout
     assert isinstance(layout, Quads)
     c = layout.c
     begin = 0
     for part in parts:
         end = begin + len(part.channels)
-        if begin % 4 == 0 and (end % 4 == 0 or end == c) and _aligned(part):
+        if begin % 4 == 0 and _lies_at(part, target, begin // 4):
+            pass
+        elif begin % 4 == 0 and (end % 4 == 0 or end == c) and _aligned(part):
             _copy_quads(context, part, target, begin // 4)
         else:
             _copy_channels(context, part, target, begin)
@@ -148,6 +150,22 @@ def gather_channels(context: Context, parts: Sequence[Part], target: Tensor) -> 
 def channels_of(tensor: Tensor) -> Part:
     """All channels of a tensor."""
     return Part(tensor, np.arange(tensor.shape[1]))
+
+
+def _lies_at(part: Part, target: Tensor, first: int) -> bool:
+    """Whether a part is the target's own quads from one on."""
+    own, words = part.tensor.words.planes, target.words.planes
+    place = target.offset + first * words.plane_stride
+    same = (
+        part.tensor.buffer == target.buffer
+        and part.tensor.offset == place
+        and len(part.channels) == part.tensor.shape[1]
+    )
+    return (
+        same
+        and own.image_stride == words.image_stride
+        and bool((part.channels == np.arange(part.tensor.shape[1])).all())
+    )
 
 
 def _aligned(part: Part) -> bool:

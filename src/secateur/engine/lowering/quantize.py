@@ -11,11 +11,18 @@ from secateur.engine.kernels.quantize import (
     QuantizeDense,
     QuantizePlanes,
 )
-from secateur.engine.layout import INTEGERS, Planes, Quads, stored_zero
+from secateur.engine.layout import INTEGERS, Flat, Planes, Quads, stored_zero
 from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.quad_tables import MISSING, by_quads
 from secateur.engine.lowering.refusals import elements
-from secateur.engine.lowering.relayout import LEAST_BLOCK, UNITS_PER_THREAD, parts_of_rows, plane_offsets, to_flat
+from secateur.engine.lowering.relayout import (
+    LEAST_BLOCK,
+    UNITS_PER_THREAD,
+    parts_of_rows,
+    plane_offsets,
+    to_flat,
+    to_planes,
+)
 from secateur.engine.program import Argument
 from secateur.graph.ir import Graph, Node
 
@@ -63,10 +70,17 @@ def dequantize(node: Node, context: Context) -> None:
     """The floats that integers stand for."""
     dtype = context.graph.type(node.inputs[0]).dtype
     x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
-    zero = stored_zero(int(node.attributes["zero"]), dtype)
-    numbers: dict[str, Argument] = {"scale": float(node.attributes["scale"]), "zero": zero}
+    emit_dequantize(context, x, y, float(node.attributes["scale"]), stored_zero(int(node.attributes["zero"]), dtype))
+
+
+def emit_dequantize(context: Context, x: Tensor, y: Tensor, scale: float, zero: int) -> None:
+    """The step for 8-bit integers x as floats y; `zero` as it is stored."""
+    numbers: dict[str, Argument] = {"scale": scale, "zero": zero}
     if not isinstance(x.layout, Quads):
-        _dense(context, DequantizeDense(), x, y, numbers)
+        out = context.temporary(Flat(y.shape)) if isinstance(y.layout, Planes) else y
+        _dense(context, DequantizeDense(), x, out, numbers)
+        if out is not y:
+            to_planes(context, out, target=y)
         return
     (sources, source_row), (targets, target_row) = plane_offsets(x.words), plane_offsets(y)
     whole = isinstance(y.layout, Planes) and source_row == target_row and x.layout.fill == zero

@@ -1,4 +1,4 @@
-"""Values in other layouts: conversions, phases of strided convolutions, im2col, inputs and outputs of programs.
+"""Values in other layouts: conversions, phases of strided convolutions, im2col.
 
 All of them copy planes (kernels.copy_planes): a table of planes and a few shifted taps of each.
 
@@ -18,7 +18,6 @@ from secateur.engine.kernels.copy_planes import CopyPlanes
 from secateur.engine.kernels.pick_pixels import PickPixels
 from secateur.engine.layout import ALIGN, Flat, Picked, Planes, Quads, Tiled
 from secateur.engine.lowering.context import Context, Tensor
-from secateur.engine.program import Port
 
 Ints = NDArray[np.int64]
 
@@ -233,24 +232,6 @@ def plane_offsets(tensor: Tensor) -> tuple[Ints, int]:
         images, channels, row = c * h * w, h * w, w
     offsets = np.arange(n, dtype=np.int64)[:, None] * images + np.arange(c, dtype=np.int64) * channels
     return offsets.reshape(-1), row
-
-
-def import_input(context: Context, port: Port) -> None:
-    """Give an input of the program its place: the caller's own array, or a copy in planes."""
-    given = Tensor(Flat(port.shape), port.buffer)
-    layout = context.layout_of(port.name)
-    context.layer = port.name
-    context.places[port.name] = to_planes(context, given, layout) if isinstance(layout, Planes) else given
-
-
-def export_output(context: Context, port: Port) -> None:
-    """Write an output of the program into the caller's array."""
-    context.layer = port.name
-    value, target = context.tensor(port.name), Tensor(Flat(port.shape), port.buffer)
-    if isinstance(value.layout, Planes | Picked):
-        to_flat(context, value, target)
-    else:
-        convert(context, value, target, port.dtype, port.dtype)
 
 
 def convert(context: Context, source: Tensor, target: Tensor, from_: str, to: str) -> None:

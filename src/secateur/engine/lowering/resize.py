@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.engine.kernels.resize import Resize
-from secateur.engine.layout import Flat
+from secateur.engine.layout import Flat, quads
+from secateur.engine.lowering import quad_moves
 from secateur.engine.lowering.context import Context, Tensor, lowers
-from secateur.engine.lowering.refusals import normal_float32
+from secateur.engine.lowering.quad_relayout import to_bytes, to_quads
+from secateur.engine.lowering.refusals import normal, normal_float32
 from secateur.engine.lowering.relayout import parts_of_rows, plane_offsets
 from secateur.graph.ir import Graph, Node
 
@@ -28,10 +30,13 @@ TIE = 1e-6
 
 
 def _refuses(node: Node, graph: Graph) -> str | None:
-    reason = normal_float32(node, graph)
+    bytes_ = quad_moves.are_bytes(graph, node)
+    reason = normal(node, graph) if bytes_ else normal_float32(node, graph)
     if reason is not None:
         return reason
     attributes = node.attributes
+    if bytes_ and (attributes["mode"] != "nearest" or len(graph.shape(node.inputs[0])) != 4):
+        return "it interpolates between 8-bit integers, or along one axis of them"
     shape, sizes = graph.shape(node.inputs[0]), attributes["sizes"]
     if len(shape) not in (3, 4) or tuple(sizes[:2]) != shape[:2] or tuple(attributes["scales"][:2]) != (1.0, 1.0):
         return "it resizes other axes than height and width"
@@ -45,7 +50,19 @@ def _refuses(node: Node, graph: Graph) -> str | None:
 @lowers("Resize", refuses=_refuses)
 def resize(node: Node, context: Context) -> None:
     """Resize height and width, or the only axis behind the channels."""
-    x, y = _as_maps(context.tensor(node.inputs[0])), _as_maps(context.place(node.outputs[0]))
+    x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
+    if quad_moves.are_bytes(context.graph, node):
+        # A map of one pixel is dense.
+        source = x if quad_moves.is_map(x) else to_quads(context, x, quads(_sizes(x.shape), 0))
+        target = y if quad_moves.is_map(y) else context.temporary(quads(_sizes(y.shape), 0))
+        _emit(context, node, source.words, target.words)
+        if target is not y:
+            to_bytes(context, target, y)
+    else:
+        _emit(context, node, _as_maps(x), _as_maps(y))
+
+
+def _emit(context: Context, node: Node, x: Tensor, y: Tensor) -> None:
     attributes = node.attributes
     scales = (1.0, *attributes["scales"][2:])[-2:]
     (h, w), (out_h, out_w) = x.shape[2:], y.shape[2:]
@@ -154,3 +171,8 @@ def _as_maps(tensor: Tensor) -> Tensor:
         return tensor
     n, c, w = tensor.shape
     return Tensor(Flat((n, c, 1, w)), tensor.buffer, tensor.offset, tensor.constant)
+
+
+def _sizes(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    n, c, h, w = shape
+    return n, c, h, w

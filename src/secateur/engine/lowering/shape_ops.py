@@ -5,12 +5,16 @@ A concatenation along the channels is an address assignment: its parts are compu
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from secateur.engine.layout import Flat, Layout, Picked, Planes
+from secateur.engine.layout import INTEGERS, Flat, Layout, Picked, Planes, Quads
+from secateur.engine.lowering import quad_moves
 from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.moves import View, move, view
+from secateur.engine.lowering.quad_elementwise import equal_numbers
+from secateur.engine.lowering.quad_relayout import Part, gather_channels
 from secateur.engine.lowering.refusals import elements, normal
 from secateur.engine.lowering.relayout import copy_planes, plane_offsets, to_flat, to_planes
 from secateur.engine.lowering.walk import joined, strides_of
@@ -26,13 +30,15 @@ def concat_views(graph: Graph, context: Context) -> dict[str, tuple[str, int]]:
     1. The result lies in planes and is a concatenation along the channels.
     2. A part is the result of a node that writes where it is told, and lies in one place only.
     3. A concatenation whose own parts lie next to each other in a later, larger one is a view of it (DenseNet).
+    4. A part of 8-bit integers begins with a quad and ends with one, or with the last channel, and has the numbers of
+       the result.
     """
     producer = graph.producer()
     views: dict[str, tuple[str, int]] = {}
     for node in reversed(graph.nodes):
-        if node.op != "Concat" or node.domain != "secateur" or node.attributes["axis"] != 1:
+        if node.op not in ("Concat", "QConcat") or node.domain != "secateur" or node.attributes["axis"] != 1:
             continue
-        if not isinstance(context.layout_of(node.outputs[0]), Planes):
+        if not isinstance(context.layout_of(node.outputs[0]), Planes | Quads):
             continue
         whole = node.outputs[0]
         if whole not in views and (outer := _neighbours(graph, node, views)) is not None:
@@ -41,10 +47,21 @@ def concat_views(graph: Graph, context: Context) -> dict[str, tuple[str, int]]:
         channel = 0
         for name in node.inputs:
             made_by = producer.get(name)
-            if made_by and made_by.op not in _PLACES_ITSELF and name not in views and node.inputs.count(name) == 1:
+            free = made_by and made_by.op not in _PLACES_ITSELF and name not in views and node.inputs.count(name) == 1
+            if free and _may_lie(graph, node, name, channel):
                 views[name] = (whole, channel)
             channel += graph.shape(name)[1]
     return views
+
+
+def _may_lie(graph: Graph, node: Node, name: str, channel: int) -> bool:
+    """Rule 4."""
+    if graph.type(name).dtype not in INTEGERS:
+        return True
+    if node.op == "QConcat" and not equal_numbers(node, node.inputs.index(name), graph):
+        return False
+    behind = channel + graph.shape(name)[1]
+    return channel % 4 == 0 and (behind % 4 == 0 or behind == graph.shape(node.outputs[0])[1])
 
 
 def _neighbours(graph: Graph, node: Node, views: dict[str, tuple[str, int]]) -> tuple[str, int] | None:
@@ -61,28 +78,38 @@ def _neighbours(graph: Graph, node: Node, views: dict[str, tuple[str, int]]) -> 
 
 
 def refuses_bytes(node: Node, graph: Graph) -> str | None:
-    """Only elements of four or eight bytes can be moved."""
+    """Only elements of four or eight bytes, and 8-bit integers, can be moved."""
     reason = normal(node, graph)
     if reason is not None:
         return reason
     kinds = [graph.type(name) for name in (*node.inputs, *node.outputs) if name]
-    wrong = sorted({kind.dtype for kind in kinds if kind.numpy.itemsize not in (4, 8)})
+    wrong = sorted({kind.dtype for kind in kinds if kind.numpy.itemsize not in (4, 8) and kind.dtype not in INTEGERS})
     return f"it moves {', '.join(wrong)}" if wrong else None
 
 
 @lowers("Concat", refuses=refuses_bytes)
 def concat(node: Node, context: Context) -> None:
     """Copy the parts that do not lie in the result already."""
+    emit_concat(context, node, [context.tensor(part) for part in node.inputs])
+
+
+def emit_concat(context: Context, node: Node, parts: Sequence[Tensor]) -> None:
+    """The steps that put parts behind each other, where they do not lie so already."""
     axis: int = node.attributes["axis"]
     name = node.outputs[0]
     whole = context.places.get(name) or context.place(name)
+    if axis == 1 and quad_moves.is_map(whole):
+        quad_moves.concat_channels(context, parts, whole)
+        return
+    item = 4 if quad_moves.is_map(whole) else _item(context, name)
+    whole = quad_moves.words_of(whole)
     steps = strides_of(whole)
     offset = 0
-    for part in node.inputs:
-        tensor = context.tensor(part)
+    for part in parts:
+        tensor = quad_moves.words_of(part)
         target = View(whole, tuple(steps), offset)
         if not _lies_at(tensor, target):
-            move_like(context, tensor, target, tensor.shape, _item(context, part))
+            move_like(context, tensor, target, tensor.shape, item)
         offset += tensor.shape[axis] * steps[axis]
 
 
@@ -91,6 +118,12 @@ def split(node: Node, context: Context) -> None:
     """A view, or a copy, for each part."""
     axis: int = node.attributes["axis"]
     x = context.tensor(node.inputs[0])
+    if axis == 1 and quad_moves.is_map(x):
+        ends = np.cumsum(_integers(node, "sizes"))
+        for name, channels in zip(node.outputs, np.split(np.arange(ends[-1]), ends[:-1]), strict=True):
+            quad_moves.select_channels(context, x, channels, name)
+        return
+    x = quad_moves.words_of(x)
     steps = strides_of(x)
     offset = 0
     for name, size in zip(node.outputs, _integers(node, "sizes"), strict=True):
@@ -101,13 +134,23 @@ def split(node: Node, context: Context) -> None:
 @lowers("Slice", refuses=refuses_bytes)
 def slice_(node: Node, context: Context) -> None:
     """A view where the elements are whole planes or neighbours, else a copy."""
-    x = context.tensor(node.inputs[0])
+    x, name = context.tensor(node.inputs[0]), node.outputs[0]
+    axes, starts, jumps = (list(_integers(node, key)) for key in ("axes", "starts", "steps"))
+    if quad_moves.is_map(x):
+        if 1 in axes:
+            at = axes.index(1)
+            channels = starts[at] + jumps[at] * np.arange(context.graph.shape(name)[1])
+            if len(axes) == 1:
+                quad_moves.select_channels(context, x, channels, name)
+                return
+            x = quad_moves.channels_at(context, x, channels)
+            del axes[at], starts[at], jumps[at]
+        x = x.words
     steps, offset = strides_of(x), 0
-    axes, starts, jumps = (_integers(node, key) for key in ("axes", "starts", "steps"))
     for axis, start, step in zip(axes, starts, jumps, strict=True):
         offset += start * steps[axis]
         steps[axis] *= step
-    take(context, node.outputs[0], View(x, tuple(steps), offset))
+    take(context, name, View(x, tuple(steps), offset))
 
 
 def _refuses_same(node: Node, graph: Graph) -> str | None:
@@ -123,7 +166,9 @@ def reshape(node: Node, context: Context) -> None:
     if x.constant is not None:
         context.places[name] = Tensor(Flat(kind.shape), constant=x.constant.reshape(kind.shape))
         return
-    if isinstance(x.layout, Planes) and isinstance(wanted, Planes):
+    if quad_moves.are_bytes(context.graph, node):
+        quad_moves.reshape(context, x, name)
+    elif isinstance(x.layout, Planes) and isinstance(wanted, Planes):
         same = _with_same_planes(x.layout, wanted)
         context.places[name] = Tensor(same, x.buffer, x.offset) if same else _through_dense(context, x, name)
     elif isinstance(wanted, Planes):
@@ -138,6 +183,9 @@ def reshape(node: Node, context: Context) -> None:
 def transpose(node: Node, context: Context) -> None:
     """Axes in another order."""
     x, perm = context.tensor(node.inputs[0]), _integers(node, "perm")
+    if quad_moves.are_bytes(context.graph, node):
+        quad_moves.transpose(context, x, perm, node.outputs[0])
+        return
     steps = strides_of(x)
     turned = tuple(steps[axis] for axis in perm)
     take(context, node.outputs[0], View(x, turned))
@@ -150,6 +198,9 @@ def channel_shuffle(node: Node, context: Context) -> None:
     groups = node.attributes["groups"]
     n, c = x.shape[:2]
     order = np.arange(n * c).reshape(n, groups, c // groups).swapaxes(1, 2).reshape(-1)
+    if quad_moves.is_map(x):
+        gather_channels(context, [Part(x, order[:c])], y)
+        return
     if len(x.shape) == 4 and _item(context, node.inputs[0]) == 4:
         copy_planes(context, x, y, plane_offsets(x)[0][order], plane_offsets(y)[0])
         return
@@ -164,6 +215,9 @@ def depth_to_space(node: Node, context: Context) -> None:
     """Blocks of channels become blocks of pixels."""
     x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
     block = node.attributes["blocksize"]
+    if quad_moves.is_map(x):
+        quad_moves.depth_to_space(context, x, y, block, depth_first=node.attributes["mode"] == "DCR")
+        return
     (image, plane, row, column), target = strides_of(x), strides_of(y)
     n, c, h, w = x.shape
     c //= block * block
@@ -179,6 +233,9 @@ def space_to_depth(node: Node, context: Context) -> None:
     """Blocks of pixels become blocks of channels."""
     x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
     block = node.attributes["blocksize"]
+    if quad_moves.is_map(y):
+        quad_moves.space_to_depth(context, x, y, block)
+        return
     n, c, h, w = x.shape
     image, plane, row, column = strides_of(y)
     sizes = (n, block, block, c, h // block, w // block)
@@ -233,17 +290,27 @@ def _lies_at(tensor: Tensor, target: View) -> bool:
 
 
 def take(context: Context, name: str, source: View) -> None:
-    """Give a value its place: a view of another tensor where that has the value's layout, else a copy."""
+    """Give a value its place: a view of another tensor where that has the value's layout, else a copy.
+
+    source    of 4-byte elements where the value lies in quads
+    """
     kind = context.graph.type(name)
     wanted = context.layout_of(name)
+    own = wanted.words if isinstance(wanted, Quads) else wanted
     x = source.tensor
     if x.buffer is not None and name not in context.views:
-        layout = _view_layout(x, source, wanted)
+        layout = _view_layout(x, source, own)
         if layout is not None:
+            if isinstance(wanted, Quads):
+                assert isinstance(layout, Planes)
+                layout = replace(wanted, words=layout)
             context.places[name] = Tensor(layout, x.buffer, x.offset + source.offset)
             return
     target = context.place(name)
-    move(context, source, view(target), kind.shape, kind.numpy.itemsize)
+    if isinstance(wanted, Quads):
+        move(context, source, view(target.words), own.shape)
+    else:
+        move(context, source, view(target), kind.shape, kind.numpy.itemsize)
 
 
 def _view_layout(x: Tensor, source: View, wanted: Layout) -> Layout | None:
@@ -260,7 +327,7 @@ def _view_layout(x: Tensor, source: View, wanted: Layout) -> Layout | None:
     aligned = source.offset % wanted.plane_stride == 0 and image % wanted.plane_stride == 0 and image > 0
     if not same or not aligned or (x.layout.h, x.layout.w) != (wanted.h, wanted.w):
         return None
-    return Planes(wanted.n, wanted.c, wanted.h, wanted.w, wanted.pitch, wanted.plane_stride, image)
+    return replace(wanted, image_stride=image, fill=x.layout.fill)
 
 
 def _with_same_planes(x: Planes, wanted: Planes) -> Planes | None:
