@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from secateur.engine.compile import refusal
 from secateur.graph.ir import Graph, Node
 
-HEAVY = frozenset({"Conv", "ConvTranspose", "Linear", "MatMul", "SqueezeExcite"})
+HEAVY = frozenset({"Conv", "ConvTranspose", "Linear", "MatMul", "SqueezeExcite", "QConv", "QLinear"})
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,14 @@ def test_pad(dtype):
     moved("Pad", [x], [np.pad(x, sides, mode="reflect")], {"pads": pads, "mode": "reflect", "value": 0})
 
 
+@pytest.mark.parametrize("channels", [(4, 4), (2, 3), (0, 5)])
+@pytest.mark.parametrize("sides", [(0, 0), (1, 2)])
+def test_pad_of_channels(channels, sides):
+    x = integers(2, 6, 5, 9)
+    how = {"pads": (0, channels[0], sides[0], 0, 0, channels[1], sides[1], 0), "mode": "constant", "value": 7}
+    moved("Pad", [x], [np.pad(x, ((0, 0), channels, sides, (0, 0)), constant_values=7)], how)
+
+
 def test_nearest_resize():
     x = integers(2, 6, 5, 9)
     how = {

@@ -7,7 +7,7 @@ from secateur.engine.layout import Planes, quads, stored_zero
 from secateur.engine.lowering import quad_moves
 from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.moves import View, fill, move, move_rows
-from secateur.engine.lowering.quad_relayout import to_quads
+from secateur.engine.lowering.quad_relayout import channels_of, put_channels, to_bytes, to_quads
 from secateur.engine.lowering.refusals import normal, normal_float32
 from secateur.engine.lowering.relayout import element_of, shifted
 from secateur.engine.lowering.walk import strides_of
@@ -19,8 +19,9 @@ INSIDE = ("reflect", "edge", "wrap")
 def _refuses(node: Node, graph: Graph) -> str | None:
     if quad_moves.are_bytes(graph, node):
         pads, shape = node.attributes["pads"], graph.shape(node.inputs[0])
-        if len(shape) != 4 or any(pads[axis] for axis in (0, 1, 4, 5)):
-            return "it pads something else than height and width of 8-bit integers"
+        channels = bool(pads[1] or pads[5]) if len(shape) == 4 else True
+        if len(shape) != 4 or pads[0] or pads[4] or (channels and node.attributes["mode"] != "constant"):
+            return "it pads something else than channels, height and width of 8-bit integers, with a constant"
         reason = normal(node, graph)
     else:
         reason = normal_float32(node, graph)
@@ -39,18 +40,38 @@ def _refuses(node: Node, graph: Graph) -> str | None:
 def pad(node: Node, context: Context) -> None:
     """A constant around, or the mirror image, the edge, or the other side."""
     x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
-    value = float(node.attributes["value"])
-    if quad_moves.are_bytes(context.graph, node):
-        dtype = context.graph.type(node.inputs[0]).dtype
-        byte = stored_zero(int(value), dtype)
-        if not quad_moves.is_map(x):
-            n, c, h, w = x.shape
-            x = to_quads(context, x, quads((n, c, h, w), byte))
-        x, y, value = x.words, y.words, element_of(byte)
     pads: tuple[int, ...] = node.attributes["pads"]
+    if quad_moves.are_bytes(context.graph, node):
+        _pad_bytes(context, node, x, y, pads)
+    else:
+        _around(context, x, y, pads, node.attributes["mode"], float(node.attributes["value"]))
+
+
+def _pad_bytes(context: Context, node: Node, x: Tensor, y: Tensor, pads: tuple[int, ...]) -> None:
+    """Maps of 8-bit integers: height and width as 4-byte elements, channels by themselves."""
+    n, c = x.shape[:2]
+    byte = stored_zero(int(node.attributes["value"]), context.graph.type(node.inputs[0]).dtype)
+    if not quad_moves.is_map(x):
+        x = to_quads(context, x, quads((n, c, x.shape[2], x.shape[3]), byte))
+    target = y if quad_moves.is_map(y) else context.temporary(quads((n, y.shape[1], 1, 1), byte))
+    inner, sides = target, (0, 0, *pads[2:4], 0, 0, *pads[6:])
+    if c != y.shape[1]:
+        inner = context.temporary(quads((n, c, *y.shape[2:]), byte, target.words.planes.pad)) if any(sides) else x
+    if any(sides) or inner is target:
+        _around(context, x.words, inner.words, sides, node.attributes["mode"], element_of(byte))
+    if inner is not target:
+        words = target.words
+        fill(context, View(words, tuple(strides_of(words))), words.shape, element_of(byte))
+        put_channels(context, channels_of(inner), target, pads[1])
+    if target is not y:
+        to_bytes(context, target, y)
+
+
+def _around(context: Context, x: Tensor, y: Tensor, pads: tuple[int, ...], mode: str, value: float) -> None:
+    """Elements around x."""
     rank = len(x.shape)
-    if node.attributes["mode"] != "constant":
-        _from_inside(context, x, y, pads, node.attributes["mode"])
+    if mode != "constant":
+        _from_inside(context, x, y, pads, mode)
         return
     if isinstance(y.layout, Planes) and not any(pads[axis] for axis in (0, 1, 4, 5)):
         shifted(context, x, [(-pads[2], -pads[3])], (1, 1), y.layout, y, value)

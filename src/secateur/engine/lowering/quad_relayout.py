@@ -132,19 +132,22 @@ class Part:
 
 def gather_channels(context: Context, parts: Sequence[Part], target: Tensor) -> None:
     """The channels of the parts, one part behind the other, as those of the target; not those that lie there."""
-    layout = target.layout
-    assert isinstance(layout, Quads)
-    c = layout.c
     begin = 0
     for part in parts:
-        end = begin + len(part.channels)
-        if begin % 4 == 0 and _lies_at(part, target, begin // 4):
-            pass
-        elif begin % 4 == 0 and (end % 4 == 0 or end == c) and _aligned(part):
-            _copy_quads(context, part, target, begin // 4)
-        else:
-            _copy_channels(context, part, target, begin)
-        begin = end
+        put_channels(context, part, target, begin)
+        begin += len(part.channels)
+
+
+def put_channels(context: Context, part: Part, target: Tensor, begin: int) -> None:
+    """The channels of a part as those of the target from `begin` on; nothing where they lie there."""
+    end = begin + len(part.channels)
+    whole = begin % 4 == 0 and (end % 4 == 0 or end == target.shape[1])
+    if begin % 4 == 0 and _lies_at(part, target, begin // 4):
+        return
+    if whole and _aligned(part):
+        _copy_quads(context, part, target, begin // 4)
+    else:
+        _copy_channels(context, part, target, begin)
 
 
 def channels_of(tensor: Tensor) -> Part:
