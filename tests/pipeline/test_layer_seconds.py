@@ -1,5 +1,6 @@
 """Times of layers at levels: every layer, every level, with the zeros planted where the pattern puts them."""
 
+import onnx
 import pytest
 import torch
 from onnx import numpy_helper
@@ -8,11 +9,12 @@ from secateur.engine.session import compile_onnx
 from secateur.errors import SparsityError
 from secateur.export import export_onnx
 from secateur.graph import read_model
-from secateur.pipeline.layer_seconds import _planted, measure_layer_seconds
+from secateur.pipeline.layer_seconds import _planted, kept_seconds, measure_file_seconds, measure_layer_seconds
 from secateur.posttraining import CostFacts, StitchSettings, Target, apply_, build_database, solve
 from secateur.posttraining.gathering import gather_grams
+from secateur.posttraining.subject_onnx import OnnxSubject
 from secateur.posttraining.subject_torch import TorchSubject
-from secateur.sparsity import LayerSeconds, hardware_cap, layers_of, parse_pattern, plan_sparsity
+from secateur.sparsity import LayerSeconds, hardware_cap, layers_of, make_mask, parse_pattern, plan_sparsity
 from tiny_networks import network
 
 
@@ -80,3 +82,61 @@ def test_a_network_for_measured_seconds_stands_beside_its_measurement(tmp_path):
     print(text)
     assert f"measured {1e3 * measured:.4g} ms" in text and "against predicted" in text
     assert measured / 10 < found.cost < measured * 10
+
+
+@pytest.fixture(scope="module")
+def odd_file(tiny, tmp_path_factory):
+    """Tensors that are not called after layers, operators without names, and one weight in two operators."""
+    model = read_model(export_onnx(tiny, tmp_path_factory.mktemp("odd") / "m.onnx", (3, 16, 16)))
+    names = {tensor.name: f"t{index}" for index, tensor in enumerate(model.graph.initializer)}
+    for tensor in model.graph.initializer:
+        tensor.name = names[tensor.name]
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.name = ""
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    again = onnx.NodeProto()
+    again.CopyFrom(first)
+    again.output[:] = ["again"]
+    total = onnx.helper.make_node("Add", [first.output[0], "again"], ["total"])
+    place = list(model.graph.node).index(first)
+    for node in model.graph.node:
+        node.input[:] = ["total" if name == first.output[0] else name for name in node.input]
+    model.graph.node.insert(place + 1, total)
+    model.graph.node.insert(place + 1, again)
+    return model
+
+
+def test_a_file_of_any_names_has_the_layers_of_its_census(tiny, odd_file):
+    before = odd_file.SerializeToString()
+    found = measure_file_seconds(odd_file, tiny.preprocessing, "unstructured", (0.9,), rounds=2, sweeps=1)
+    assert odd_file.SerializeToString() == before
+    subject = OnnxSubject(odd_file, tiny.preprocessing)
+    assert set(found.layers) == {layer.name for layer in subject.layers} and len(found.layers) == 5
+    assert all(tuple(times) == (0.0, 0.9) and min(times.values()) > 0 for times in found.layers.values())
+
+
+def test_times_of_a_file_add_up_to_what_it_takes(tiny, tmp_path):
+    """Loosely: a busy machine measures up to a few times as long as an idle one."""
+    model = read_model(export_onnx(tiny, tmp_path / "m.onnx", (3, 16, 16)))
+    table = measure_file_seconds(model, tiny.preprocessing, "unstructured", (0.9,), rounds=3, sweeps=2)
+    subject = OnnxSubject(model, tiny.preprocessing)
+    for layer in subject.layers:
+        weight = subject.weight(layer.name)
+        mask = make_mask(weight.abs(), parse_pattern("unstructured"), 0.9, groups=layer.groups)
+        subject.store_(layer.name, weight * mask)
+    predicted = table.rest + sum(times[0.9] for times in table.layers.values())
+    with compile_onnx(subject.model, threads=1, batch=1) as session:
+        measured = min(session.profile(rounds=5, against_dense=False).total for _ in range(3))
+    assert measured / 10 < predicted < measured * 10
+
+
+def test_what_was_measured_is_kept(tmp_path):
+    table, asked = LayerSeconds("here", "2:4/tensor_core", {"a": {0.0: 1.0, 0.5: 0.5}}), []
+
+    def measure():
+        asked.append(1)
+        return table
+
+    assert kept_seconds(tmp_path, table.pattern, measure) == kept_seconds(tmp_path, table.pattern, measure) == table
+    assert asked == [1]

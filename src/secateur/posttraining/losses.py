@@ -62,20 +62,26 @@ class Divergence:
         self._dense: list[Tensor] = []
         seen: list[str] = []
         for images in batches():
-            self._dense.append(_log_probabilities(subject.run(images)))
+            self._dense.append(_logits(subject, images))
             seen.append(digest_of(images.cpu().numpy()))
         if not self._dense:
             raise PosttrainingError("at least one image is needed to compare networks on.")
         self.digest = key_of([subject.digest(), seen])
 
+    def each(self, *temperatures: float) -> list[Tensor]:
+        """T^2 KL(dense || subject) of every image at every temperature, (images,) float64, from one look.
+
+        Not a number, or infinite, where the answers are none.
+        """
+        own = [_logits(self.subject, images) for images in self.batches()]
+        return [
+            torch.cat([_divergences(dense, found, each) for dense, found in zip(self._dense, own, strict=True)])
+            for each in temperatures
+        ]
+
     def __call__(self) -> float:
         """The divergence of the subject as it is now; infinite where its answers are not numbers."""
-        total, count = 0.0, 0
-        for images, dense in zip(self.batches(), self._dense, strict=True):
-            own = _log_probabilities(self.subject.run(images))
-            total += float((dense.exp() * (dense - own)).sum())
-            count += len(own)
-        mean = total / count
+        mean = float(self.each(1.0)[0].mean())
         return max(mean, 0.0) if mean == mean else float("inf")
 
 
@@ -162,5 +168,10 @@ def _finite(value: float) -> float:
     return min(value, 1e6)
 
 
-def _log_probabilities(logits: Tensor) -> Tensor:
-    return torch.log_softmax(logits.double().cpu(), dim=1)
+def _logits(subject: Subject, images: Tensor) -> Tensor:
+    return subject.run(images).double().cpu()
+
+
+def _divergences(dense: Tensor, own: Tensor, temperature: float) -> Tensor:
+    wanted, found = (torch.log_softmax(logits / temperature, dim=1) for logits in (dense, own))
+    return (wanted.exp() * (wanted - found)).sum(dim=1) * temperature**2

@@ -105,6 +105,12 @@ class OnnxSubject(Subject):
             logits.append(values[0])
         return None if stop_early else torch.cat(logits).flatten(1)
 
+    def name_operators_(self) -> None:
+        """Call the operators of every layer after it, so that whoever runs the model names the layers alike."""
+        for name, found in self._found.layers.items():
+            for use in found.uses:
+                use.node.name = name
+
     def digest(self) -> str:
         return hashlib.sha256(self.model.SerializeToString(deterministic=True)).hexdigest()
 

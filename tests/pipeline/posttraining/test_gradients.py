@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import small_database
-from secateur.pipeline.posttraining.gradients import Steps, norms_
+from secateur.pipeline.posttraining.gradients import Steps, fall_of, norms_
 from secateur.posttraining.losses import Divergence
 from secateur.posttraining.subject_torch import TorchSubject
 from secateur.sparsity import sparsify_
@@ -73,5 +73,33 @@ def test_a_step_that_is_done_is_not_done_again(tmp_path):
 def test_statistics_of_norms(tmp_path):
     own = steps(tmp_path)
     norms_(own, small_database.batches)
-    assert own.rows[1]["step"] == "norm statistics"
-    assert own.rows[1]["distance"] <= own.rows[0]["distance"]
+    row = own.rows[1]
+    assert row["step"] == "norm statistics" and row["kept"] is (row["fall"] > row["error"])
+
+
+def test_a_fall_is_judged_image_by_image():
+    """Paired: what images have in common does not count; its error is that of a mean."""
+    before = torch.tensor([10.0, 20.0, 30.0, 40.0], dtype=torch.float64)
+    assert fall_of(before, before - 1.0) == (1.0, 0.0)
+    fall, error = fall_of(before, before - torch.tensor([2.0, -2.0, 2.0, 0.0]))
+    assert fall == 0.5 and error == pytest.approx((11 / 3) ** 0.5 / 2)
+    assert fall_of(before[:1], before[:1] - 1.0) == (1.0, 0.0)
+    broken = torch.full_like(before, float("nan"))
+    assert fall_of(before, broken)[0] == -float("inf") and fall_of(broken, before)[0] == float("inf")
+
+
+@pytest.mark.parametrize(("shift", "kept"), [(0.0, False), (0.2, True)])
+def test_what_chance_would_have_is_not_kept(tmp_path, monkeypatch, shift, kept):
+    """As many images come nearer as go away, or a few more of them do."""
+    own = steps(tmp_path)
+    noise = torch.randn(200, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    looks = iter([torch.full_like(noise, 5.0), 5.0 + noise - noise.mean() - shift])
+
+    def each(*temperatures):
+        soft = next(looks)
+        return [soft, soft]
+
+    monkeypatch.setattr(own.distance, "each", each)
+    own.begin("closed form")
+    own.attempt("step", lambda: None, ["a"])
+    assert own.rows[-1]["kept"] is kept and own.rows[-1]["error"] == pytest.approx(0.07, abs=0.01)

@@ -287,7 +287,7 @@ def test_tuning_keeps_the_zeros_and_helps_or_is_undone(tmp_path, tuning):
     settings = {"batch_size": 8, "learning_rate": 0.01, "augment": False}
     network, _, result = run(tmp_path, sparsity=0.6, base="selected", tuning=settings | tuning)
     row = result["steps"][-1]
-    assert row["step"] == "tuning" and row["distance"] <= result["steps"][-2]["distance"]
+    assert row["step"] == "tuning" and row["kept"] is (row["fall"] > row["error"])
     planned = sum(layer["zeros"] for layer in result["plans"][0]["layers"])
     assert sum(zeros(network).values()) == planned
     assert result["tuning"]["rows"][-1]["step"] == 12
@@ -296,7 +296,8 @@ def test_tuning_keeps_the_zeros_and_helps_or_is_undone(tmp_path, tuning):
 def test_reconstruction_after_the_closed_form(tmp_path):
     network, _, result = run(tmp_path, sparsity=0.6, base="selected", reconstruction={"steps": 20, "unit": "layer"})
     assert [row["step"] for row in result["steps"]] == ["closed form", "norm statistics", "layer reconstruction"]
-    assert result["steps"][-1]["distance"] <= result["steps"][0]["distance"]
+    row = result["steps"][-1]
+    assert row["kept"] is (row["fall"] > row["error"])
     assert sum(zeros(network).values()) == sum(layer["zeros"] for layer in result["plans"][0]["layers"])
 
 

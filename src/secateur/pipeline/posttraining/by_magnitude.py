@@ -55,9 +55,7 @@ def sparsify_by_magnitude_(
         if stage.correct_weights is not None:
             correct_weights_(network, names, stage.correct_weights)
         if stage.correct_bias:
-            # Norms that are estimated again take the shift themselves.
-            shifted = [name for name in names if not (stage.estimate_norms and name in norms)]
-            shift_means_(network, dense, batches, shifted, norms=norms)
+            shift_means_(network, dense, batches, names, norms=norms)
 
     table: Sequence[float] = config.table or (target,)
     levels = progressive_(

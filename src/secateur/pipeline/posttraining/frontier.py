@@ -24,7 +24,7 @@ from secateur.pipeline.layer_seconds import measure_layer_seconds
 from secateur.pipeline.posttraining.agreement import agreement_of
 from secateur.pipeline.posttraining.choices import chosen_by, method_of, patterns_of, selection_for, stitch_settings
 from secateur.pipeline.posttraining.closed_form import write_zeros_
-from secateur.pipeline.posttraining.gradients import Steps, norms_
+from secateur.pipeline.posttraining.gradients import JUDGE_TEMPERATURE, Steps, norms_
 from secateur.pipeline.posttraining.images import images_for
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining.costs import CostKind
@@ -106,7 +106,12 @@ def draw_frontier(context: Context, stage: PosttrainingStage, settings: Frontier
     how = stitch_settings(subject, database, batches, stage, skipped, counts, measure)
     divergence = Divergence(subject, held_out)
     cache = Cache(folder / "points")
-    named = {"second_pass": stage.second_pass, "bias": stage.correct_bias, "norms": stage.estimate_norms}
+    named = {
+        "second_pass": stage.second_pass,
+        "bias": stage.correct_bias,
+        "norms": stage.estimate_norms,
+        "judge": JUDGE_TEMPERATURE,
+    }
 
     def known(what: object, compute: Callable[[], Mapping[str, float]]) -> dict[str, float]:
         key = key_of(["point", what, named, divergence.digest, context.recipe.data.model_dump(), seed])

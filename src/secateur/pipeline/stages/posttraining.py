@@ -9,7 +9,7 @@ from torch import nn
 from secateur.channels.rearrange import permute_for_nm_, rearrange_for_blocks_, replay_orders_
 from secateur.export import WEIGHTS_FILE, folded_copy
 from secateur.pipeline.context import Context, stage_handlers
-from secateur.pipeline.layer_seconds import measure_layer_seconds
+from secateur.pipeline.layer_seconds import kept_seconds, measure_layer_seconds
 from secateur.pipeline.network import save_artifact_weights
 from secateur.pipeline.posttraining.agreement import Agreement, agreement_of
 from secateur.pipeline.posttraining.by_magnitude import sparsify_by_magnitude_
@@ -62,7 +62,7 @@ def posttraining_stage(context: Context, stage: PosttrainingStage) -> dict[str, 
     else:
         facts = Facts(
             census(network, context.preprocessing.input_size),
-            lambda pattern: _seconds(dense, pattern, stage),
+            lambda pattern: kept_seconds(folder, pattern, lambda: _seconds(dense, pattern, stage)),
         )
         chosen = sparsify_closed_form_(subject, reference, batches, stage, cache, box, facts, seed)
         plans = plans_for(subject, chosen, stage)

@@ -147,7 +147,9 @@ class PosttrainingStage(Section):
     estimate_norms: bool = Field(
         default=True, description="estimate statistics of batch norms again, where that brings the network nearer"
     )
-    held_out: Positive = Field(default=256, description="further ones that decide between results")
+    held_out: Positive = Field(
+        default=512, description="further ones that decide between results, at most a fifth of all"
+    )
     reconstruction: GradientReconstruction | None = Field(default=None, description="fit units by gradient afterwards")
     tuning: Tuning | None = Field(default=None, description="tune the whole network on the images afterwards")
     budget: Duration | None = Field(default=None, description="seconds, or 90s, 10m, 1h")
