@@ -2,10 +2,10 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from secateur.errors import QuantizationError
+from secateur.quantization.runs import Runs, images_of
 from secateur.quantization.subjects import Batches
 
 Logits = NDArray[np.float32]
@@ -18,26 +18,8 @@ def logits_of(model: onnx.ModelProto, batches: Batches, *, optimized: bool = Tru
                  stand
     raises       QuantizationError  a model that cannot be run, or no images
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    parts: list[Logits] = []
-    try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        feed, batch = session.get_inputs()[0].name, session.get_inputs()[0].shape[0]
-        for images in batches():
-            # A file with a fixed batch gets that many at a time, the last ones filled up with copies.
-            size = batch if isinstance(batch, int) and batch > 0 else len(images)
-            for start in range(0, len(images), size):
-                part = np.ascontiguousarray(images[start : start + size], np.float32)
-                filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-                found = np.asarray(session.run(None, {feed: filled})[0], np.float32)
-                parts.append(found.reshape(len(filled), -1)[: len(part)])
-    except Exception as error:  # its exceptions share no public base class
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise QuantizationError(f"ONNX Runtime cannot run the model on calibration images: {reason}.") from error
+    run = Runs(model, optimized=optimized, threads=1)
+    parts = [run.logits(images).reshape(len(images), -1) for images in images_of(batches())]
     if not parts:
         raise QuantizationError("there are no calibration images.")
     return np.concatenate(parts)

@@ -8,6 +8,8 @@
 4. A node that stays float reads what is not rounded, unless an integer operator computes it.
 5. An output of the model keeps its name.
 6. Numbers of fewer bits than their bytes hold are clipped to their range before they are rounded.
+7. Between DequantizeLinear and a layer that stays float stands a Clip without bounds: ONNX Runtime would otherwise
+   round the layer's float weights by itself, with one step for the tensor, where it stands between the two kinds.
 
 Runtimes turn float operators between the two into integer kernels; the file means the same without that.
 
@@ -150,14 +152,19 @@ class _Writer:
         step, zero = self._constants(name, scale)
         nodes.append(_node("QuantizeLinear", [source, step, zero], f"{name}.quantized", value, zero.dtype))
         integers = nodes[-1].outputs[0]
-        told = name if gives else f"{name}.dequantized"
-        nodes.append(_node("DequantizeLinear", [integers, step, zero], told, value, value.dtype or ir.DataType.FLOAT))
+        title = name if gives else f"{name}.dequantized"
+        nodes.append(_node("DequantizeLinear", [integers, step, zero], title, value, value.dtype or ir.DataType.FLOAT))
         if producer is None:
             graph.insert_before(graph[0], nodes)
         else:
             graph.insert_after(producer, nodes)
+        told, barrier = nodes[-1].outputs[0], None
+        kept = [use for use in readers if use[0].name in self.table.floats and self.roles[use[0]] == "layer"]
+        if kept:
+            barrier = _node("Clip", [told], f"{name}.kept", value, value.dtype)
+            self.graph.insert_after(nodes[-1], barrier)
         for node, index in readers:
-            node.replace_input_with(index, nodes[-1].outputs[0])
+            node.replace_input_with(index, barrier.outputs[0] if barrier and (node, index) in kept else told)
         for node, index in shapes:
             node.replace_input_with(index, integers)
         if gives:

@@ -15,10 +15,12 @@ from secateur.graph.constants import Constants
 from secateur.graph.shapes import infer_shapes
 from secateur.posttraining.onnx_layers import OnnxLayers
 from secateur.posttraining.subject_onnx import OnnxSubject
+from secateur.quantization.runs import images_of
 from secateur.zoo import Preprocessing
 
-# The same prepared images each time that it is called: (images, channels, height, width) float32, batch by batch.
-Batches = Callable[[], Iterable[NDArray[np.float32]]]
+# The same prepared images each time that it is called: (images, channels, height, width) float32, or pairs of them and
+# labels, batch by batch.
+Batches = Callable[[], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def size_of(batches: Batches) -> tuple[int, int, int]:
     """(channels, height, width) of the images. raises QuantizationError when there are none."""
-    first = next(iter(batches()), None)
+    first = next(images_of(batches()), None)
     if first is None or not len(first) or first.ndim != 4:
         raise QuantizationError("calibration needs at least one image, in batches (images, channels, height, width).")
     return first.shape[1], first.shape[2], first.shape[3]
@@ -68,8 +70,8 @@ def as_tensors(batches: Batches) -> Callable[[], Iterator[Tensor]]:
     """The same images as torch tensors."""
 
     def tensors() -> Iterator[Tensor]:
-        for batch in batches():
-            yield torch.from_numpy(np.ascontiguousarray(batch, np.float32))
+        for images in images_of(batches()):
+            yield torch.from_numpy(images)
 
     return tensors
 

@@ -41,6 +41,7 @@ def dropped(nodes, constants=None, outputs: str = "y", opset: int = 17, x=X):
         node("Mul", "a unit", "b"),
         node("Div", "a unit", "b"),
         node("Pow", "a unit", "b"),
+        node("Clip", "a", "b"),
     ],
     ids=lambda each: each.op_type,
 )

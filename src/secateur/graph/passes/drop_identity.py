@@ -1,11 +1,12 @@
 """Nodes that give back what they get."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
-from secateur.graph.ir import Graph, Node, TensorType
+from secateur.graph.ir import Activation, Graph, Node, TensorType
 from secateur.graph.rewrite import DOMAIN, Draft, fused, is_fused, is_onnx, rewrite_nodes
 
 
@@ -15,7 +16,7 @@ def drop_identity(graph: Graph) -> Graph:
     1. Identity, and Dropout outside of training whose mask nobody reads.
     2. A Cast to the type that the value has; Expand and Tile to the shape that it has.
     3. A Reshape, Slice, Pad, Concat, Split, Resize or Pool to the same tensor, and a Transpose that moves nothing.
-    4. x + 0, x - 0, 1 x, x / 1 and x^1; an activation behind it becomes an Activate.
+    4. x + 0, x - 0, 1 x, x / 1 and x^1; an activation behind it becomes an Activate. A clip without bounds.
     5. An output of the graph keeps its name: the node before it writes it. Where that cannot be, because the value is
        an input, a constant or an output of its own, the node stays.
     6. What a control-flow operator reads from outside keeps its name.
@@ -98,7 +99,12 @@ def _pool(node: Node, x: TensorType) -> bool:
     return node.attributes["kernel"] == (1, 1) and node.attributes["strides"] == (1, 1)
 
 
+def _unbounded(node: Node, x: TensorType) -> bool:
+    return node.attributes["activation"] == Activation("clip", -math.inf, math.inf)
+
+
 _SAME_SHAPE_IS_SAME: dict[str, Callable[[Node, TensorType], bool]] = {
+    "Activate": _unbounded,
     "Concat": _one_operand,
     "GlobalPool": _always,
     "Pad": _always,
