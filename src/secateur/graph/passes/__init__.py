@@ -131,11 +131,12 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     remove_dead,
 )
 
-# Operators between Dequantize and Quantize are found when they have their float names.
+# Operators between Dequantize and Quantize are found when they have their float names; a product whose weight is still
+# dequantized has to wait for its name.
 QUANTIZED_PASSES: tuple[Callable[[Graph], Graph], ...] = (
     normal_quantization,
     normal_quantized_operators,
-    *PASSES[1:],
+    *(run for run in PASSES if run not in (fold_constants, normal_linear)),
     quantized_convolution,
     quantized_linear,
     quantized_epilogue,
@@ -158,7 +159,6 @@ def simplify(graph: Graph) -> Graph:
     """
     if is_quantized(graph):
         graph = release_weights(_repeated(graph, (fold_constants_but_weights, *QUANTIZED_PASSES)))
-        graph = _repeated(graph, (fold_constants, *QUANTIZED_PASSES))
     return _repeated(_repeated(graph, PASSES), LAST_PASSES)
 
 
