@@ -24,7 +24,7 @@ from secateur.quantization.answers import logits_of, top1_agreement
 from secateur.quantization.noise import LayerNoise, Noise, measure_noise
 from secateur.quantization.points import points_of
 from secateur.quantization.qdq import settled, write_qdq
-from secateur.quantization.subjects import Batches
+from secateur.quantization.subjects import Batches, copy_of
 from secateur.quantization.suspects import Suspects, find_suspects
 from secateur.quantization.table import ScaleTable
 
@@ -49,12 +49,14 @@ class Guarded:
 
     table           without the nodes that stay float
     model           the quantized file of that table
+    source          the float file that it was written from: layers that stay float have their own weights again
     held            whether the bound holds
     score           of the float network, of the quantized one before and after
     """
 
     table: ScaleTable
     model: onnx.ModelProto
+    source: onnx.ModelProto
     returned: tuple[Returned, ...]
     held: bool
     score: tuple[float, float, float]
@@ -82,6 +84,7 @@ def guard(
     table: ScaleTable,
     batches: Batches,
     *,
+    source: onnx.ModelProto | None = None,
     bound: float = BOUND,
     score: Callable[[onnx.ModelProto], float] | None = None,
     latency: Callable[[onnx.ModelProto], float] | None = None,
@@ -90,7 +93,8 @@ def guard(
 ) -> Guarded:
     """Return layers to float until the quantized network is good enough.
 
-    model           prepared, that the table belongs to
+    model           prepared, that the table belongs to: the float network
+    source          the same with weights and biases as they were rounded, where that was not to nearest
     bound           how far the score may fall, as a fraction
     score           of a file, as it is run by the runtime; by default the share of the calibration images that it
                     answers as the float file does
@@ -99,7 +103,7 @@ def guard(
     suspects        what was found before; by default the model is looked over here
     raises          QuantizationError  a model or table that cannot be run
     """
-    work = _Work(model, table, batches, score, share_concat)
+    work = _Work(model, source or model, table, batches, score, share_concat)
     reference = work.score_of(model) if score is not None else 1.0
     before = work.score([])
     noise = measure_noise(model, table, batches)
@@ -117,7 +121,9 @@ def guard(
     final = work.table(chosen)
     reasons = {row.node: row.reason for row in rows}
     final = replace(final, floats={**final.floats, **reasons})
-    return Guarded(final, write_qdq(model, final), tuple(rows), after >= goal, (reference, before, after), noise, found)
+    written = work.source(chosen)
+    scores = (reference, before, after)
+    return Guarded(final, write_qdq(written, final), written, tuple(rows), after >= goal, scores, noise, found)
 
 
 def without(
@@ -145,12 +151,13 @@ class _Work:
     def __init__(
         self,
         model: onnx.ModelProto,
+        source: onnx.ModelProto,
         table: ScaleTable,
         batches: Batches,
         score: Callable[[onnx.ModelProto], float] | None,
         share_concat: bool,
     ) -> None:
-        self._model, self._table, self._share = model, table, share_concat
+        self._model, self._source, self._table, self._share = model, source, table, share_concat
         self._scores: dict[tuple[str, ...], float] = {}
         if score is None:
             wanted = logits_of(model, batches)
@@ -161,10 +168,15 @@ class _Work:
             self.score_of = score
 
     def table(self, nodes: Sequence[str]) -> ScaleTable:
-        return settled(self._model, without(self._model, self._table, nodes, share_concat=self._share))
+        if not nodes:
+            return self._table
+        return settled(self._source, without(self._model, self._table, nodes, share_concat=self._share))
+
+    def source(self, nodes: Sequence[str]) -> onnx.ModelProto:
+        return _with_own_weights(self._source, self._model, nodes) if nodes else self._source
 
     def written(self, nodes: Sequence[str]) -> onnx.ModelProto:
-        return write_qdq(self._model, self.table(nodes) if nodes else self._table)
+        return write_qdq(self.source(nodes), self.table(nodes))
 
     def score(self, nodes: Sequence[str]) -> float:
         key = tuple(sorted(nodes))
@@ -196,6 +208,30 @@ class _Work:
                 if fewer and holds(fewer):
                     chosen = fewer
             return chosen
+
+
+def _with_own_weights(source: onnx.ModelProto, model: onnx.ModelProto, nodes: Sequence[str]) -> onnx.ModelProto:
+    """`source` with the operands that these nodes have in `model`."""
+    if source is model:
+        return source
+    changed = copy_of(source)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    here = {tensor.name for tensor in changed.graph.initializer}
+    own = {node.name: node for node in model.graph.node}
+    for node in changed.graph.node:
+        if node.name not in nodes or node.name not in own:
+            continue
+        operands = list(own[node.name].input)
+        for index, name in enumerate(operands):
+            if name in tensors:
+                operands[index] = f"{name}.float"
+                if operands[index] not in here:
+                    here.add(operands[index])
+                    changed.graph.initializer.append(tensors[name])
+                    changed.graph.initializer[-1].name = operands[index]
+        del node.input[:]
+        node.input.extend(operands)
+    return changed
 
 
 def _reason(noise: LayerNoise, suspects: Suspects) -> str:

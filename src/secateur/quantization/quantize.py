@@ -13,12 +13,15 @@ import onnx
 
 from secateur.errors import QuantizationError
 from secateur.quantization.calibrate import Batches, observe, table_of
+from secateur.quantization.guard import guard
 from secateur.quantization.numbers import ACTIVATIONS, WEIGHTS, Numbers
 from secateur.quantization.points import points_of
 from secateur.quantization.prepare import prepared
 from secateur.quantization.qdq import settled, write_qdq
+from secateur.quantization.refine import Refined, Refinements, refine_network, refine_weights
 from secateur.quantization.seen import Seen, Statistics
 from secateur.quantization.settings import Override, Settings, chooser
+from secateur.quantization.suspects import find_suspects
 from secateur.quantization.table import ScaleTable
 from secateur.quantization.verify import Verification, verify
 
@@ -36,6 +39,7 @@ class QuantizationOptions:
     keep_float          layers that stay float: globs of node names, kinds, `first`, `last`
     overrides           what is different for some layers
     packed              weights of 4 bits and fewer lie two in a byte
+    refinements         equalisation, rounding, bias correction, the collapse guard
     """
 
     observer: str = "minmax"
@@ -48,6 +52,7 @@ class QuantizationOptions:
     keep_float: tuple[str, ...] = ()
     overrides: tuple[Override, ...] = ()
     packed: bool = False
+    refinements: Refinements = field(default_factory=Refinements)
 
     @property
     def settings(self) -> Settings:
@@ -65,6 +70,8 @@ class Quantized:
     table          the scales
     report         how far the two are apart
     statistics     value -> what the images showed of it
+    source         float_model with weights and biases as the refinements left them; `model` is written from it
+    refined        what the refinements did
     """
 
     model: onnx.ModelProto
@@ -72,6 +79,8 @@ class Quantized:
     table: ScaleTable
     report: Verification
     statistics: Mapping[str, Statistics]
+    source: onnx.ModelProto
+    refined: Refined
 
 
 def quantize_model(
@@ -89,7 +98,7 @@ def quantize_model(
     raises        ModelError, QuantizationError, DataError
     """
     options = options or QuantizationOptions()
-    plain = prepared(model)
+    plain, done = refine_network(prepared(model), batches, options.refinements)
     points = points_of(plain, keep_float=options.keep_float, share_concat=options.share_concat)
     settings = chooser(plain, options.settings, options.overrides)
     if statistics is None:
@@ -97,9 +106,21 @@ def quantize_model(
     else:
         seen = [Seen(_joined(statistics, group.observed)) for group in points.groups]
     table = settled(plain, table_of(plain, points, seen, settings))
-    quantized = write_qdq(plain, table, packed=options.packed)
     facts = {name: each.statistics() for group, each in zip(points.groups, seen, strict=True) for name in group.values}
-    return Quantized(quantized, plain, table, verify(plain, quantized, batches), facts)
+    source, table, done = refine_weights(plain, table, batches, options.refinements, done)
+    if options.refinements.guard is not None:
+        guarded = guard(
+            plain,
+            table,
+            batches,
+            source=source,
+            bound=options.refinements.guard,
+            share_concat=options.share_concat,
+            suspects=find_suspects(model, per_channel=options.per_channel, statistics=facts),
+        )
+        source, table, done = guarded.source, guarded.table, replace(done, guarded=guarded)
+    quantized = write_qdq(source, table, packed=options.packed)
+    return Quantized(quantized, plain, table, verify(plain, quantized, batches), facts, source, done)
 
 
 def _joined(statistics: Mapping[str, Statistics], names: tuple[str, ...]) -> Statistics:
