@@ -11,9 +11,6 @@ run/
 What changes channels' order, and what needs gradients, only torch can do: it is refused.
 """
 
-import json
-import shutil
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,12 +20,14 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from secateur.errors import ArtifactError, DataError, ExportError, RecipeError
+from secateur.errors import DataError, ExportError, RecipeError
 from secateur.export import DENSE_FOLDER, MODEL_FILE, PLAN_FILE, WEIGHTS_FILE, save_weights
 from secateur.export.check import TOLERANCE
-from secateur.files import atomic_path, read_json, remove_leftovers, write_json
+from secateur.files import read_json, remove_leftovers, write_json
 from secateur.graph import census_of_onnx, read_model
 from secateur.measure import machine
+from secateur.pipeline.layer_seconds import kept_seconds, measure_file_seconds
+from secateur.pipeline.onnx_folder import claim, made, state_preprocessing_, write_model
 from secateur.pipeline.posttraining.agreement import agreement_of
 from secateur.pipeline.posttraining.choices import plans_for
 from secateur.pipeline.posttraining.closed_form import Facts, sparsify_closed_form_
@@ -37,19 +36,17 @@ from secateur.pipeline.posttraining.jobs import OnnxJob
 from secateur.pipeline.posttraining.outcome import NO_LABELS, Sparsified
 from secateur.pipeline.posttraining.preview import check_posttraining, preview
 from secateur.pipeline.posttraining.time_box import TimeBox
-from secateur.pipeline.run import LOCK_FILE, locked
+from secateur.pipeline.run import locked
 from secateur.posttraining.losses import Batches
 from secateur.posttraining.subject_onnx import OnnxSubject
 from secateur.progress import say
 from secateur.recipe import PosttrainingStage
+from secateur.sparsity import LayerSeconds
 from secateur.training import Accuracy, evaluate
-from secateur.zoo import ImageData, Preprocessing, loader
-from secateur.zoo.onnx_preprocessing import KEY
+from secateur.zoo import ImageData, loader
 
-REQUEST_FILE, REPORT_FILE, WORK_FOLDER = "request.json", "report.json", "work"
-WRITTEN = (REQUEST_FILE, REPORT_FILE, MODEL_FILE, WEIGHTS_FILE, PLAN_FILE, DENSE_FOLDER, WORK_FOLDER)
-# Protobuf refuses messages of 2 GiB and more.
-MAX_FILE_BYTES = 2**31 - 1
+REPORT_FILE, WORK_FOLDER = "report.json", "work"
+WRITTEN = (REPORT_FILE, MODEL_FILE, WEIGHTS_FILE, PLAN_FILE, DENSE_FOLDER, WORK_FOLDER)
 
 
 def sparsify_onnx(
@@ -73,12 +70,12 @@ def sparsify_onnx(
         "seed": job.seed,
     }
     with locked(out):
-        _claim(out, request, overwrite)
+        claim(out, request, WRITTEN, "sparsify", overwrite)
         if all((out / file).is_file() for file in (REPORT_FILE, MODEL_FILE, WEIGHTS_FILE, PLAN_FILE)):
             say(f"{out}: finished before, kept")
             return Sparsified.from_dict(out, read_json(out / REPORT_FILE))
         remove_leftovers(out)
-        box = TimeBox(job.stage.budget, _made(out / WORK_FOLDER))
+        box = TimeBox(job.stage.budget, made(out / WORK_FOLDER))
         report = {"model": job.name, "command": command, "machine": machine().to_dict(), "request": request}
         report |= _carried_out(job, dense, out, box)
         write_json(out / REPORT_FILE, report)
@@ -108,11 +105,6 @@ def check_for_onnx(stage: PosttrainingStage) -> None:
     for what, wanted in needs_torch.items():
         if wanted:
             raise RecipeError(f"an ONNX file cannot have {what}: give the torch network with its weights instead.")
-    if "seconds" in stage.remaining and not stage.hardware:
-        raise RecipeError(
-            "of an ONNX file no times of layers are measured here; give hardware, a file of measured times for each "
-            "pattern, or a target in macs, parameters or bytes."
-        )
 
 
 def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path, box: TimeBox) -> dict[str, Any]:
@@ -120,15 +112,18 @@ def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path, box: TimeBox) -> d
     calibration, batches, held_out = images_for(job.images, stage, job.seed, preprocessing)
     subject = OnnxSubject(dense.model, preprocessing)
     before = None if data is None else _accuracy(dense, data, job.test_limit)
-    facts = Facts(census_of_onnx(dense.model, input_shape=preprocessing.input_size))
+    facts = Facts(
+        census_of_onnx(dense.model, input_shape=preprocessing.input_size),
+        lambda pattern: kept_seconds(work, pattern, lambda: _seconds(dense, pattern, stage)),
+    )
     chosen = sparsify_closed_form_(subject, dense, batches, stage, work, box, facts, job.seed)
     box.note()
     plans = plans_for(subject, chosen, stage)
     for plan in plans:
         say(f"posttraining: {plan.pattern} {100 * plan.achieved:.2f} % of {plan.base}, {len(plan.levels)} layers")
-    _state_preprocessing_(subject.model, preprocessing)
-    _write(subject.model, out / MODEL_FILE)
-    _write(dense.model, out / DENSE_FOLDER / MODEL_FILE)
+    state_preprocessing_(subject.model, preprocessing)
+    write_model(subject.model, out / MODEL_FILE)
+    write_model(dense.model, out / DENSE_FOLDER / MODEL_FILE)
     written = OnnxSubject(read_model(out / MODEL_FILE), preprocessing)
     check = _check(written, subject, held_out, out / MODEL_FILE)
     save_weights(out / WEIGHTS_FILE, _tensors(subject.model), {"producer": "secateur"})
@@ -159,6 +154,11 @@ def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path, box: TimeBox) -> d
         "notes": _left_out(dense) if data is not None else [*_left_out(dense), NO_LABELS],
         "budget": {"seconds": stage.budget, "spent": box.spent},
     }
+
+
+def _seconds(dense: OnnxSubject, pattern: str, stage: PosttrainingStage) -> LayerSeconds:
+    say(f"posttraining: measures how long every layer takes with {pattern} zeros")
+    return measure_file_seconds(dense.model, dense.preprocessing, pattern, threads=stage.threads)
 
 
 def _left_out(subject: OnnxSubject) -> list[str]:
@@ -206,58 +206,6 @@ def _check(written: OnnxSubject, subject: OnnxSubject, batches: Batches, path: P
         if not torch.equal(written.weight(layer.name), subject.weight(layer.name)):
             raise ExportError(f"{path}: the weight of {layer.name} is not what was written.")
     return {"max_abs_error": error, "max_rel_error": relative, "tolerance": TOLERANCE}
-
-
-def _claim(out: Path, request: Mapping[str, Any], overwrite: bool) -> None:
-    """Make sure that writing into `out` destroys nothing that the user has not given up."""
-    file = out / REQUEST_FILE
-    if file.is_file() and _is_same(file, request):
-        return
-    if file.is_file() and not overwrite:
-        raise ArtifactError(
-            f"{out}: holds the result of another model, other images or other options; choose another folder, or "
-            "allow overwriting (--overwrite)."
-        )
-    if not overwrite:
-        strangers = sorted(p.name for p in out.iterdir() if p.name != LOCK_FILE and not p.name.endswith(".part"))
-        if strangers:
-            raise ArtifactError(
-                f"{out}: holds other files ({', '.join(strangers[:3])}) and no result of `secateur sparsify`; choose "
-                "an empty or new folder, or allow overwriting (--overwrite)."
-            )
-    for path in (out / name for name in WRITTEN):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    write_json(file, request)
-
-
-def _is_same(file: Path, request: Mapping[str, Any]) -> bool:
-    try:
-        return read_json(file) == json.loads(json.dumps(request))
-    except ArtifactError as error:
-        say(f"starting anew: {error}")
-        return False
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _state_preprocessing_(model: onnx.ModelProto, preprocessing: Preprocessing) -> None:
-    kept = [entry for entry in model.metadata_props if entry.key != KEY]
-    del model.metadata_props[:]
-    model.metadata_props.extend(kept)
-    model.metadata_props.add(key=KEY, value=json.dumps(preprocessing.to_dict(), sort_keys=True))
-
-
-def _write(model: onnx.ModelProto, path: Path) -> None:
-    if model.ByteSize() >= MAX_FILE_BYTES:
-        raise ExportError(f"{path}: {model.ByteSize():,} bytes do not fit into one ONNX file of at most 2 GiB.")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(model.SerializeToString())
 
 
 def _tensors(model: onnx.ModelProto) -> dict[str, Tensor]:
