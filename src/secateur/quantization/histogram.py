@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 # Of both signs together: numbers of one sign between reach / 2 and reach still lie in 2048 to 4096 bins.
 BINS = 8192
 # Reaches beyond these are not told apart.
-_SMALLEST, _LARGEST = -120, 128
+_SMALLEST, _LARGEST = -100, 128
 
 
 class Histogram:

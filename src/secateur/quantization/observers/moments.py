@@ -4,25 +4,21 @@
     gauss      mean -+ alpha std ,   alpha minimises the squared error of clipping and rounding a normal distribution
     laplace    mean -+ alpha b ,     the same of a Laplace distribution
 
-Of values that are never negative the folded distributions with alpha for one more bit are taken (ACIQ's fused ReLU):
-range 0 to alpha' of the spread about 0, where b is the mean and std the root of the mean square.
+Values of one sign use all their integers on one side: they get the alpha of one bit more, and 0 as their other end.
 
 Source: n_std: Distiller's N_STD; gauss and laplace: Banner et al. 2019 (ACIQ), table of Distiller.
 """
 
-import math
+from collections.abc import Mapping
 
 from secateur.errors import RecipeError
 from secateur.quantization.numbers import Numbers
 from secateur.quantization.observer import Observer, observers
-from secateur.quantization.seen import Seen
+from secateur.quantization.seen import Seen, Statistics
 
-# bits -> alpha, for 2 to 8 bits.
-GAUSS = {2: 1.71, 3: 2.15, 4: 2.55, 5: 2.93, 6: 3.28, 7: 3.61, 8: 3.92}
-LAPLACE = {2: 2.83, 3: 3.89, 4: 5.03, 5: 6.2, 6: 7.41, 7: 8.64, 8: 9.89}
-# The same for values of one sign.
-HALF_GAUSS = {2: 1.86, 3: 2.28, 4: 2.66, 5: 3.02, 6: 3.36, 7: 3.69, 8: 4.2}
-HALF_LAPLACE = {2: 3.89, 3: 5.02, 4: 6.2, 5: 7.41, 6: 8.64, 7: 9.89, 8: 11.16}
+# bits -> alpha; of more bits than 9 that of 9.
+GAUSS = {2: 1.71, 3: 2.15, 4: 2.55, 5: 2.93, 6: 3.28, 7: 3.61, 8: 3.92, 9: 4.2}
+LAPLACE = {2: 2.83, 3: 3.89, 4: 5.03, 5: 6.2, 6: 7.41, 7: 8.64, 8: 9.89, 9: 11.16}
 
 
 @observers.register("n_std")
@@ -46,10 +42,7 @@ class Gauss(Observer):
 
     def choose(self, numbers: Numbers) -> tuple[float, float]:
         facts = self.seen.statistics()
-        bits = min(max(numbers.bits, 2), 8)
-        if facts.min >= 0:
-            return 0.0, HALF_GAUSS[bits] * math.hypot(facts.std, facts.mean)
-        return facts.mean - GAUSS[bits] * facts.std, facts.mean + GAUSS[bits] * facts.std
+        return _around_mean(facts, GAUSS, facts.std, numbers)
 
 
 @observers.register("laplace")
@@ -58,7 +51,15 @@ class Laplace(Observer):
 
     def choose(self, numbers: Numbers) -> tuple[float, float]:
         facts = self.seen.statistics()
-        bits = min(max(numbers.bits, 2), 8)
-        if facts.min >= 0:
-            return 0.0, HALF_LAPLACE[bits] * facts.mean
-        return facts.mean - LAPLACE[bits] * facts.b, facts.mean + LAPLACE[bits] * facts.b
+        return _around_mean(facts, LAPLACE, facts.b, numbers)
+
+
+def _around_mean(
+    facts: Statistics, alphas: Mapping[int, float], spread: float, numbers: Numbers
+) -> tuple[float, float]:
+    one_sign = facts.min >= 0 or facts.max <= 0
+    reach = alphas[min(numbers.bits + one_sign, max(alphas))] * spread
+    return (
+        0.0 if facts.min >= 0 else facts.mean - reach,
+        0.0 if facts.max <= 0 else facts.mean + reach,
+    )
