@@ -23,6 +23,7 @@ from secateur.engine.lowering.tiled_values import tiled_values
 from secateur.engine.pitches import map_pads
 from secateur.engine.program import Buffer, Port, Program
 from secateur.engine.target import Target
+from secateur.engine.weights.quads import weight_quads
 from secateur.graph.ir import Graph, Node
 
 
@@ -86,7 +87,10 @@ def refusal(node: Node, graph: Graph) -> str | None:
 
 
 def _register_lines(context: Context, node: Node, shape: ConvShape) -> int:
-    _, decision = context.decide(node.name, shape, context.graph.constants[node.inputs[1]])
+    weight = context.graph.constants[node.inputs[1]]
+    if node.op == "QConv":
+        shape, weight = shape.in_quads, weight_quads(weight)
+    _, decision = context.decide(node.name, shape, weight)
     return max(decision.choice.vectors * context.target.lanes // ALIGN, 1)
 
 

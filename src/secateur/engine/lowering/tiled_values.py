@@ -71,7 +71,7 @@ def _alike(graph: Graph, shapes: Mapping[str, ConvShape], names: frozenset[str])
 
 
 def _is_convolution(node: Node) -> bool:
-    return node.op == "Conv" and node.domain == "secateur"
+    return node.op in ("Conv", "QConv") and node.domain == "secateur"
 
 
 def _by_tiles(shape: ConvShape) -> bool:
