@@ -27,6 +27,7 @@ _LAZY = {
             "export_onnx",
             "plan",
             "prune_channels",
+            "quantize",
             "frontier",
             "sensitivity",
             "sparsify",

@@ -12,7 +12,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -32,18 +32,24 @@ from secateur.pipeline import (
     stage_handlers,
 )
 from secateur.pipeline.dry_run import describe
-from secateur.pipeline.jobs import images_of
+from secateur.pipeline.jobs import JobOptions, images_of, start_run
 from secateur.pipeline.options import Options, data_of, recipe_of
 from secateur.pipeline.posttraining.frontier import ZEROS, FrontierSettings, draw_frontier
 from secateur.pipeline.posttraining.jobs import OnnxJob, onnx_job, torch_job
 from secateur.pipeline.posttraining.onnx_file import preview_onnx, sparsify_onnx
 from secateur.pipeline.posttraining.options import SparsifyOptions
 from secateur.pipeline.posttraining.outcome import Sparsified, sparsified_by
+from secateur.pipeline.quantization.onnx_file import describe_job, quantize_job, quantize_onnx
+from secateur.pipeline.quantization.options import QuantizeOptions
+from secateur.pipeline.quantization.options import recipe_for as quantize_recipe
+from secateur.pipeline.quantization.outcome import QuantizedNetwork, quantized_by
 from secateur.pipeline.sensitivity import SensitivitySettings, analyse_sensitivity
 from secateur.posttraining.frontier import Frontier
 from secateur.recipe import Data, Model, PosttrainingStage, Recipe, ReportStage, build_recipe, load_recipe
 from secateur.registry import unknown
 from secateur.report import write_frontier_chart, write_report, write_sensitivity_chart
+
+_Kind = TypeVar("_Kind", bound=JobOptions)
 
 
 @dataclass(frozen=True)
@@ -280,7 +286,7 @@ def sparsify(
     options          fields of secateur.pipeline.posttraining.options.SparsifyOptions (sparsity, pattern, budget, ...)
     raises           SecateurError
     """
-    asked = _sparsify_options(options)
+    asked = _options(SparsifyOptions, options)
     started = command or "secateur.sparsify(...)"
     job = _onnx_job(model, images, data, asked, model_name, preprocessing)
     if job is not None:
@@ -302,7 +308,7 @@ def preview_sparsify(
     **options: Any,
 ) -> str:
     """What `sparsify` with the same arguments may change, per layer, as text; nothing is computed or written."""
-    asked = _sparsify_options(options)
+    asked = _options(SparsifyOptions, options)
     job = _onnx_job(model, images, data, asked, model_name, preprocessing)
     if job is not None:
         return preview_onnx(job)
@@ -310,12 +316,32 @@ def preview_sparsify(
     return describe(_sparsify_context(model, images, data, asked, Path(out), only))
 
 
-def _sparsify_options(options: dict[str, Any]) -> SparsifyOptions:
-    known = [field.name for field in fields(SparsifyOptions)]
+def _options(kind: type[_Kind], options: dict[str, Any]) -> _Kind:
+    """raises RecipeError for an option that there is not"""
+    known = [field.name for field in fields(kind)]
     for name in options:
         if name not in known:
             raise RecipeError(unknown("option", name, known))
-    return SparsifyOptions(**options)
+    return kind(**options)
+
+
+def _file_alone(model: str | Path | nn.Module) -> Path | None:
+    """The ONNX file; None for a torch network, its name, and a run folder that can build its network."""
+    file = _onnx_of(model)
+    return None if file is None or (file.parent == Path(str(model)) and _rebuildable(file.parent)) else file
+
+
+def _torch_network(model: str | Path | nn.Module, onnx_only: dict[str, str | None]) -> tuple[str, nn.Module | None]:
+    """(name, network); None for the zoo's network of that name. raises RecipeError for options of ONNX files"""
+    for key, value in onnx_only.items():
+        if value is not None:
+            raise RecipeError(f"{key} is for ONNX files; a torch network knows how its images are prepared.")
+    network: nn.Module | None = None
+    if isinstance(model, nn.Module):
+        network = copy.deepcopy(model)
+    elif Path(model).is_dir() or Path(model).suffix in (".safetensors", ".pth", ".pt", ".th"):
+        network = network_of(model)
+    return (str(model) if network is None else _object_name(network)), network
 
 
 def _rebuildable(folder: Path) -> bool:
@@ -330,11 +356,10 @@ def _onnx_job(
     model_name: str | None,
     preprocessing: str | None,
 ) -> OnnxJob | None:
-    """The job on an ONNX file; None for a torch network, its name, and a run folder that can build its network."""
-    file = _onnx_of(model)
-    if file is None or (file.parent == Path(str(model)) and _rebuildable(file.parent)):
-        return None
-    return onnx_job(file, images_of(images, data, options), options, model_name, preprocessing)
+    file = _file_alone(model)
+    return (
+        None if file is None else onnx_job(file, images_of(images, data, options), options, model_name, preprocessing)
+    )
 
 
 def _sparsify_context(
@@ -345,16 +370,82 @@ def _sparsify_context(
     out: Path,
     onnx_only: dict[str, str | None],
 ) -> Context:
-    for key, value in onnx_only.items():
-        if value is not None:
-            raise RecipeError(f"{key} is for ONNX files; a torch network knows how its images are prepared.")
-    network: nn.Module | None = None
-    if isinstance(model, nn.Module):
-        network = copy.deepcopy(model)
-    elif Path(model).is_dir() or Path(model).suffix in (".safetensors", ".pth", ".pt", ".th"):
-        network = network_of(model)
-    name = str(model) if network is None else _object_name(network)
+    name, network = _torch_network(model, onnx_only)
     return torch_job(name, network, images_of(images, data, options), options, out)
+
+
+def quantize(
+    model: str | Path | nn.Module,
+    images: str | Path | zoo.ImageData | None = None,
+    *,
+    data: str | zoo.ImageData | None = None,
+    out: str | Path = "run",
+    overwrite: bool = False,
+    command: str | None = None,
+    model_name: str | None = None,
+    preprocessing: str | None = None,
+    **options: Any,
+) -> QuantizedNetwork:
+    """Numbers of fewer bits for a trained network, from a few images without labels, and proof in every runtime.
+
+    model            a name, a run folder, a trained torch network, which stays as it is, or an ONNX file from any tool
+    images           calibrate: a folder of images, or data such as "cifar10" whose training images are taken; by
+                     default those of `data`
+    data             labelled images whose test split gives accuracy; by default `images`, where they have labels.
+                     Without labels only the nearness to the float network is told
+    out              the run folder; what was interrupted there goes on
+    overwrite        the folder may hold something else
+    model_name       of an ONNX file: the zoo's network that it holds, which says how images are prepared
+    preprocessing    of an ONNX file that does not say it itself: see secateur.zoo.onnx_preprocessing
+    options          fields of secateur.pipeline.quantization.options.QuantizeOptions (bits, observer, rounding, ...)
+    raises           SecateurError
+    """
+    asked = _options(QuantizeOptions, options)
+    started = command or "secateur.quantize(...)"
+    file = _file_alone(model)
+    if file is not None:
+        job = quantize_job(file, images_of(images, data, asked), asked, model_name, preprocessing)
+        return quantize_onnx(job, Path(out), overwrite=overwrite, command=started)
+    only = {"model_name": model_name, "preprocessing": preprocessing}
+    context = _quantize_context(model, images, data, asked, Path(out), only)
+    record = run_recipe(context, command=started, overwrite=overwrite)
+    return quantized_by(record, context.network)
+
+
+def preview_quantize(
+    model: str | Path | nn.Module,
+    images: str | Path | zoo.ImageData | None = None,
+    *,
+    data: str | zoo.ImageData | None = None,
+    out: str | Path = "run",
+    model_name: str | None = None,
+    preprocessing: str | None = None,
+    **options: Any,
+) -> str:
+    """What `quantize` with the same arguments would do, as text; nothing is computed or written."""
+    asked = _options(QuantizeOptions, options)
+    file = _file_alone(model)
+    if file is not None:
+        return describe_job(quantize_job(file, images_of(images, data, asked), asked, model_name, preprocessing))
+    only = {"model_name": model_name, "preprocessing": preprocessing}
+    return describe(_quantize_context(model, images, data, asked, Path(out), only))
+
+
+def _quantize_context(
+    model: str | Path | nn.Module,
+    images: str | Path | zoo.ImageData | None,
+    data: str | zoo.ImageData | None,
+    options: QuantizeOptions,
+    out: Path,
+    onnx_only: dict[str, str | None],
+) -> Context:
+    name, network = _torch_network(model, onnx_only)
+    found = images_of(images, data, options)
+
+    def recipe(weights: str | None, judged: zoo.ImageData, calibration: str | None) -> Recipe:
+        return quantize_recipe(name, replace(options, weights=weights), found.name, judged, calibration)
+
+    return start_run(name, network, found, options, out, recipe)
 
 
 def frontier(
@@ -381,7 +472,7 @@ def frontier(
     """
     if _onnx_of(model) is not None and not _rebuildable(Path(str(model))):
         raise RecipeError("a frontier is drawn of torch networks; `secateur sparsify` takes ONNX files.")
-    asked = _sparsify_options(options | {"second_pass": second_pass})
+    asked = _options(SparsifyOptions, options | {"second_pass": second_pass})
     settings = FrontierSettings(tuple(against), tuple(zeros))
     context = _sparsify_context(model, images, data, asked, Path(out), {})
     stage = next(stage for stage in context.recipe.stages if isinstance(stage, PosttrainingStage))
@@ -485,8 +576,10 @@ __all__ = [
     "network_of",
     "plan",
     "prepare",
+    "preview_quantize",
     "preview_sparsify",
     "prune_channels",
+    "quantize",
     "sensitivity",
     "sparsify",
     "structure",

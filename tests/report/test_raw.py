@@ -11,7 +11,7 @@ from secateur.report import write_report
 KEYS = {
     "": [
         *("schema", "secateur", "title", "model", "data", "command", "started", "finished", "seconds", "technique"),
-        *("accuracy", "runtime_accuracy", "reductions", "layers", "structure", "files", "load"),
+        *("accuracy", "runtime_accuracy", "after_training", "quantization", "reductions", "layers", "structure", "files", "load"),
         *("latencies", "layer_times", "advice", "export_checks", "epochs", "levels", "stages", "recipe", "machine"),
     ],
     "technique": ["pattern", "sparsity", "planned", "base", "criterion", "allocation"],

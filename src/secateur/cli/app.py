@@ -20,6 +20,7 @@ from secateur.cli import (
     explain,
     frontier,
     prune_channels,
+    quantize,
     report,
     sensitivity,
     sparsify,
@@ -44,6 +45,7 @@ app = typer.Typer(
 _NEED_ARGUMENTS = (
     compress.compress,
     sparsify.sparsify,
+    quantize.quantize,
     census.census,
     explain.explain,
     bench.bench,

@@ -1,5 +1,6 @@
 """Reading what was typed."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import typer
@@ -58,6 +59,17 @@ def levels(option: str, text: str) -> tuple[float, ...]:
     count = round((stop - start) / step)
     found = tuple(round(start + step * index, 6) for index in range(count + 1))
     return fractions(option, ",".join(str(level) for level in found if level <= stop + 1e-9))
+
+
+def bits_of_layers(option: str, texts: Iterable[str]) -> dict[str, int]:
+    """Bits by name, from texts such as fc=8. raises RecipeError."""
+    found: dict[str, int] = {}
+    for text in texts:
+        name, _, bits = text.rpartition("=")
+        if not name or not bits.isdigit():
+            raise RecipeError(f"{option} takes a layer and its bits, such as fc=8 or 'layer4.*=4'; found '{text}'.")
+        found[name] = int(bits)
+    return found
 
 
 def shape(option: str, text: str | None) -> tuple[int, ...] | None:

@@ -4,6 +4,9 @@
     weights.safetensors   its state dict, sparse tensors compact; its metadata says how to build the network
     plan.json             what was decided and done, layer by layer
     recipe.yaml           what was asked for
+    model.int8.onnx       where the run quantized: the same network in integers (or model.fp16.onnx, model.bf16.onnx),
+    weights.int8.safetensors   the same in little space: integers, sparse ones compact, with the graph (packed_onnx.py)
+    scales.json           and the step and zero point of every value and weight
     dense/                model.onnx and weights.safetensors of the network before compression, to compare
 
 Nothing in it is code, and reading it runs none.
@@ -15,11 +18,15 @@ from typing import Any
 
 from secateur.errors import ArtifactError
 from secateur.export.weights_file import load_weights
-from secateur.files import DENSE_FOLDER, MODEL_FILE, read_json
+from secateur.files import DENSE_FOLDER, MODEL_FILE, QUANTIZED_FILES, read_json
 
 WEIGHTS_FILE = "weights.safetensors"
 PLAN_FILE = "plan.json"
 RECIPE_FILE = "recipe.yaml"
+SCALES_FILE = "scales.json"
+QUANTIZED_WEIGHTS = {numbers: f"weights.{numbers}.safetensors" for numbers in QUANTIZED_FILES}
+# All that a quantized network may leave in the folder.
+QUANTIZED_NAMES = (*QUANTIZED_FILES.values(), *QUANTIZED_WEIGHTS.values(), SCALES_FILE)
 
 _REQUIRED = (MODEL_FILE, WEIGHTS_FILE, PLAN_FILE, RECIPE_FILE)
 

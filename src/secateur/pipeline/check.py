@@ -14,18 +14,25 @@ from secateur.pipeline.methods import check_methods
 from secateur.pipeline.parts import check_timing, parts_of, plans_of
 from secateur.pipeline.posttraining.images import source_of
 from secateur.pipeline.posttraining.preview import check_posttraining
+from secateur.pipeline.quantization.preview import check_quantize
 from secateur.pipeline.regression import check_regression
 from secateur.pipeline.reorder import check_orders
 from secateur.recipe import (
     BenchmarkStage,
     EvaluateStage,
     ExportStage,
+    FinetuneStage,
     PosttrainingStage,
+    QuantizeStage,
     RemoveChannelsStage,
     SparsifyStage,
     ThinStage,
+    TrainStage,
 )
 from secateur.sparsity import SparsityPlan, layers_of
+
+# What changes the network that `quantize` has quantized.
+CHANGES = (TrainStage, SparsifyStage, PosttrainingStage, RemoveChannelsStage, ThinStage, FinetuneStage)
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ def check_recipe(context: Context) -> Checked:
 
     raises    RecipeError, SparsityError  with what the stage itself would say later
     """
-    exported, whole = False, True
+    exported, whole, quantized = False, True, False
     checked = Checked()
     for index, stage in enumerate(context.recipe.stages):
         if isinstance(stage, SparsifyStage):
@@ -62,6 +69,14 @@ def check_recipe(context: Context) -> Checked:
         if isinstance(stage, PosttrainingStage) and whole:
             check_posttraining(layers_of(context.network), stage)
             source_of(context.images, stage)
+        if isinstance(stage, QuantizeStage):
+            check_quantize(stage)
+            source_of(context.images, stage)
+        elif quantized and isinstance(stage, CHANGES):
+            raise RecipeError(
+                f"stage '{stage.stage}' comes after 'quantize' and would change the network of its file; quantize last."
+            )
+        quantized = quantized or isinstance(stage, QuantizeStage)
         if isinstance(stage, EvaluateStage) and not context.images.labelled:
             raise DataError(
                 f"{context.images.name}: has no labels, so that no accuracy can be measured; leave the stage "

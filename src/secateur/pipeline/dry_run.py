@@ -5,11 +5,13 @@ from secateur.pipeline.context import Context
 from secateur.pipeline.methods import method_line
 from secateur.pipeline.parts import SEARCHED, parts_of
 from secateur.pipeline.posttraining.preview import preview
+from secateur.pipeline.quantization.preview import quantize_line
 from secateur.pipeline.schedules import BY_THRESHOLD, schedule_of, thresholds_of
 from secateur.recipe import (
     FinetuneStage,
     LevelSearch,
     PosttrainingStage,
+    QuantizeStage,
     RemoveChannelsStage,
     SparsifyPart,
     SparsifyStage,
@@ -45,6 +47,8 @@ def describe(context: Context) -> str:
             lines += ["", *_plan(context, stage, checked.zeros[index]), ""]
         if isinstance(stage, PosttrainingStage):
             lines += ["", preview(layers_of(context.network), stage), ""]
+        if isinstance(stage, QuantizeStage):
+            lines[-1] += f": {quantize_line(stage)}"
         if isinstance(stage, RemoveChannelsStage):
             shown = checked.removals.get(index, "what is left after the channels before went is planned then")
             lines += ["", f"{shown}{_by_readers(stage)}", ""]

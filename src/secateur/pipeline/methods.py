@@ -9,6 +9,7 @@ from secateur.recipe import (
     Admm,
     FinetuneStage,
     ProbMask,
+    QuantizeStage,
     Regularizer,
     RigL,
     SparsifyPart,
@@ -72,7 +73,7 @@ def method_line(stage: SparsifyStage, part: SparsifyPart) -> str | None:
 
 
 def hooks_of(
-    stage: SparsifyStage | FinetuneStage | TrainStage,
+    stage: SparsifyStage | FinetuneStage | TrainStage | QuantizeStage,
     parts: Mapping[int, tuple[SparsifyPart, SparsityPlan]] | None = None,
 ) -> list[Hook]:
     """The hooks that a stage trains with: one for each part whose masks the training chooses, and the regularisers."""

@@ -13,7 +13,7 @@ import onnx
 
 from secateur.errors import ArtifactError, ExportError
 from secateur.files import atomic_path, read_json, write_json
-from secateur.pipeline.run import LOCK_FILE
+from secateur.pipeline.record import LOCK_FILE
 from secateur.progress import say
 from secateur.zoo import Preprocessing
 from secateur.zoo.onnx_preprocessing import KEY

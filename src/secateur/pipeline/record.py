@@ -18,6 +18,7 @@ from secateur.files import read_json, write_json
 from secateur.recipe import Recipe, load_recipe
 
 RUN_FILE = "run.json"
+LOCK_FILE = ".lock"
 FORMAT_VERSION = 1
 ANEW = "Start the run anew with --overwrite."
 

@@ -21,13 +21,14 @@ from typing import Any
 
 import secateur.pipeline.stages  # noqa: F401  (registers the stages)
 from secateur.errors import ArtifactError, DiskError, SecateurError
-from secateur.export import DENSE_FOLDER, MODEL_FILE, PLAN_FILE, WEIGHTS_FILE
+from secateur.export import DENSE_FOLDER, MODEL_FILE, PLAN_FILE, QUANTIZED_NAMES, WEIGHTS_FILE
 from secateur.files import remove_leftovers, write_json
 from secateur.measure import machine
 from secateur.pipeline.check import check_recipe
 from secateur.pipeline.context import STAGES_FOLDER, Context, stage_handlers
 from secateur.pipeline.network import restore_network_, save_network
 from secateur.pipeline.record import (
+    LOCK_FILE,
     RECIPE_FILE,
     RUN_FILE,
     RunRecord,
@@ -39,26 +40,25 @@ from secateur.pipeline.record import (
 from secateur.pipeline.removals import replay_removals_
 from secateur.pipeline.reorder import restore_orders_
 from secateur.progress import say
-from secateur.recipe import Recipe, Stage, recipe_to_yaml, save_recipe
+from secateur.recipe import QuantizeStage, Recipe, Stage, recipe_to_yaml, save_recipe
 from secateur.training import distributed
 from secateur.training.checkpoint import digest_of
 
-LOCK_FILE = ".lock"
 NETWORK_FILE = "model.safetensors"
 RESULT_FILE = "result.json"
 LEVELS_FOLDER = "levels"
 
 # What a stage leaves in the run folder itself.
 ARTIFACT_OF = {
-    "export": (MODEL_FILE, WEIGHTS_FILE, PLAN_FILE, DENSE_FOLDER, LEVELS_FOLDER),
+    "export": (MODEL_FILE, WEIGHTS_FILE, PLAN_FILE, DENSE_FOLDER, LEVELS_FOLDER, *QUANTIZED_NAMES),
     "report": ("report.html", "report.md", "report.json", "tables"),
 }
 
 # Stages that change the network, and those that every process of a group takes part in.
-CHANGING = ("train", "sparsify", "posttraining", "remove_channels", "thin", "finetune")
+CHANGING = ("train", "sparsify", "posttraining", "remove_channels", "thin", "finetune", "quantize")
 # Stages after which the network is no longer the dense one.
 COMPRESSING = ("sparsify", "posttraining", "remove_channels", "thin")
-COLLECTIVE = (*(kind for kind in CHANGING if kind != "posttraining"), "evaluate")
+COLLECTIVE = (*(kind for kind in CHANGING if kind not in ("posttraining", "quantize")), "evaluate")
 
 
 def run_recipe(context: Context, *, command: str = "secateur.compress(...)", overwrite: bool = False) -> RunRecord:
@@ -123,7 +123,7 @@ def _run_stage(context: Context, record: RunRecord, stage: Stage, key: str, inde
 def _restore(context: Context, done: StageRecord, stage: Stage) -> None:
     """Bring the network to where a finished stage left it."""
     restore_orders_(context, done.result)
-    if stage.stage in COMPRESSING:
+    if stage.stage in COMPRESSING or (isinstance(stage, QuantizeStage) and stage.method == "qat"):
         context.keep_dense()
     replay_removals_(context.network, done.result.get("removals", []))
     if stage.stage in CHANGING:

@@ -217,7 +217,7 @@ def _layers_panel(axes: Axes, layers: list[Layer]) -> None:
             text = f"{speedup:.1f}×" if speedup else "all zero"
             _beside(axes, layer.macs / unit, place, text)
     axes.set_xlim(0, 1.12 * max(layer.macs for layer in layers) / unit)
-    _name_axis(axes, [layer.name for layer in layers])
+    name_axis(axes, [layer.name for layer in layers])
     axes.set_xlabel(f"{prefix}MACs of one image")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, columnspacing=1.2)
 
@@ -245,7 +245,7 @@ def _latency_panel(axes: Axes, rows: list[Latency], everything: tuple[Latency, .
         if timing is not None and row.batch == batch
     )
     axes.set_xlim(0, longest * room)
-    _name_axis(axes, [row.title for row in rows])
+    name_axis(axes, [row.title for row in rows])
     axes.set_xlabel("milliseconds for the batch" if batch > 1 else "milliseconds")
 
 
@@ -255,7 +255,7 @@ def _beside(axes: Axes, end: float, place: float, text: str) -> None:
     )
 
 
-def _name_axis(axes: Axes, names: list[str]) -> None:
+def name_axis(axes: Axes, names: list[str]) -> None:
     """Names down the left side, the first on top."""
     axes.set_yticks(range(len(names)), [_short(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)

@@ -27,6 +27,7 @@ from secateur.report.fields import Fields
 from secateur.report.format import bytes_text
 from secateur.report.latencies import latencies, read_benchmark, runtime_accuracies
 from secateur.report.levels import level
+from secateur.report.quantization import quantization
 
 _DENSE_FOLDER = "dense/"
 _TRAINING_KINDS = ("train", "sparsify", "remove_channels", "finetune")
@@ -62,6 +63,7 @@ def collect(record: RunRecord, title: str | None = None) -> Content:
         accuracy=_accuracy(results),
         agreement=_agreement(_last(results, "posttraining")),
         after_training=after_training(_last(results, "posttraining")),
+        quantization=quantization(_last(results, "quantize"), benchmark),
         runtime_accuracy=runtime_accuracies(benchmark),
         dense=dense,
         compressed=compressed,

@@ -15,9 +15,16 @@ from dataclasses import dataclass, field
 from secateur.graph import Census, StructureRow
 from secateur.measure import LayerTimes, Ratio, RuntimeAccuracy, Timing
 from secateur.report.after_training import AfterTraining
+from secateur.report.quantization import Quantization
 
 # How runtimes write their own names; one that is not listed goes by the word of the command line.
-_RUNTIME_TITLES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "secateur": "Secateur"}
+_RUNTIME_TITLES = {
+    "torch": "PyTorch",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "secateur": "Secateur",
+    "litert": "LiteRT",
+}
 
 
 def runtime_title(name: str) -> str:
@@ -244,6 +251,7 @@ class Content:
     dense, compressed    counts of the exported networks
     agreement            on images without labels, of sparsity after training
     after_training       of sparsity after training: images, levels, steps
+    quantization         numbers of fewer bits: layers, runtimes, files
     levels               of a run over a table of levels, in order
     machine              as the run recorded it, flattened: (what, value)
     layer_times          of both networks, layer by layer, in each runtime that tells
@@ -264,6 +272,7 @@ class Content:
     accuracy: AccuracyChange | None = None
     agreement: Agreement | None = None
     after_training: AfterTraining | None = None
+    quantization: Quantization | None = None
     runtime_accuracy: tuple[RuntimeAccuracies, ...] = ()
     dense: Census | None = None
     compressed: Census | None = None

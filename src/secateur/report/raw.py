@@ -28,6 +28,7 @@ def raw(content: Content, version: str) -> dict[str, Any]:
         "accuracy": _change(content),
         "runtime_accuracy": [asdict(row) for row in content.runtime_accuracy],
         "after_training": asdict(content.after_training) if content.after_training else None,
+        "quantization": asdict(content.quantization) if content.quantization else None,
         "reductions": {"dense": _totals(content.dense), "compressed": _totals(content.compressed)},
         "layers": [_layer(layer) for layer in content.layers],
         "structure": [asdict(row) for row in content.structure],

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from secateur.report import network_tables as network
+from secateur.report import quantization_tables as quantized
 from secateur.report import run_tables as run
 from secateur.report.after_training import choices_table, leads, steps_table
 from secateur.report.charts import Chart, latency_chart, layers_chart, training_chart
@@ -89,6 +90,17 @@ def _after_training(content: Content) -> Section:
     return Section("after-training", "Sparsity after training", leads(found), tables=tables)
 
 
+def _quantization(content: Content) -> Section:
+    found = content.quantization
+    if found is None:
+        return Section("quantization", "Quantization")
+    chart = quantized.noise_chart(found)
+    builds = (quantized.runtimes_table, quantized.times_table, quantized.files_table, quantized.numbers_table)
+    tables = tuple(table for table in (build(found) for build in builds) if table is not None)
+    charts = () if chart is None else (chart,)
+    return Section("quantization", "Quantization", quantized.leads(found), charts, tables)
+
+
 def _speed(content: Content) -> Section:
     found = (
         load_sentence(content),
@@ -137,6 +149,7 @@ _ORDER: tuple[Callable[[Content], Section], ...] = (
     _accuracy,
     _levels,
     _after_training,
+    _quantization,
     _speed,
     _size,
     _layers,

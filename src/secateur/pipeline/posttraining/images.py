@@ -7,8 +7,7 @@ from torch import Tensor
 from secateur.errors import DataError
 from secateur.pipeline.network import build_images
 from secateur.posttraining.calibration import Calibration, choose_images
-from secateur.recipe import Data
-from secateur.recipe.schema.after_training import PosttrainingStage
+from secateur.recipe import Data, PosttrainingStage, QuantizeStage
 from secateur.zoo import ImageData, Preprocessing
 
 Batches = Callable[[], Iterable[Tensor]]
@@ -18,7 +17,7 @@ KEEP_BYTES = 1 << 30
 
 
 def images_for(
-    data: ImageData, stage: PosttrainingStage, seed: int, preprocessing: Preprocessing
+    data: ImageData, stage: PosttrainingStage | QuantizeStage, seed: int, preprocessing: Preprocessing
 ) -> tuple[Calibration, Batches, Batches]:
     """(calibration images, their batches, batches of held-out images, at most a fifth of what there is).
 
@@ -39,7 +38,7 @@ def images_for(
     )
 
 
-def source_of(data: ImageData, stage: PosttrainingStage) -> ImageData:
+def source_of(data: ImageData, stage: PosttrainingStage | QuantizeStage) -> ImageData:
     """The images that calibrate: those of the recipe, or others that the stage names. raises DataError, none to take"""
     source = data if stage.calibration is None else build_images(Data(name=stage.calibration))
     source.split("train")

@@ -1,5 +1,25 @@
 """The stages of a recipe; importing this package registers them."""
 
-from secateur.pipeline.stages import benchmark, evaluate, export, posttraining, remove_channels, sparsify, thin, train
+from secateur.pipeline.stages import (
+    benchmark,
+    evaluate,
+    export,
+    posttraining,
+    quantize,
+    remove_channels,
+    sparsify,
+    thin,
+    train,
+)
 
-__all__ = ["benchmark", "evaluate", "export", "posttraining", "remove_channels", "sparsify", "thin", "train"]
+__all__ = [
+    "benchmark",
+    "evaluate",
+    "export",
+    "posttraining",
+    "quantize",
+    "remove_channels",
+    "sparsify",
+    "thin",
+    "train",
+]

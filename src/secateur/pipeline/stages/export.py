@@ -1,6 +1,7 @@
 """Stage `export`: the artifact, and the proof that it is the same function.
 
 model.onnx, weights.safetensors, plan.json, recipe.yaml       the compressed network
+model.int8.onnx, weights.int8.safetensors, scales.json        its quantized form, where a stage `quantize` made one
 dense/model.onnx, dense/weights.safetensors                   the baseline it is compared with
 levels/NN/                                                    one level of a table, without a baseline of its own
 """
@@ -25,8 +26,10 @@ from secateur.export import (
     stored_bytes,
 )
 from secateur.files import write_json
-from secateur.pipeline.context import Context, stage_handlers
+from secateur.pipeline.context import STAGES_FOLDER, Context, stage_handlers
 from secateur.pipeline.network import save_artifact_weights
+from secateur.pipeline.quantization.files import take_quantized
+from secateur.pipeline.record import StageRecord
 from secateur.progress import say, track
 from secateur.recipe import ExportStage, save_recipe
 from secateur.sparsity import census, masks, structure
@@ -64,6 +67,10 @@ def export_stage(context: Context, stage: ExportStage) -> dict[str, Any]:
                 sizes[file.relative_to(context.folder).as_posix()] = file.stat().st_size
             progress.advance()
     say(f"export: {checks['compressed']}")
+    quantized = _last_quantized(context)
+    if quantized is not None:
+        taken = take_quantized(context.folder / STAGES_FOLDER / quantized.name, home)
+        sizes |= {path.relative_to(context.folder).as_posix(): path.stat().st_size for path in taken}
     counts = {name: census(network) for name, network in networks.items()}
     if context.dense is not None:
         counts["compressed"] = counts["compressed"].relative_to(counts.get("dense") or census(context.dense))
@@ -94,6 +101,17 @@ def _form(tensor: Tensor) -> dict[str, Any]:
     return {"format": form, "bytes": sizes[form], "dense_bytes": sizes["dense"]}
 
 
+def _last_quantized(context: Context) -> StageRecord | None:
+    made = [stage for stage in context.finished if stage.kind == "quantize"]
+    return made[-1] if made else None
+
+
+def _numbers(context: Context) -> dict[str, Any] | None:
+    """Bits of every layer of the quantized network, or why it stays float."""
+    quantized = _last_quantized(context)
+    return None if quantized is None else {key: quantized.result[key] for key in ("numbers", "layers", "floats")}
+
+
 def _plan(context: Context, counts: dict[str, Any]) -> dict[str, Any]:
     """What was decided (pattern, levels, reasons) and what came of it, layer by layer."""
     return {
@@ -103,5 +121,6 @@ def _plan(context: Context, counts: dict[str, Any]) -> dict[str, Any]:
         "classes": list(context.images.classes) if context.images.labelled else [],
         "sparsify": [plan for stage in context.finished for plan in stage.result.get("plans", [])],
         "masked_layers": sorted(masks(context.network)),
+        "quantize": _numbers(context),
         "census": counts,
     }

@@ -10,6 +10,8 @@ from secateur.recipe.schema.base import Section
 from secateur.recipe.schema.inputs import Data, Model
 from secateur.recipe.schema.methods import Admm, Method, ProbMask, Str
 from secateur.recipe.schema.posttraining import GradientReconstruction
+from secateur.recipe.schema.quantization import LearnedRounding, MixedPrecision, QuantizeStage
+from secateur.recipe.schema.quantization_training import LayerBits, QuantizationTraining
 from secateur.recipe.schema.schedules import (
     AcDc,
     AgpEpochs,
@@ -54,14 +56,19 @@ __all__ = [
     "FinetuneStage",
     "FixedLevels",
     "GradientReconstruction",
+    "LayerBits",
+    "LearnedRounding",
     "LevelSearch",
     "LevelsStage",
     "MaskRule",
     "Method",
+    "MixedPrecision",
     "Model",
     "OneShot",
     "PosttrainingStage",
     "ProbMask",
+    "QuantizationTraining",
+    "QuantizeStage",
     "Ramp",
     "RandomLevel",
     "Recipe",

@@ -7,6 +7,7 @@ from pydantic import Field
 from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.recipe.schema.base import Positive, Section
 from secateur.recipe.schema.inputs import Data, Model
+from secateur.recipe.schema.quantization import QuantizeStage
 from secateur.recipe.schema.sparsify import LevelsStage, RemoveChannelsStage, SparsifyStage, ThinStage
 from secateur.recipe.schema.training import Distillation, Regularizer, Training
 
@@ -78,6 +79,7 @@ Stage = Annotated[
     | RemoveChannelsStage
     | ThinStage
     | FinetuneStage
+    | QuantizeStage
     | ExportStage
     | BenchmarkStage
     | ReportStage,

@@ -1,0 +1,1 @@
+"""Quantization, from a recipe's stage or a handful of options to files that runtimes compute with."""

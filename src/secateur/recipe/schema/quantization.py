@@ -1,0 +1,124 @@
+"""The stage that gives a trained network numbers of fewer bits."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from secateur.recipe.schema.after_training import Duration
+from secateur.recipe.schema.base import Positive, Section
+from secateur.recipe.schema.quantization_training import QuantizationTraining
+from secateur.recipe.schema.training import Distillation, Regularizer, Training
+
+WeightBits = Annotated[int, Field(ge=2, le=8)]
+
+
+class LearnedRounding(Section):
+    """Learn of every weight whether it is rounded up or down, so that outputs change least (AdaRound, BRECQ)."""
+
+    unit: Literal["layer", "block"] = Field(default="layer", description="what is fitted at once")
+    steps: Positive = Field(default=2000, description="of each; 20000 in the source")
+    seconds: Duration | None = Field(default=None, description="time limit for all together")
+    batch_size: Positive = 32
+    learning_rate: Annotated[float, Field(gt=0.0)] = 0.01
+    drop: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        default=1.0, description="share of the activations that are rounded while learning; .5 is QDrop"
+    )
+    fisher: bool = Field(default=False, description="weigh outputs of blocks by the squared gradient of the loss")
+
+    @model_validator(mode="after")
+    def _weights_are_of_blocks(self) -> "LearnedRounding":
+        if self.fisher and self.unit != "block":
+            raise ValueError("fisher weighs outputs of blocks; write unit: block")
+        return self
+
+
+class MixedPrecision(Section):
+    """Bits of every layer by how much the network suffers from them, within a budget.
+
+    budget      mean bits of all weights that are quantized
+    choices     bits that a layer may get
+    """
+
+    budget: Annotated[float, Field(ge=2.0, le=8.0)] = 6.0
+    choices: Annotated[tuple[WeightBits, ...], Field(min_length=1)] = (4, 8)
+
+
+class QuantizeStage(Section):
+    """Numbers of fewer bits for weights and activations, from a few unlabeled images or by training.
+
+    method      ptq: after training, from a few images; qat: train with the numbers that it will have
+    numbers     int8 (integers of up to 8 bits); fp16, bf16: halves, without calibration
+    """
+
+    stage: Literal["quantize"] = "quantize"
+    method: Literal["ptq", "qat"] = "ptq"
+    numbers: Literal["int8", "fp16", "bf16"] = "int8"
+    compute: Literal["numbers", "float", "dynamic"] = Field(
+        default="numbers",
+        description="computed in these numbers; or only stored in them; or ranges of activations from every batch anew",
+    )
+    bits: WeightBits = Field(default=8, description="of weights")
+    layer_bits: dict[str, WeightBits] = Field(default_factory=dict, description="name or glob of layers -> their bits")
+    mixed: MixedPrecision | None = Field(default=None, description="bits of every layer by sensitivity")
+    activation_bits: Annotated[int, Field(ge=2, le=16)] = 8
+    activations: Literal["asymmetric", "symmetric", "signed"] = Field(
+        default="asymmetric",
+        description="unsigned with a zero point; signed around 0; or signed with a zero point. Runtimes on a CPU want "
+        "the first",
+    )
+    weights: Literal["channel", "tensor"] = Field(
+        default="channel", description="a step for each output channel, or one"
+    )
+    reduce_range: bool = Field(default=False, description="7 bits for weights: for CPUs without VNNI that saturate")
+    ranges: Literal["images", "bn", "random", "global"] = Field(
+        default="images", description="where ranges of activations are from; all but images are baselines that collapse"
+    )
+    observer: str = Field(
+        default="minmax", description="minmax, moving, average, n_std, gauss, laplace, percentile, mse, entropy"
+    )
+    observer_options: dict[str, Any] = Field(default_factory=dict, description="arguments of the observer")
+    calibration: str | None = Field(
+        default=None, description="other images that calibrate, images:DIR; by default training images of the data"
+    )
+    images: Positive = Field(default=512, description="images that calibrate, without labels")
+    held_out: Positive = Field(default=256, description="further ones that decide between results")
+    batch_size: Positive = 32
+    equalize: bool = Field(default=False, description="move ranges between layers first, so that channels are alike")
+    correct_bias: bool = Field(default=True, description="biases take the mean error that rounding makes")
+    rounding: Literal["nearest", "learned", "columns"] = Field(
+        default="nearest",
+        description="of weights: to the nearest; learned, so that outputs change least; column by column, later "
+        "ones making up for the error of earlier ones (second order)",
+    )
+    learned: LearnedRounding = Field(default=LearnedRounding(), description="of rounding: learned")
+    guard: Annotated[float, Field(gt=0.0, le=100.0)] | None = Field(
+        default=1.0,
+        description="layers go back to float, worst first, until at most this percentage of the held-out images "
+        "gets another class than from the float network; null: none does",
+    )
+    float_layers: tuple[str, ...] = Field(default=(), description="names or globs of layers that stay float")
+    qat: QuantizationTraining | None = Field(default=None, description="of method: qat")
+    regularize: tuple[Regularizer, ...] = ()
+    training: Training = Field(default=Training(epochs=5, learning_rate=0.001), description="of method: qat")
+    distillation: Distillation | None = None
+    judge_images: Annotated[int, Field(ge=0)] = Field(
+        default=2048,
+        description="test images on which every runtime runs the float and the quantized file; 0 for none",
+    )
+
+    @model_validator(mode="after")
+    def _keys_that_go_together(self) -> "QuantizeStage":
+        if self.method == "ptq" and (self.qat is not None or self.distillation is not None or self.regularize):
+            raise ValueError("qat, distillation and regularize are for method: qat")
+        if self.numbers != "int8":
+            if self.method == "qat":
+                raise ValueError("method: qat trains for integers; write numbers: int8")
+            if self.layer_bits or self.mixed is not None or self.bits != 8 or self.compute == "dynamic":
+                raise ValueError(
+                    f"{self.numbers} has neither bits to choose nor ranges; leave bits and compute: dynamic out"
+                )
+        if self.mixed is not None and self.layer_bits:
+            raise ValueError("mixed chooses the bits of layers and layer_bits gives them; write one of them")
+        if self.reduce_range and self.bits > 8:
+            raise ValueError("reduce_range is for weights of 8 bits")
+        return self
