@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 from torch.nn.utils import parametrize
 
@@ -25,6 +26,8 @@ from secateur.sparsity.layers import WEIGHTED
 # The calls inserted have these names, which no module has otherwise.
 _PREFIX = "_secateur_round_"
 _MARK = f"{_PREFIX}forward"
+# What torch.fx calls the tensors that code makes.
+_CONSTANT = "_tensor_constant"
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,14 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Forward:
-    """What a module does, in training and in evaluation: two graphs with the same nodes."""
+    """What a module does, in training and in evaluation: two graphs with the same nodes.
+
+    constants    tensors that its code makes, which torch.fx keeps beside the graph
+    """
 
     training: fx.Graph
     evaluation: fx.Graph
+    constants: Mapping[str, Tensor]
 
     def places(self, module: str) -> list[Place]:
         """Every value of the graph, in order of execution."""
@@ -79,6 +86,7 @@ def insert_(model: nn.Module, forwards: Mapping[str, Forward], calls: Mapping[Pl
         by_module.setdefault(place.module, {})[place.node] = call
     for name, numbered in by_module.items():
         module, forward = model.get_submodule(name), forwards[name]
+        module.__dict__.update(forward.constants)
         for number, call in numbered.items():
             # Not registered as a child: a Sequential would count it among its own.
             module.__dict__[f"{_PREFIX}{number}"] = call
@@ -91,7 +99,7 @@ def restore_(model: nn.Module) -> None:
     """Give all modules their own forward passes back."""
     for module in model.modules():
         if _MARK in module.__dict__:
-            for name in [name for name in module.__dict__ if name.startswith(_PREFIX)]:
+            for name in [name for name in module.__dict__ if name.startswith((_PREFIX, _CONSTANT))]:
                 del module.__dict__[name]
             del module.__dict__["forward"]
 
@@ -143,8 +151,14 @@ class _Boxes(fx.Tracer):
 
 def _traced(module: nn.Module) -> Forward | str:
     modes = {part: part.training for part in module.modules()}
+    graphs: list[fx.Graph] = []
+    constants: list[dict[str, Tensor]] = []
     try:
-        graphs = [_Boxes().trace(module.train(mode)) for mode in (True, False)]
+        for mode in (True, False):
+            graphs.append(_Boxes().trace(module.train(mode)))
+            constants.append({name: value for name, value in vars(module).items() if name.startswith(_CONSTANT)})
+            for name in constants[-1]:
+                delattr(module, name)
     except Exception as error:  # code of any network: whatever it raises, the module is not traced
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return f"torch.fx cannot trace {type(module).__name__}: {lines[0]}"
@@ -152,6 +166,6 @@ def _traced(module: nn.Module) -> Forward | str:
         for part, mode in modes.items():
             part.training = mode
     first, second = ([(node.op, node.target, len(node.all_input_nodes)) for node in graph.nodes] for graph in graphs)
-    if first != second:
+    if first != second or not all(torch.equal(value, constants[1][name]) for name, value in constants[0].items()):
         return f"{type(module).__name__} does something else in training than in evaluation"
-    return Forward(graphs[0], graphs[1])
+    return Forward(graphs[0], graphs[1], constants[0])

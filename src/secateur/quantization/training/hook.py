@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from secateur.errors import TrainingError
 from secateur.quantization.training.activations import ActivationRule
 from secateur.quantization.training.biases import RoundedBias
-from secateur.quantization.training.weights import RoundedWeight
+from secateur.quantization.training.weights import RoundedWeight, WeightRule
 from secateur.recipe.schema.quantization_training import QuantizationTraining
 from secateur.sparsity.layers import unwrapped
 from secateur.sparsity.norms import norm_modules
@@ -49,6 +49,8 @@ class RoundingSchedule(Hook):
         self._steps, self._per_epoch = scene.steps, scene.steps_per_epoch
         self._norms = list(norm_modules(self.model).values())
         self._rules = [module for module in self.model.modules() if isinstance(module, ActivationRule)]
+        rules = [module for module in self.model.modules() if isinstance(module, ActivationRule | WeightRule)]
+        self._learned = [p for rule in rules for p in rule.parameters() if p.requires_grad]
         set_rounding_(self.model, self.config.quant_delay == 0)
 
     def before_step(self, step: int) -> None:
@@ -57,9 +59,10 @@ class RoundingSchedule(Hook):
             norm.eval()
 
     def extra_loss(self, model: nn.Module, step: int) -> Tensor | None:
-        if step < self.config.quant_delay:
-            return None
-        return _sum(rule.penalty() for rule in self._rules)
+        # Torch's fused optimisers want a gradient of every parameter from the first step on.
+        idle = [0.0 * parameter.sum() for parameter in self._learned]
+        delayed = step < self.config.quant_delay
+        return _sum((*idle, *(() if delayed else (rule.penalty() for rule in self._rules))))
 
     def settled(self, row: Row) -> bool:
         return (row.epoch + 1) * self._per_epoch > self.config.quant_delay

@@ -21,7 +21,12 @@ from secateur.quantization.training.weights import Grid, WeightRule, weight_rule
 class CodebookWeights(WeightRule):
     """By a code book for each bucket."""
 
-    centres: nn.Parameter
+    flat: nn.Parameter
+
+    @property
+    def centres(self) -> Tensor:
+        """(buckets, 2^b)."""
+        return self.flat.reshape(-1, 2**self.bits)
 
     def start_(self, weight: Tensor) -> None:
         rows = in_buckets(weight, self.config)
@@ -35,7 +40,8 @@ class CodebookWeights(WeightRule):
             places = (torch.arange(count, device=weight.device) + 0.5) / count
             order = rows.sort(dim=1).values
             centres = order[:, (places * rows.shape[1]).long().clamp(max=rows.shape[1] - 1)]
-        self.centres = nn.Parameter(centres.contiguous(), requires_grad=self.config.trained != "weights")
+        # In one dimension: weight decay acts on parameters of more, and has no business here.
+        self.flat = nn.Parameter(centres.reshape(-1).contiguous(), requires_grad=self.config.trained != "weights")
 
     def forward(self, weight: Tensor) -> Tensor:
         rows = in_buckets(weight, self.config)
