@@ -24,6 +24,7 @@ from secateur.cli.options import (
     Holdout,
     IncludeDepthwise,
     IncludeFirst,
+    Kind,
     Out,
     Overwrite,
     Permute,
@@ -153,6 +154,10 @@ def compress(
     ] = None,
     weight_decay: Annotated[float, Option(rich_help_panel=TRAINING)] = 1e-4,
     distill: Annotated[bool, Option(help="Learn from the dense network too.", rich_help_panel=TRAINING)] = True,
+    quantize: Annotated[
+        Kind | None,
+        Option(help="Give the result these numbers too: model.int8.onnx and the like.", rich_help_panel=OUTPUT),
+    ] = None,
     export_batch: Annotated[
         str, Option(help="Batch of model.onnx: 'dynamic' or a fixed number.", rich_help_panel=OUTPUT)
     ] = "dynamic",
@@ -177,6 +182,8 @@ def compress(
     `secateur compress resnet20_cifar10 --data digits --pattern 1x4 --sparsity 0.8 --out run`
 
     `secateur compress resnet50 --data imagefolder:DIR --pattern unstructured --sparsity 0.9 --epochs 10 --dry-run`
+
+    `secateur compress resnet20_cifar10 --sparsity 0.7 --quantize int8 --out sparse-int8`
 
     `secateur compress resnet20_cifar10 --levels 0.3,0.5,0.7,0.9 --out levels`
 

@@ -24,6 +24,14 @@ class Base(StrEnum):
     selected = "selected"
 
 
+class Kind(StrEnum):
+    """Of numbers."""
+
+    int8 = "int8"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
 AnyModel = Annotated[
     str,
     Argument(help="An ONNX file from any tool, a name that `secateur models` lists, a run folder, module:callable."),

@@ -22,6 +22,7 @@ from secateur.cli.options import (
     DryRun,
     Holdout,
     ImagesCount,
+    Kind,
     LabelledImages,
     NameOfFile,
     Out,
@@ -35,12 +36,6 @@ from secateur.cli.options import (
 )
 
 NUMBERS, TRAINING = "Numbers", "Training"
-
-
-class Kind(StrEnum):
-    int8 = "int8"
-    fp16 = "fp16"
-    bf16 = "bf16"
 
 
 class Compute(StrEnum):

@@ -2,7 +2,7 @@
 
     train (only for a network without weights) -> evaluate -> remove channels (if asked)
     -> sparsify while training, with distillation; or one training over a table of levels
-    -> finetune (if asked) -> evaluate -> export -> benchmark -> report
+    -> finetune (if asked) -> evaluate -> quantize (if asked) -> export -> benchmark -> report
 
 Data without training images gets its zeros at once, without training.
 """
@@ -30,6 +30,7 @@ class Options:
     levels            one training over these sparsities, with an artifact of each; `epochs` are those of one level
     remove_channels   fraction of `channels_base` to take out as whole channels; zeros are then made only if
                       `sparsity` or `levels` asks for them
+    quantize          numbers that the result gets too, calibrated on training images
     """
 
     weights: str | None = None
@@ -67,6 +68,7 @@ class Options:
     learning_rate: float | None = None
     weight_decay: float = 1e-4
     distill: bool = True
+    quantize: Literal["int8", "fp16", "bf16"] | None = None
     batch: Literal["dynamic"] | int = "dynamic"
     runtimes: tuple[str, ...] = ()
     batches: tuple[int, ...] = (1,)
@@ -124,6 +126,7 @@ def recipe_of(model: str, options: Options, images: zoo.ImageData) -> Recipe:
         stages.append({"stage": "finetune", "training": training, **distillation})
     stages += [
         {"stage": "evaluate"},
+        *([{"stage": "quantize", "numbers": options.quantize}] if options.quantize else []),
         {"stage": "export", "batch": options.batch},
         {
             "stage": "benchmark",
