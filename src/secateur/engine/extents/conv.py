@@ -51,10 +51,10 @@ def conv(step: Reader) -> Iterator[Extent]:
         if kernel.requantize:
             low, high = _rows(step, "residual_rows", row, last_row)
         yield Extent("residual", residual[0] + low, residual[1] + high)
-    yield Extent("bias", 4 * row, 4 * last_row)
+    step.check("bias", np.int32 if kernel.requantize else np.float32, last_row)
     if kernel.requantize:
-        yield Extent("scales", 4 * row, 4 * last_row)
-        yield Extent("numbers", 0, 4 * len(NUMBERS))
+        step.check("scales", np.float32, last_row)
+        step.check("numbers", np.float32, len(NUMBERS))
     if kernel.activation and kernel.activation.kind == "prelu":
         yield Extent("slope", 4 * row, 4 * last_row)
     if kernel.masked:

@@ -27,22 +27,22 @@ def linear(step: Reader) -> Iterator[Extent]:
     yield Extent("y", 0, item * rows * outputs, write=True)
     if kernel.residual:
         yield Extent("residual", 0, (1 if quads else 4) * rows * outputs)
-    yield floats("bias", 0, 0, slabs * width)
+    step.check("bias", np.int32 if kernel.requantize else np.float32, slabs * width)
     if quads:
-        yield floats("scales", 0, 0, slabs * width)
-        yield floats("numbers", 0, 0, len(NUMBERS))
+        step.check("scales", np.float32, slabs * width)
+        step.check("numbers", np.float32, len(NUMBERS))
     if kernel.activation and kernel.activation.kind == "prelu":
         yield floats("slope", 0, 0, slabs * width)
     if (slabs - 1) * width >= outputs:
         raise Fault(f"{slabs} slabs of {width} are more than the {outputs} outputs")
     if not kernel.block:
-        yield floats("weights", 0, 0, slabs * inputs * width)
+        step.check("weights", np.uint32 if quads else np.float32, slabs * inputs * width)
         return
     starts = step.table("starts", slabs + 1)
     entries = int(starts.max())
     if starts.min() < 0:
         raise Fault("'starts' has negative numbers")
-    yield floats("weights", 0, 0, entries * step.lanes)
+    step.check("weights", np.uint32 if quads else np.float32, entries * step.lanes)
     count = entries * (step.lanes // kernel.block)
     indices = step.table("indices", count, np.uint16) if count else np.zeros(1, np.uint16)
     if int(indices.max()) >= inputs:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of, floats, positive, rounded, span
 from secateur.engine.extents.rows import elementwise
@@ -11,7 +12,7 @@ from secateur.engine.kernels.quad_channels import BIT_FIELDS, QuadChannels
 from secateur.engine.kernels.quad_depthwise import QuadDepthwise
 from secateur.engine.kernels.quad_elementwise import QuadElementwise
 from secateur.engine.kernels.quad_mean import QuadMean
-from secateur.engine.kernels.quantize import DequantizeDense, DequantizePlanes, QuantizeDense, QuantizePlanes
+from secateur.engine.kernels.quantize import MISSING, DequantizeDense, DequantizePlanes, QuantizeDense, QuantizePlanes
 from secateur.engine.kernels.requantize import NUMBERS
 
 
@@ -32,8 +33,7 @@ def dequantize_planes(step: Reader) -> Iterator[Extent]:
     low, high = _rows(step, "source_row")
     yield floats("x", step.table("sources", planes), low, high)
     low, high = _rows(step, "target_row")
-    targets = step.table("targets", 4 * planes)
-    yield floats("y", targets[targets >= 0], low, high, write=True)
+    yield floats("y", _present(step, 4 * planes), low, high, write=True)
 
 
 @extents_of(QuantizeDense)
@@ -77,8 +77,7 @@ def unpack_bytes(step: Reader) -> Iterator[Extent]:
     low, high = _rows(step, "source_row")
     yield floats("x", step.table("sources", planes), low, high)
     low, high = _bytes(step, "target_row")
-    targets = step.table("targets", 4 * planes)
-    targets = targets[targets >= 0]
+    targets = _present(step, 4 * planes)
     yield Extent("y", int(targets.min()) + low, int(targets.max()) + high, write=True)
 
 
@@ -141,6 +140,14 @@ def quad_mean(step: Reader) -> Iterator[Extent]:
     """Whole maps; one quad each."""
     yield floats("x", step.table("sources", step.units), 0, step.integer("length"))
     yield floats("y", 0, 0, step.units, write=True)
+
+
+def _present(step: Reader, count: int) -> NDArray[np.int64]:
+    """The targets of channels that exist."""
+    targets = step.table("targets", count)
+    if int(targets.min()) < MISSING or not (targets >= 0).any():
+        raise Fault("'targets' has negative numbers")
+    return targets[targets >= 0]
 
 
 def _bytes(step: Reader, distance: str) -> tuple[int, int]:

@@ -77,7 +77,7 @@ class UnpackBytes:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Tables: `sources` (i64 quads) per plane, four `targets` (i64 bytes), negative for channels that are not."""
+        """Tables: `sources` (i64 quads) per plane, four `targets` (i64 bytes), MISSING for channels that are not."""
         return ("x", "y", "sources", "targets", "parts", "rows", "h", "w", "source_row", "target_row", "step", "flip")
 
     def emit(self, module: KernelModule) -> None:

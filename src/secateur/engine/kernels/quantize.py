@@ -14,6 +14,9 @@ from secateur.engine.emit.builder import I8, I16, I32, KernelBody, KernelModule,
 from secateur.engine.emit.integers import as_floats, channels, nearest, quads_of, spread, words
 from secateur.engine.emit.sweep import Block, sweep
 
+# In tables over channels: one that a last quad lacks.
+MISSING = -1
+
 
 @dataclass(frozen=True)
 class QuantizePlanes:
@@ -66,7 +69,7 @@ class DequantizePlanes:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Tables: `sources` (i64) per plane of quads, and four `targets` (i64), negative for channels that are not."""
+        """Tables: `sources` (i64) per plane of quads, and four `targets` (i64), MISSING for channels that are not."""
         return (
             *("x", "y", "sources", "targets", "parts", "rows", "h", "w", "source_row", "target_row"),
             *("scale", "zero"),

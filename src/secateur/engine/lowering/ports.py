@@ -20,7 +20,9 @@ def import_input(context: Context, port: Port) -> None:
     if isinstance(layout, Quads):
         context.places[port.name] = to_quads(context, given, layout, flip=port.dtype == "int8")
     elif port.dtype in INTEGERS:
-        _flip(context, given, context.place(port.name), port.dtype)
+        stored = context.temporary(layout, f"{port.name} (stored)", 1)
+        _flip(context, given, stored, port.dtype)
+        context.places[port.name] = stored
     else:
         context.places[port.name] = to_planes(context, given, layout) if isinstance(layout, Planes) else given
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from secateur.engine.kernels.quad_bytes import PackBytes, UnpackBytes
 from secateur.engine.kernels.quad_channels import QuadChannels
+from secateur.engine.kernels.quantize import MISSING
 from secateur.engine.layout import Flat, Quads, fill_word, quads_of
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.lowering.moves import View, move
-from secateur.engine.lowering.quad_tables import MISSING, by_quads
+from secateur.engine.lowering.quad_tables import by_quads
 from secateur.engine.lowering.relayout import copy_planes, parts_of_rows, plane_offsets
 from secateur.engine.lowering.walk import strides_of
 from secateur.engine.program import Argument

@@ -7,9 +7,6 @@ from secateur.engine.layout import quads_of
 
 Ints = NDArray[np.int64]
 
-# Where a channel is that the last quad lacks.
-MISSING = -1
-
 
 def by_quads(per_channel: Ints, images: int, missing: int | None = None) -> Ints:
     """(images quads, 4) from numbers per channel, (images channels,).

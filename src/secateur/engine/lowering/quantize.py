@@ -6,6 +6,7 @@ Maps go from planes to quads and from quads to planes, other values stay dense.
 import numpy as np
 
 from secateur.engine.kernels.quantize import (
+    MISSING,
     DequantizeDense,
     DequantizePlanes,
     QuantizeDense,
@@ -13,7 +14,7 @@ from secateur.engine.kernels.quantize import (
 )
 from secateur.engine.layout import INTEGERS, Flat, Planes, Quads, stored_zero
 from secateur.engine.lowering.context import Context, Tensor, lowers
-from secateur.engine.lowering.quad_tables import MISSING, by_quads
+from secateur.engine.lowering.quad_tables import by_quads
 from secateur.engine.lowering.refusals import elements
 from secateur.engine.lowering.relayout import (
     LEAST_BLOCK,
