@@ -143,7 +143,7 @@ def predict(choice: Choice, shape: ConvShape, pattern: Pattern, target: Target) 
         loads = loads_per_vector * v + k + (2 if choice.format == "rows" else 1) + (v if prefetched else 0)
         latency = LATENCY / (choice.rows if choice.format == "rows" else 1)
         # An input that is used once is an operand of its multiply-add.
-        loaded = v if k > 1 else 0
+        loaded = v if k > 1 or shape.quads else 0
         instructions = k * v + loaded + k + LOOP_INSTRUCTIONS + (v + AHEAD_INSTRUCTIONS if prefetched else 0)
         busy = max(
             *(k * v / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, instructions / INSTRUCTIONS_PER_CYCLE, latency),

@@ -101,8 +101,8 @@ def layer_program(target: Target, threads: int, shape: ConvShape, weight: np.nda
     size = (shape.n, shape.o, shape.out_h, shape.out_w)
     y = context.temporary(context.layout(size, "uint8" if shape.quads else "float32"), "y")
     x = context.places["x"]
-    epilogue = Epilogue(activation=Activation("relu"))
+    bias, epilogue = None, Epilogue(activation=Activation("relu"))
     if shape.quads:
-        y, epilogue = y.words, Epilogue(requantized=plainly(shape.o))
-    emit_conv(context, LAYER, shape, weight, None, x, y, choice, epilogue)
+        bias, y, epilogue = np.zeros(shape.o, np.int32), y.words, Epilogue(requantized=plainly(shape.o))
+    emit_conv(context, LAYER, shape, weight, bias, x, y, choice, epilogue)
     return Program(tuple(context.steps), (port,), ())
