@@ -22,7 +22,7 @@ def test_means_of_all_layers_are_those_of_the_float_network():
     model = network()
     table = table_of(model, images(), INT3, Numbers(4))
     wanted, before = means(model), means(simulated(model, table))
-    found = correct_biases(model, table, images(), limit=None)
+    found = correct_biases(model, table, images())
     after = means(simulated(found.model, table))
     for name in OUTPUTS:
         assert np.abs(before[name] - wanted[name]).max() > 1e-2
@@ -35,7 +35,7 @@ def test_means_of_all_layers_are_those_of_the_float_network():
 def test_the_form_of_float_inputs_by_hand():
     model = network()
     table = table_of(model, images(), INT3)
-    found = correct_biases(model, table, images(), inputs="float", limit=None)
+    found = correct_biases(model, table, images(), inputs="float")
     weight = weight_of(model, "b.weight")
     lost = weight - rounded(weight, table.weights["b.weight"])
     mean = values_of(model, images(), ("d.out",))["d.out"].mean((0, 2, 3))
@@ -50,7 +50,7 @@ def test_weights_that_are_on_the_grid_already_are_compared_with_the_reference():
     model = network()
     table = table_of(model, images(), INT3)
     on_grid = round_columns(model, table, images()).model
-    found = correct_biases(on_grid, table, images(), reference=model, limit=None)
+    found = correct_biases(on_grid, table, images(), reference=model)
     wanted, after = means(model), means(simulated(found.model, table))
     np.testing.assert_allclose(after["a.pre"], wanted["a.pre"], atol=1e-4)
     np.testing.assert_array_equal(weight_of(found.model, "a.weight"), weight_of(on_grid, "a.weight"))

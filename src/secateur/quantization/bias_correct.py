@@ -1,11 +1,14 @@
 """Bias correction: the outputs of every quantized layer get the mean that they have in the float network.
 
-    b' = (W m + b) - W^ m^          m: mean column that the layer gets in the float network
-                                    m^: in the quantized one, measured layer by layer, those before corrected already
-    b' = b + (W - W^) m             the form of float inputs: one pass over the images
+    quantized inputs    b' = b + E[y] - E[y^]      y^: the layer's outputs in the quantized network, in which layers
+                                                   before it are corrected already
+    float inputs        b' = b + (W - W^) m        m: mean column that the layer gets in the float network
 
-Source: Nagel et al. 2019 (data-free quantization), section 4.2; the correction itself is the one that pruned layers
-get (posttraining/bias_correction.py).
+Both networks are walked side by side once; E[y^] is measured, so that what rounding did to the inputs goes too. It is
+the correction that pruned layers get (posttraining/bias_correction.py), from means of outputs in place of Gram
+matrices, which would take a pass over the images for every layer.
+
+Source: Nagel et al. 2019 (data-free quantization), section 4.2.
 """
 
 from collections.abc import Mapping
@@ -14,15 +17,19 @@ from typing import Literal
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import Tensor
 
 from secateur.graph.table import text_table
-from secateur.posttraining.bias_correction import correct_biases_
-from secateur.posttraining.gathering import LIMIT
-from secateur.posttraining.output_statistics import FreshGrams
-from secateur.quantization.simulate import simulated
-from secateur.quantization.subjects import Batches, as_tensors, copy_of, size_of, stored_layers, subject_of
+from secateur.quantization.column_rounding import rows_first
+from secateur.quantization.numbers import rounded
+from secateur.quantization.simulate import exact_reads
+from secateur.quantization.soft_values import SoftValues
+from secateur.quantization.subjects import Batches, size_of, stored_layers, subject_of
 from secateur.quantization.table import ScaleTable
+from secateur.quantization.torch_graph import MEMORY, TorchGraph, Walk, images_within, torch_graph
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class BiasCorrected:
         return text_table(("layer", "mean shift", "largest"), rows)
 
 
+@torch.no_grad()
 def correct_biases(
     model: onnx.ModelProto,
     table: ScaleTable,
@@ -47,30 +55,65 @@ def correct_biases(
     *,
     reference: onnx.ModelProto | None = None,
     inputs: Literal["quantized", "float"] = "quantized",
-    limit: int | None = LIMIT,
-    seed: int = 0,
+    memory: int = MEMORY,
 ) -> BiasCorrected:
     """The model with biases that suit the numbers of the table; weights stay, the given model is not changed.
 
     model        prepared; its weights may lie on the table's grid already
     reference    the float network whose means are wanted, where `model` is not it any more
-    inputs       quantized: measured after each correction, one pass over the images for every layer
-    raises       QuantizationError, PosttrainingError
+    memory       bytes that the values of all images may take; of more images the first are used
+    raises       QuantizationError  an operator without a torch function, no images
     """
-    dense = subject_of(reference or model, batches)
-    quantized = subject_of(simulated(model, table), batches)
-    images = as_tensors(batches)
-    layers = stored_layers(model, size_of(batches))
-    weights = {name for name, layer in layers.items() if layer.tensor in table.weights}
-    usable = {name for name in weights if layers[name].kind != "conv_transpose"}
-    names = [name for name in dense.order(next(iter(images()))) if name in usable]
-    grams = FreshGrams(dense, images, names, limit=limit, seed=seed)
-    fresh = FreshGrams(quantized, images, names, limit=limit, seed=seed) if inputs == "quantized" else None
-    corrected = correct_biases_(quantized, dense, grams, inputs=fresh)
-    result = subject_of(copy_of(model), batches)
+    size = size_of(batches)
+    graph, wanted = torch_graph(model, size), torch_graph(reference or model, size)
+    layers = {layer.node: layer for layer in stored_layers(model, size).values() if layer.tensor in table.weights}
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in table.weights}
+    weights: dict[str, Tensor] = {}
+    for node in graph.layers:
+        if node.name in layers:
+            layer, scale = layers[node.name], table.weights[layers[node.name].tensor]
+            if layer.kind == "conv_transpose":
+                array = rounded(numpy_helper.to_array(tensors[layer.tensor]), scale)
+            else:
+                array = rounded(graph.weight(node).numpy(), rows_first(scale, layer))
+            weights[node.name] = torch.from_numpy(array)
+    images = images_within(graph, batches, memory)
+    dense = Walk(wanted, {wanted.source: images})
+    rough = Walk(graph, {graph.source: images}, weights, SoftValues(table), exact_reads(model, table))
+    places = {node.name: place for place, node in enumerate(wanted.nodes)}
+    subject = subject_of(model, batches)
     shifts: dict[str, NDArray[np.float32]] = {}
-    for name, bias in corrected.items():
-        before = result.bias(name)
-        result.store_(name, result.weight(name), bias)
-        shifts[name] = (bias if before is None else bias - before).numpy()
-    return BiasCorrected(result.model, shifts)
+    for place, node in enumerate(graph.nodes):
+        rough.to(place)
+        if node.name not in layers or node.name not in places:
+            continue
+        output = node.outputs[0]
+        dense.to(places[node.name])
+        before = {name: dense.values[name] for name in wanted.reads(wanted.nodes[places[node.name]])}
+        dense.to(places[node.name] + 1)
+        mean = _mean(dense.values[output], node.op)
+        rough.to(place + 1)
+        if inputs == "float":
+            shift = mean - _mean(_alone(graph, place, before, weights), node.op)
+        else:
+            shift = mean - _mean(rough.values[output], node.op)
+            along = (-1, *(1,) * (rough.values[output].dim() - 2)) if node.op != "Linear" else (-1,)
+            rough.values[output] = rough.values[output] + shift.reshape(along).float()
+        name = layers[node.name].name
+        bias = subject.bias(name)
+        subject.store_(name, subject.weight(name), (shift if bias is None else bias + shift).float())
+        shifts[name] = shift.float().numpy()
+    return BiasCorrected(subject.model, shifts)
+
+
+def _alone(graph: TorchGraph, place: int, reads: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+    """What one layer gives for inputs of the float network."""
+    walk = Walk(graph, dict(reads), dict(weights), position=place)
+    walk.to(place + 1)
+    return walk.values[graph.nodes[place].outputs[0]]
+
+
+def _mean(values: Tensor, op: str) -> Tensor:
+    """(outputs,) float64: over images and positions."""
+    channels = values.movedim(-1, 0) if op == "Linear" else values.movedim(1, 0)
+    return channels.reshape(len(channels), -1).mean(1, dtype=torch.float64)

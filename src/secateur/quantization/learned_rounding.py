@@ -23,13 +23,13 @@ from secateur.errors import QuantizationError
 from secateur.graph.table import text_table
 from secateur.progress import Tracker, track
 from secateur.quantization.column_rounding import rows_first
-from secateur.quantization.simulate import round_weights_
+from secateur.quantization.simulate import exact_reads, round_weights_
 from secateur.quantization.soft_rounding import SoftWeight, falling_beta
 from secateur.quantization.soft_values import SoftValues
 from secateur.quantization.stretches import Stretch, StretchKind, stretches_of
-from secateur.quantization.subjects import Batches, StoredLayer, as_tensors, size_of, stored_layers, subject_of
+from secateur.quantization.subjects import Batches, StoredLayer, size_of, stored_layers, subject_of
 from secateur.quantization.table import ScaleTable
-from secateur.quantization.torch_graph import CHUNK, Walk, torch_graph
+from secateur.quantization.torch_graph import CHUNK, Walk, images_within, torch_graph
 
 HELD_OUT = 0.125
 
@@ -126,7 +126,7 @@ def learn_rounding(
     """The model with all weights of the table rounded; the given one is not changed.
 
     model      prepared
-    batches    calibration images; an eighth of them, at least one, is held out
+    batches    calibration images, as many as fit into memory; an eighth of them, at least one, is held out
     raises     QuantizationError  an operator that gradients cannot pass, fewer than two images
     """
     return _Job(model, table, batches, options or LearnOptions()).run()
@@ -136,7 +136,7 @@ class _Job:
     def __init__(self, model: onnx.ModelProto, table: ScaleTable, batches: Batches, options: LearnOptions) -> None:
         self.model, self.table, self.options, self.batches = model, table, options, batches
         self.graph = torch_graph(model, size_of(batches))
-        images = torch.cat(list(as_tensors(batches)()))
+        images = images_within(self.graph, batches)
         if len(images) < 2:
             raise QuantizationError("learned rounding needs at least two images: one to learn from, one held out.")
         self.generator = torch.Generator().manual_seed(options.seed)
@@ -150,13 +150,13 @@ class _Job:
             for node in self.graph.layers
             if node.name in stored and stored[node.name].tensor in table.weights
         }
-        self.values = SoftValues(table)
+        self.values, self.exact = SoftValues(table), exact_reads(model, table)
         self.nearest = {name: self.soft(name).nearest for name in self.layers}
 
     def run(self) -> LearnedRounding:
         stretches = stretches_of(self.graph, self.options.unit)
         dense = Walk(self.graph, {self.graph.source: self.images})
-        rough = Walk(self.graph, {self.graph.source: self.images}, read=self.values)
+        rough = Walk(self.graph, {self.graph.source: self.images}, read=self.values, exact=self.exact)
         work = [self._work(stretch) for stretch in stretches]
         rows: list[LearnedStretch] = []
         started, left = time.monotonic(), sum(work)
@@ -308,7 +308,7 @@ class _Fit:
             plain = self.dense_sources[name][rows] if name in self.dense_sources and share < 1.0 else x
             return values.dropped(name, x, plain, share, job.generator)
 
-        job.graph.run(self.stretch.nodes, current, weights=weights, read=read)
+        job.graph.run(self.stretch.nodes, current, weights=weights, read=read, exact=job.exact)
         target = self.targets[rows]
         squares = (current[self.stretch.result] - target).square()
         if self.importance is not None:

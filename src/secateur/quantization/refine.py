@@ -97,7 +97,7 @@ def refine_network(model: onnx.ModelProto, batches: Batches, options: Refinement
 def refine_weights(
     model: onnx.ModelProto, table: ScaleTable, batches: Batches, options: Refinements, done: Refined
 ) -> tuple[onnx.ModelProto, ScaleTable, Refined]:
-    """A prepared model with weights and biases for the table, the table, and what was done. raises QuantizationError."""
+    """A prepared model with weights and biases for the table, the table, what was done. raises QuantizationError."""
     source = model
     if options.rounding == "columns":
         columns = round_columns(source, table, batches, inputs=options.column_inputs)

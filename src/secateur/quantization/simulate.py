@@ -58,7 +58,7 @@ def round_values_(model: onnx.ModelProto, table: ScaleTable) -> None:
     if missing:
         raise QuantizationError(f"the table has a scale for the value '{missing[0]}', which the model does not have.")
     outputs = {value.name for value in graph.output}
-    exact = _exact_reads(model, table)
+    exact = exact_reads(model, table)
     nodes: list[onnx.NodeProto] = []
     for value in graph.input:
         if value.name in table.values:
@@ -83,7 +83,7 @@ def round_values_(model: onnx.ModelProto, table: ScaleTable) -> None:
     graph.node.extend(fresh)
 
 
-def _exact_reads(model: onnx.ModelProto, table: ScaleTable) -> set[tuple[str, str]]:
+def exact_reads(model: onnx.ModelProto, table: ScaleTable) -> set[tuple[str, str]]:
     """(node, value) where a node that stays float reads a value that no integer operator computes."""
     if not table.floats:
         return set()

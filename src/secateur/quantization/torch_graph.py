@@ -9,8 +9,9 @@ be replaced by others under the names of their nodes, and what nodes read can be
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 import onnx
@@ -31,11 +32,14 @@ from secateur.graph.passes.normal_pooling import normal_pooling
 from secateur.graph.passes.normal_reductions import normal_reductions
 from secateur.graph.passes.remove_dead import remove_dead
 from secateur.graph.rewrite import DOMAIN
+from secateur.progress import say
+from secateur.quantization.subjects import Batches, as_tensors
 from secateur.quantization.torch_functions import FUNCTIONS
 
 LAYERS = ("Conv", "ConvTranspose", "Linear")
 # Images that one node computes at once.
 CHUNK = 64
+MEMORY = 2 << 30
 
 Read = Callable[[str, Tensor], Tensor]
 
@@ -59,6 +63,20 @@ class TorchGraph:
         """Convolutions and linear layers with a constant weight."""
         return tuple(node for node in self.nodes if node.op in LAYERS and node.inputs[1] in self.constants)
 
+    @property
+    def peak(self) -> int:
+        """Bytes of the values that are needed at the same time, at most, for one image."""
+        last = {name: index for index, node in enumerate(self.nodes) for name in self.reads(node)}
+        live, peak = {self.source: self._bytes(self.source)}, 0
+        for index, node in enumerate(self.nodes):
+            live |= {name: self._bytes(name) for name in node.outputs}
+            peak = max(peak, sum(live.values()))
+            live = {name: size for name, size in live.items() if last.get(name, -1) > index}
+        return peak
+
+    def _bytes(self, name: str) -> int:
+        return 4 * prod(self.shapes.get(name, ()))
+
     def weight(self, node: Node) -> Tensor:
         """Filter first; a transposed convolution's as it is stored."""
         return self.constants[node.inputs[1]]
@@ -74,25 +92,27 @@ class TorchGraph:
         *,
         weights: Mapping[str, Tensor] | None = None,
         read: Read | None = None,
+        exact: Collection[tuple[str, str]] = (),
     ) -> None:
         """Execute nodes; their outputs are added to `values`.
 
         weights    name of a node -> its weight in place of its own
         read       name and value -> what readers of the value get; called once for each value that is read
+        exact      (name of a node, value) that is read as it is
         """
         seen: dict[str, Tensor] = {}
 
-        def got(name: str) -> Tensor:
+        def got(node: str, name: str) -> Tensor:
             if name in self.constants:
                 return self.constants[name]
-            if read is None:
+            if read is None or (node, name) in exact:
                 return values[name]
             if name not in seen:
                 seen[name] = read(name, values[name])
             return seen[name]
 
         for node in nodes:
-            operands = [got(name) if name else None for name in node.inputs]
+            operands = [got(node.name, name) if name else None for name in node.inputs]
             if weights is not None and node.name in weights:
                 operands[1] = weights[node.name]
             found = FUNCTIONS[node.op](node.attributes, *operands)
@@ -137,6 +157,24 @@ def _plain(graph: Graph) -> Graph:
     return graph
 
 
+def images_within(graph: TorchGraph, batches: Batches, memory: int = MEMORY) -> Tensor:
+    """The first images, as many as two networks can walk with in `memory` bytes, at least two. raises QuantizationError
+    when there are none."""
+    most = max(2, memory // max(3 * graph.peak, 1))
+    parts: list[Tensor] = []
+    count = total = 0
+    for images in as_tensors(batches)():
+        total += len(images)
+        if count < most:
+            parts.append(images[: most - count])
+            count += len(parts[-1])
+    if not parts:
+        raise QuantizationError("there are no calibration images.")
+    if count < total:
+        say(f"{count} of the {total} calibration images are used here: as many as fit into {memory / 2**30:.1f} GiB.")
+    return torch.cat(parts)
+
+
 @dataclass
 class Walk:
     """The values of all images in one network, node after node; a value is dropped behind its last reader.
@@ -148,6 +186,7 @@ class Walk:
     values: dict[str, Tensor]
     weights: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     read: Read | None = None
+    exact: Collection[tuple[str, str]] = ()
     keep: set[str] = field(default_factory=set[str])
     position: int = 0
 
@@ -166,7 +205,7 @@ class Walk:
             images = len(self.values[reads[0]])
             for start in range(0, images, CHUNK):
                 own = {name: self.values[name][start : start + CHUNK] for name in reads}
-                self.graph.run([node], own, weights=self.weights, read=self.read)
+                self.graph.run([node], own, weights=self.weights, read=self.read, exact=self.exact)
                 for name in node.outputs:
                     parts[name].append(own[name])
             self.values.update({name: torch.cat(part) for name, part in parts.items()})
