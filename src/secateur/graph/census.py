@@ -42,6 +42,7 @@ class LayerCount:
                                reached twice
     channels, zero_channels    output channels, and those whose weights are all zero
     note                       what a reader must know: not reached, reached twice, shared
+    bits                       of one weight: 32 of a float, 8 of a quantized one; its zeros are zero points then
     """
 
     name: str
@@ -57,6 +58,12 @@ class LayerCount:
     zero_channels: int = 0
     attributes: str = ""
     note: str = ""
+    bits: int = 32
+
+    @property
+    def bytes(self) -> int:
+        """What the weights take when they are stored one after the other, zeros included."""
+        return -(-self.weights * self.bits // 8)
 
     @property
     def sparsity(self) -> float:
@@ -120,6 +127,11 @@ class Census:
     @property
     def nonzeros(self) -> int:
         return sum(layer.nonzeros for layer in self.layers)
+
+    @property
+    def bytes(self) -> int:
+        """What the weights of all layers take, zeros included."""
+        return sum(layer.bytes for layer in self.layers)
 
     @property
     def sparsity(self) -> float:
@@ -233,6 +245,7 @@ class Census:
             "totals": {
                 "weights": self.weights,
                 "nonzeros": self.nonzeros,
+                "bytes": self.bytes,
                 "sparsity": self.sparsity,
                 "macs": self.macs,
                 "sparse_macs": self.sparse_macs,
@@ -262,7 +275,13 @@ class Census:
         )  # fmt: skip
         rows = [_row(layer.name, layer.kind, dims(layer.shape), f"{layer.positions:,}", layer) for layer in self.layers]
         rows.append(_row("total", "", "", "", self))
+        bits = [str(layer.bits) for layer in self.layers]
+        if set(bits) - {"32"}:
+            headers = (*headers, "bits")
+            rows = [(*row, cell) for row, cell in zip(rows, [*bits, ""], strict=True)]
         lines = [text_table(headers, rows, left=3, total=True)]
+        if set(bits) - {"32"}:
+            lines.append(f"weights take {self.bytes:,} bytes, zeros included: {_by_bits(self.layers)}")
         lines.append(
             f"base conv_linear ({BASES['conv_linear']}); one image of {dims(self.input_shape)}; "
             f"{self.parameters:,} parameters in all"
@@ -290,6 +309,13 @@ def _row(name: str, kind: str, shape: str, positions: str, counts: LayerCount | 
         f"{counts.macs:,}",
         f"{counts.sparse_macs:,}",
     )
+
+
+def _by_bits(layers: Iterable[LayerCount]) -> str:
+    count: dict[int, int] = {}
+    for layer in layers:
+        count[layer.bits] = count.get(layer.bits, 0) + layer.weights
+    return ", ".join(f"{weights:,} of {bits} bits" for bits, weights in sorted(count.items()))
 
 
 def _within(dense: LayerCount, left: LayerCount | None) -> LayerCount:

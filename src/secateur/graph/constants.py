@@ -23,10 +23,14 @@ _LONGEST_CHAIN = 32
 
 @dataclass(frozen=True)
 class Constant:
-    """A constant value and the name of the tensor that it is stored in."""
+    """A constant value and the name of the tensor that it is stored in.
+
+    bits    of one number as it is used: those of the integers where it is quantized on the way
+    """
 
     root: str
     array: Array
+    bits: int = 32
 
 
 class Constants:
@@ -56,13 +60,24 @@ class Constants:
         if not chain:
             return None
         array = self._array(chain[-1])
+        bits = self._bits(chain)
         for output in reversed(chain[:-1]):
             node = self._producers[output]
             try:
                 array = _FOLLOWED[node.op_type](self, node, array)
             except (ValueError, TypeError, IndexError, np.exceptions.AxisError) as error:
                 raise ModelError(f"operator {node.op_type} '{node.name}' does not fit its weight: {error}.") from error
-        return Constant(chain[-1], array)
+        return Constant(chain[-1], array, bits)
+
+    def _bits(self, chain: list[str]) -> int:
+        """Bits of the integers that a QuantizeLinear on the way makes, or of the stored numbers."""
+        for output in chain[:-1]:
+            node = self._producers[output]
+            if node.op_type == "QuantizeLinear":
+                zero_point = self._tensors.get(node.input[2]) if len(node.input) > 2 else None
+                kind = int(attribute(node, "output_dtype", 0)) or onnx.TensorProto.UINT8
+                return bits_of(zero_point.data_type if zero_point is not None else kind)
+        return bits_of(self._tensors[chain[-1]].data_type)
 
     def _chain(self, name: str) -> list[str]:
         """Names from `name` back to a stored tensor; empty when there is none."""
@@ -89,6 +104,14 @@ class Constants:
         if node.input[index] not in self._tensors:
             raise ModelError(f"operator {node.op_type} '{node.name}' has an operand that is not constant.")
         return self._array(node.input[index])
+
+
+def bits_of(data_type: int) -> int:
+    """Bits of one number of an ONNX element type."""
+    name = onnx.TensorProto.DataType.Name(onnx.TensorProto.DataType.ValueType(data_type))
+    if name in ("FLOAT4E2M1", "INT4", "UINT4"):
+        return 4
+    return {"INT2": 2, "UINT2": 2}.get(name) or 8 * helper.tensor_dtype_to_np_dtype(data_type).itemsize
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:

@@ -1,6 +1,7 @@
 """Counting an ONNX file, whoever made it: weights, zeros and MACs of its convolutions and matrix products.
 
-Counted are Conv, ConvTranspose, Gemm and MatMul whose weight is constant. A weight that two operators share
+Counted are Conv, ConvTranspose, Gemm and MatMul whose weight is constant, and their relatives on integers. A quantized
+weight that is its zero point is a zero, and scales and zero points are no parameters. A weight that two operators share
 counts once, with the positions of both. Linear weights are given as (outputs, inputs), whichever way round
 the file stores them, so that the figures equal those of the torch model. Products of two activations are
 dynamic MACs. Operators that hold weights in other ways are named in the notes instead of being passed over.
@@ -20,7 +21,8 @@ from onnx import inliner
 
 from secateur.errors import ModelError
 from secateur.graph.census import Census, Kind, LayerCount
-from secateur.graph.constants import Constants, attribute
+from secateur.graph.constants import Constant, Constants, attribute
+from secateur.graph.quantized.operands import INTEGERS, integer_weight, scales_of
 from secateur.graph.read import check_model, one_line, read_model
 from secateur.graph.shapes import Shapes, infer_shapes
 from secateur.graph.table import dims
@@ -29,8 +31,7 @@ CONVOLUTIONS = ("Conv", "FusedConv", "ConvTranspose")
 PRODUCTS = ("MatMul", "Gemm")
 NOT_COUNTED = frozenset(
     (
-        "QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger", "QGemm", "FusedMatMul",
-        "FusedGemm", "DeformConv", "Einsum", "Attention", "MultiHeadAttention",
+        "FusedMatMul", "FusedGemm", "DeformConv", "Einsum", "Attention", "MultiHeadAttention",
         "LSTM", "GRU", "RNN", "If", "Loop", "Scan",
     )
 )  # fmt: skip
@@ -57,7 +58,9 @@ def _census(model: onnx.ModelProto, input_shape: Sequence[int] | None) -> Census
         model = inliner.inline_local_functions(model)
     count = _Count(model.graph, infer_shapes(model, input_shape))
     for index, node in enumerate(model.graph.node):
-        if node.op_type in CONVOLUTIONS:
+        if node.op_type in INTEGERS:
+            count.integers(node, index)
+        elif node.op_type in CONVOLUTIONS:
             count.convolution(node, index)
         elif node.op_type in PRODUCTS:
             count.product(node, index)
@@ -77,6 +80,7 @@ class _Layer:
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     attributes: str
+    bits: int
     macs: int = 0
     calls: int = 0
 
@@ -91,11 +95,19 @@ class _Count:
         self.dynamic_macs = 0
         self.passed_over: Counter[str] = Counter()
 
-    def convolution(self, node: onnx.NodeProto, index: int) -> None:
-        self._needs(node, 2)
+    def integers(self, node: onnx.NodeProto, index: int) -> None:
+        """A convolution or product of integers, whose weight is what differs from its zero point."""
+        place = INTEGERS[node.op_type][0]
+        self._needs(node, place + 1)
+        weight = integer_weight(self.constants, node)
+        (self.convolution if "Conv" in node.op_type else self.product)(node, index, place, weight)
+
+    def convolution(self, node: onnx.NodeProto, index: int, place: int = 1, constant: Constant | None = None) -> None:
+        """A convolution whose weight stands at a place among the inputs; `constant` if it is known already."""
+        self._needs(node, place + 1)
         transposed = node.op_type == "ConvTranspose"
-        constant = self.constants.find(node.input[1])
-        stored = constant.array.shape if constant else self._shape(node, node.input[1])
+        constant = constant or self.constants.find(node.input[place])
+        stored = constant.array.shape if constant else self._shape(node, node.input[place])
         if len(stored) < 3:
             raise ModelError(f"operator {node.op_type} '{node.name}' has a weight of shape {dims(stored)}.")
         inputs, outputs = self._shape(node, node.input[0]), self._shape(node, node.output[0])
@@ -107,12 +119,14 @@ class _Count:
         depthwise = groups > 1 and stored[1] == 1
         kind: Kind = "conv_transpose" if transposed else "depthwise" if depthwise else "conv"
         name = layer_name(node, index, constant.root)
-        layer = _Layer(name, kind, groups, constant.array, inputs[1:], outputs[1:], _attributes(node, stored))
+        words = _attributes(node, stored)
+        layer = _Layer(name, kind, groups, constant.array, inputs[1:], outputs[1:], words, constant.bits)
         self._add(constant.root, layer, macs)
 
-    def product(self, node: onnx.NodeProto, index: int) -> None:
-        self._needs(node, 2)
-        left_name, right_name = node.input[0], node.input[1]
+    def product(self, node: onnx.NodeProto, index: int, place: int = 1, known: Constant | None = None) -> None:
+        """A matrix product whose second operand stands at a place among the inputs; `known` if it is known already."""
+        self._needs(node, place + 1)
+        left_name, right_name = node.input[0], node.input[place]
         left, right = self.constants.root(left_name), self.constants.root(right_name)
         if left is not None and right is not None:
             return
@@ -120,7 +134,7 @@ class _Count:
             self._dynamic_product(node)
             return
         outputs = self._shape(node, node.output[0])
-        constant = self.constants.find(left_name if right is None else right_name)
+        constant = known or self.constants.find(left_name if right is None else right_name)
         if constant is None or constant.array.ndim < 2:
             return
         weight = constant.array
@@ -131,7 +145,8 @@ class _Count:
         if weight.ndim > 2 and math.prod(weight.shape[:-2]) == 1:
             weight = weight.reshape(weight.shape[-2:])
         inputs = self._shape(node, left_name if right is not None else right_name)
-        layer = _Layer(layer_name(node, index, constant.root), "linear", 1, weight, inputs[1:], outputs[1:], "")
+        name = layer_name(node, index, constant.root)
+        layer = _Layer(name, "linear", 1, weight, inputs[1:], outputs[1:], "", constant.bits)
         self._add(constant.root, layer, math.prod(outputs) * list(weight.shape)[-1])
 
     def census(self) -> Census:
@@ -172,24 +187,38 @@ class _Count:
             zero_channels=zero_channels,
             attributes=layer.attributes,
             note=f"applied {layer.calls} times; positions are the sum" if layer.calls > 1 else "",
+            bits=layer.bits,
         )
 
     def _other_parameters(self) -> tuple[int, int]:
-        """Number and zeros of the float initializers that are no layer's weight and no running statistic."""
+        """Number and zeros of the float initializers, and of biases of integers, that are parameters of their own.
+
+        No parameters are weights of layers, running statistics, and scales of quantized values.
+        """
         statistics = {
             name for node in self.graph.node if node.op_type == "BatchNormalization" for name in node.input[3:5]
         }
+        excluded = statistics | {name for node in self.graph.node for name in scales_of(node)}
+        biases = {root for node in self.graph.node for root in self._biases(node)}
         number = zeros = 0
         for tensor in self.graph.initializer:
-            if tensor.name in self.layers or tensor.name in statistics or not tensor.dims:
+            if tensor.name in self.layers or tensor.name in excluded or not tensor.dims:
                 continue
-            if tensor.data_type not in _FLOATS:
+            if tensor.data_type not in _FLOATS and tensor.name not in biases:
                 continue
             constant = self.constants.find(tensor.name)
             if constant is not None:
                 number += constant.array.size
                 zeros += constant.array.size - int(np.count_nonzero(constant.array))
         return number, zeros
+
+    def _biases(self, node: onnx.NodeProto) -> list[str]:
+        """Stored integers that are the bias of an operator, dequantized or not."""
+        place = INTEGERS[node.op_type][2] if node.op_type in INTEGERS else 2
+        if node.op_type not in (*CONVOLUTIONS, "Gemm", *INTEGERS) or place is None or len(node.input) <= place:
+            return []
+        root = self.constants.root(node.input[place])
+        return [] if root is None else [root]
 
     def _named_apart(self) -> list[_Layer]:
         """Layers in order; a second one of the same name gets a number."""
