@@ -1,7 +1,7 @@
 """A network compiled for one shape of its inputs: parts that run one after the other."""
 
 from collections.abc import Iterable, Mapping, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -59,6 +59,7 @@ class Plan:
     operators  node -> operator, of everything that runs natively
     refused    node -> operator and why it runs in ONNX Runtime
     delegated  why ONNX Runtime runs the whole network, "" where it does not
+    floats     node -> why it computes with floats in a quantized network
     """
 
     batch: int
@@ -68,6 +69,7 @@ class Plan:
     operators: Mapping[str, str]
     refused: Mapping[str, tuple[str, str]]
     delegated: str = ""
+    floats: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The outputs of the network, in its order. Inputs that nothing reads are ignored."""
@@ -124,7 +126,7 @@ def _native_plan(graph: Graph, target: Target, options: Options) -> Plan:
     batch = next((graph.shape(name)[0] for name in graph.inputs if name in graph.types and graph.shape(name)), 1)
     operators = {node.name: node.op for node in graph.nodes if node.name not in divided.refused}
     refused = {node.name: (node.op, divided.refused[node.name]) for node in graph.nodes if node.name in divided.refused}
-    return Plan(batch, graph.outputs, tuple(parts), tuple(layers), operators, refused)
+    return Plan(batch, graph.outputs, tuple(parts), tuple(layers), operators, refused, floats=graph.notes)
 
 
 def _forget(graph: Graph, divided: Iterable[Graph]) -> None:

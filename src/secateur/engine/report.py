@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from secateur.engine.facts import LayerFacts
@@ -28,6 +28,7 @@ class Report:
     others     operator -> how many of them run natively besides the layers
     refused    node -> operator and the reason why it runs in ONNX Runtime
     delegated  why the whole network runs in ONNX Runtime, "" where it does not
+    floats     node -> why it computes with floats in a quantized network
     """
 
     isa: str
@@ -38,6 +39,7 @@ class Report:
     refused: Mapping[str, tuple[str, str]]
     memory: MemoryReport
     delegated: str = ""
+    floats: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as JSON can hold it."""
@@ -49,6 +51,7 @@ class Report:
             "others": dict(self.others),
             "onnxruntime": {name: {"operator": op, "reason": why} for name, (op, why) in self.refused.items()},
             "delegated": self.delegated or None,
+            "floats": dict(self.floats),
             "memory": asdict(self.memory),
         }
 
@@ -79,7 +82,9 @@ def make_report(plan: Plan, target: Target, threads: int) -> Report:
     memory = MemoryReport(
         *(sum(getattr(use, key) for use in uses) for key in ("constants", "arena", "scratch", "code"))
     )
-    return Report(target.isa, threads, plan.batch, plan.layers, others, plan.refused, memory, plan.delegated)
+    return Report(
+        target.isa, threads, plan.batch, plan.layers, others, plan.refused, memory, plan.delegated, plan.floats
+    )
 
 
 def layer_dict(fact: LayerFacts) -> dict[str, Any]:
@@ -95,6 +100,7 @@ def layer_dict(fact: LayerFacts) -> dict[str, Any]:
         "choice": str(fact.choice) if fact.choice else None,
         "format": fact.choice.format if fact.choice else None,
         "primitive": fact.choice.primitive if fact.choice else None,
+        "bits": fact.bits,
         "macs": fact.macs,
         "work": fact.work,
         "weight_bytes": fact.weight_bytes,
@@ -107,6 +113,7 @@ def row_of(fact: LayerFacts) -> tuple[str, ...]:
     """The cells of a layer under HEAD."""
     choice = fact.choice
     computed = f"{choice.format} {choice.rows}x{choice.vectors} {choice.primitive}" if choice else fact.operator
+    computed = f"int8 {computed}" if fact.bits == 8 else computed
     return _short(fact.layer), dims(fact.shape), fact.pattern.partition(",")[0], computed
 
 
@@ -130,6 +137,13 @@ def notes(report: Report) -> list[str]:
         lines.append(f"The whole network runs in ONNX Runtime: {report.delegated}.")
     if report.others:
         lines.append("also native: " + ", ".join(f"{count} {name}" for name, count in sorted(report.others.items())))
+    integers = sum(fact.bits == 8 for fact in report.layers)
+    if integers:
+        lines.append(f"{integers} of {len(report.layers)} layers compute with integers of 8 bits")
+    floats: dict[str, list[str]] = {}
+    for name, reason in report.floats.items():
+        floats.setdefault(reason, []).append(name)
+    lines += [f"with floats: {len(names)} ({_listed(names)}): {reason}" for reason, names in floats.items()]
     stays: dict[str, list[str]] = {}
     for fact in report.layers:
         if fact.reason:
