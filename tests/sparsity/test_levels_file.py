@@ -33,7 +33,7 @@ def test_a_list_has_one_level_a_line_in_the_order_of_the_layers(tmp_path):
     path = written(tmp_path, "# ratio.list\n0.5\n\n.25  # second\n1\n")
     assert read_levels(path, NAMES) == {"conv1": 0.5, "layer1.0": 0.25, "fc": 1.0}
     assert read_levels(path, NAMES, kept=True) == {"conv1": 0.5, "layer1.0": 0.75, "fc": 0.0}
-    with pytest.raises(SparsityError, match="has 3 lines with a level for 2 layers"):
+    with pytest.raises(SparsityError, match="has 3 levels for 2 layers"):
         read_levels(path, NAMES[:2])
 
 

@@ -8,11 +8,14 @@ from torch import Tensor
 from secateur import zoo
 from secateur.channels import Reconstruction, RemovalPlan, plan_channels, reconstruct_channels
 from secateur.channels.dense_and_pruned import Choice
+from secateur.channels.trace import channel_groups
+from secateur.errors import SparsityError
 from secateur.pipeline.context import Context
 from secateur.pipeline.scoring import statistics_for
 from secateur.progress import say
 from secateur.recipe import RemoveChannelsStage
-from secateur.sparsity import Scoring
+from secateur.registry import unknown
+from secateur.sparsity import Scoring, layers_of, read_levels
 from secateur.sparsity.filter_scores import FilterScores
 from secateur.training import distributed
 
@@ -50,11 +53,33 @@ def plan_of_filters(context: Context, stage: RemoveChannelsStage, share: float) 
         criterion=FilterScores(network, scoring, statistics, context.recipe.seed),
         normalize=stage.normalize,
         leader=stage.leader,
-        ratios=stage.ratios,
+        ratios=ratios_of(context, stage),
         exclude=stage.exclude,
         round_to=stage.round_to,
         min_channels=stage.min_channels,
     )
+
+
+def ratios_of(context: Context, stage: RemoveChannelsStage) -> dict[str, float]:
+    """Glob of a layer -> share of its group that goes.
+
+    The numbers of `ratios_file` are shares that stay of what each convolution reads, depthwise ones not among them; in
+    a mapping, by name, shares that go. A channel that several read goes only where all of them let it go; one that none
+    reads stays.
+
+    raises    SparsityError  the file is missing or damaged, or has another number of layers
+    """
+    if stage.ratios_file is None:
+        return dict(stage.ratios)
+    readers = [layer.name for layer in layers_of(context.network) if layer.kind == "conv"]
+    gone = read_levels(stage.ratios_file, readers, kept=True)
+    if unmeant := sorted(gone.keys() - set(readers)):
+        raise SparsityError(f"{stage.ratios_file}: {unknown('convolution', unmeant[0], readers)}")
+    found: dict[str, float] = {}
+    for group in channel_groups(context.network, context.preprocessing.input_size).free:
+        shares = [gone.get(name, 0.0) for name in group.consumers]
+        found[group.name] = min(shares, default=0.0)
+    return found | dict(stage.ratios)
 
 
 def preview_of(context: Context, stage: RemoveChannelsStage) -> RemovalPlan:
@@ -90,7 +115,7 @@ def _reconstruction(context: Context, stage: RemoveChannelsStage, share: float) 
         refit=stage.refit,
         positions=stage.positions,
         base=stage.base,
-        ratios=stage.ratios,
+        ratios=ratios_of(context, stage),
         exclude=stage.exclude,
         round_to=stage.round_to,
         min_channels=stage.min_channels,

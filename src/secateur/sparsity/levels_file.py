@@ -1,6 +1,7 @@
 """Levels of layers from a file, in the formats that other tools write. A file is data: nothing in it is run.
 
-    list        one number a line, in the order of the layers (PocketFlow's ratio.list); # begins a comment
+    list        numbers in the order of the layers, a line each or between commas (PocketFlow's ratio.list); # begins a
+                comment
     mapping     YAML or JSON, name or glob: level
     folder      MSBench's saved analysis: dict_prun_table.txt holds {'module.layer': [level of every trial, ...], ...},
                 lines 5 to 7 of desrie_prun_table.txt (sic) the chosen trials, what they achieved, and their Theta
@@ -43,8 +44,8 @@ def read_levels(
             raise SparsityError(f"{found}: holds tables for several targets; say which target is meant.")
         return analysis.levels(target)
     text = _text(found)
-    lines = [line.split("#")[0].strip() for line in text.splitlines()]
-    numbers = [_number(line) for line in lines if line]
+    words = [word.strip() for line in text.splitlines() for word in line.split("#")[0].split(",")]
+    numbers = [_number(word) for word in words if word]
     if numbers and all(number is not None for number in numbers):
         return _from_list(found, cast(list[float], numbers), layers, kept)
     return _from_mapping(found, text)
@@ -99,7 +100,7 @@ def read_analysis(folder: Path | str) -> Analysis:
 def _from_list(path: Path, numbers: Sequence[float], layers: Sequence[str], kept: bool) -> dict[str, float]:
     if len(numbers) != len(layers):
         raise SparsityError(
-            f"{path}: has {len(numbers)} lines with a level for {len(layers)} layers; one line is one layer, in order."
+            f"{path}: has {len(numbers)} levels for {len(layers)} layers; each number is one layer, in order."
         )
     levels = [_level(path, name, number) for name, number in zip(layers, numbers, strict=True)]
     return {name: 1.0 - level if kept else level for name, level in zip(layers, levels, strict=True)}

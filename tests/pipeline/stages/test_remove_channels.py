@@ -175,3 +175,26 @@ def test_a_target_out_of_reach_is_said_before_anything_is_trained(tmp_path):
 def test_epochs_are_shared_out(epochs, steps, shares):
     stage = RemoveChannelsStage(steps=steps, training=Training(epochs=epochs))
     assert [epochs_of(stage, index) for index in range(steps)] == shares
+
+
+def test_a_file_says_what_stays_of_what_every_convolution_reads(tmp_path):
+    """PocketFlow's list: the stem reads the image, the body what the stem gives, the 1x1 layer what the body gives."""
+    file = tmp_path / "ratio.list"
+    file.write_text("1.0, 0.5, 0.25  # stem, body, point\n")
+    chosen = bare(ratios_file=str(file), base="channels", steps=1, training={"epochs": 0})
+    context, _ = start(tmp_path / "run", chosen)
+    network = context.network
+    assert (network.stem.out_channels, network.body.out_channels, network.point.out_channels) == (4, 4, 18)
+    file.write_text("1.0, 0.5\n")
+    with pytest.raises(SparsityError, match="has 2 levels for 3 layers"):
+        start(tmp_path / "short", chosen)
+    file.write_text("stem: 0.5\nbodi: 0.5\n")
+    with pytest.raises(SparsityError, match=r"Did you mean 'body'\?"):
+        start(tmp_path / "typo", chosen)
+
+
+def test_a_mapping_of_shares_says_how_much_goes(tmp_path):
+    file = tmp_path / "levels.yaml"
+    file.write_text("body: 0.25\n")
+    context, _ = start(tmp_path / "run", bare(ratios_file=str(file), base="channels", steps=1, training={"epochs": 0}))
+    assert (context.network.stem.out_channels, context.network.body.out_channels) == (6, 16)

@@ -138,6 +138,11 @@ class RemoveChannelsStage(Section):
     ratios: dict[str, Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(
         default_factory=dict, description="given shares of single groups, by glob of a layer's name"
     )
+    ratios_file: str | None = Field(
+        default=None,
+        description="of what each convolution reads: in order the shares that stay (PocketFlow's ratio.list), or "
+        "name: share that goes",
+    )
     exclude: tuple[str, ...] = ()
     round_to: Positive = Field(default=1, description="channels remain a multiple of this")
     min_channels: Positive = 1
@@ -148,7 +153,7 @@ class RemoveChannelsStage(Section):
 
     @model_validator(mode="after")
     def _search_chooses_alone(self) -> "RemoveChannelsStage":
-        others = {"base": "macs", "scope": "uniform", "ratios": {}, "steps": 1}
+        others = {"base": "macs", "scope": "uniform", "ratios": {}, "ratios_file": None, "steps": 1}
         for key, value in others.items():
             if self.search is not None and getattr(self, key) != value:
                 raise ValueError(f"search finds the ratios for {self.target:g} of the MACs, once; leave '{key}' out")

@@ -89,7 +89,7 @@ def test_distillation_is_in_its_form():
             "'auto' ratios are searched for in 200 roll-outs",
         ),
         ("--learner channel --cp_prune_option uniform", 0.4, "channels", 1, "0.6 is the share of channels that stays"),
-        ("--learner channel --cp_prune_option list", 0.4, "channels", 1, "write them as 'ratios' of the stage"),
+        ("--learner channel --cp_prune_option list", 0.4, "channels", 1, "the ratios of ratio.list are shares"),
         (
             "--learner chn-pruned-rmt --cpr_prune_ratio 0.3",
             0.3,
@@ -187,3 +187,9 @@ def test_channels_are_chosen_by_lasso_with_the_solver_of_the_learner():
     assert stage_of(CIFAR + "--learner channel --nocp_lasso").criterion == "feature_maps"
     remote = stage_of(CIFAR + "--learner chn-pruned-rmt --cpr_nb_smpls 200")
     assert (remote.criterion, remote.solver, remote.statistics_images) == ("lasso", "ista", 200)
+
+
+def test_the_file_of_ratios_is_read_by_the_stage():
+    imported = import_command(CIFAR + "--learner channel --cp_prune_option list --cp_prune_list_file mine.list")
+    (stage,) = [stage for stage in imported.recipe.stages if stage.stage == "remove_channels"]
+    assert (stage.ratios_file, stage.criterion, stage.search) == ("mine.list", "lasso", None)

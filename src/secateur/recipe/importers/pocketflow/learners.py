@@ -114,8 +114,8 @@ def channel(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
     else:
         flags.note(
             "cp_prune_list_file",
-            f"the ratios of {listed} belong to layers in the order of TensorFlow's graph; write them as 'ratios' of "
-            f"the stage, by the names of the layers. Until then every group keeps {kept:g} of its channels.",
+            f"the ratios of {listed} are shares of the channels that each convolution reads and that stay, in the "
+            "order in which the network defines them; a channel that a sum shares goes where all its readers agree.",
         )
     sampled = flags.whole("cp_nb_batches", BATCHES_SAMPLED, low=1)
     if "cp_nb_batches" not in flags:
@@ -139,7 +139,8 @@ def channel(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
         *("cp_best_path", "cp_original_path"),
     )
     stage = _removal(kept, base, training, 4 if flags.flag("cp_quadruple") else 1) | chosen
-    return [stage | ({"search": search} if option == "auto" else {})]
+    more = {"auto": {"search": search}, "list": {"ratios_file": listed}, "uniform": dict[str, Any]()}
+    return [stage | more[option]]
 
 
 def remote(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
