@@ -78,17 +78,18 @@ def _call(command: Sequence[object]) -> None:
 
 
 class _Memory:
-    """Every buffer and constant as a block of bytes with a guard of zeros on both sides."""
+    """Every buffer and constant as a block of bytes with a guard on both sides, of what stands for zero."""
 
     def __init__(self, steps: Sequence[Step], arrays: Mapping[str, np.ndarray]) -> None:
         self.blocks: list[bytes] = []
+        self._fills: list[int] = []
         self.buffers: dict[Buffer, int] = {}
         self.constants: dict[int, int] = {}
         self._types: dict[Buffer, np.dtype] = {}
         for step in steps:
             for buffer in (*step.reads, *step.writes):
                 if buffer not in self.buffers:
-                    self.buffers[buffer] = self._add(self._start(buffer, arrays.get(buffer.name)))
+                    self.buffers[buffer] = self._add(self._start(buffer, arrays.get(buffer.name)), buffer.fill)
             for value in step.arguments.values():
                 if isinstance(value, np.ndarray) and id(value) not in self.constants:
                     self.constants[id(value)] = self._add(value.tobytes())
@@ -97,21 +98,24 @@ class _Memory:
         size = buffer.size * buffer.item
         self._types[buffer] = np.dtype(np.float32 if buffer.item == 4 else f"u{buffer.item}")
         if array is None:
-            return (b"\0" if buffer.zeroed else b"\xff") * size
+            return bytes([buffer.fill if buffer.zeroed else 0xFF]) * size
         assert array.nbytes == size, f"{buffer.name}: {array.nbytes} bytes given, it has {size}"
         self._types[buffer] = array.dtype
         return array.tobytes()
 
-    def _add(self, data: bytes) -> int:
-        self.blocks.append(bytes(GUARD) + data + bytes(GUARD))
+    def _add(self, data: bytes, fill: int = 0) -> int:
+        guard = bytes([fill]) * GUARD
+        self.blocks.append(guard + data + guard)
+        self._fills.append(fill)
         return len(self.blocks) - 1
 
     def contents(self, output: bytes) -> dict[str, np.ndarray]:
         ends = np.cumsum([len(block) for block in self.blocks])
         assert len(output) == ends[-1]
         after = [output[end - len(block) : end] for end, block in zip(ends, self.blocks, strict=True)]
-        for block in after:
-            assert not any(block[:GUARD]) and not any(block[-GUARD:]), "a step wrote outside of a buffer"
+        for block, fill in zip(after, self._fills, strict=True):
+            guards = {*block[:GUARD], *block[-GUARD:]}
+            assert guards == {fill}, "a step wrote outside of a buffer"
         return {
             buffer.name: np.frombuffer(after[i][GUARD:-GUARD], self._types[buffer]).copy()
             for buffer, i in self.buffers.items()
