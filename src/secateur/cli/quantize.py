@@ -170,6 +170,9 @@ def quantize(
     scheme: Annotated[
         str, Option(help="affine, lsq, pact, dorefa ... (docs/quantization.md).", rich_help_panel=TRAINING)
     ] = "affine",
+    tflite: Annotated[
+        bool, Option("--tflite", help="TensorFlow Lite files too (pip install litert-torch).", rich_help_panel=OUTPUT)
+    ] = False,
     benchmark: Annotated[
         bool, Option("--benchmark/--no-benchmark", help="Time both files in every runtime.", rich_help_panel=OUTPUT)
     ] = True,

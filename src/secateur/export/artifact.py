@@ -25,6 +25,7 @@ PLAN_FILE = "plan.json"
 RECIPE_FILE = "recipe.yaml"
 SCALES_FILE = "scales.json"
 QUANTIZED_WEIGHTS = {numbers: f"weights.{numbers}.safetensors" for numbers in QUANTIZED_FILES}
+TFLITE_NAMES = ("model.tflite", "model.int8.tflite")
 # All that a quantized network may leave in the folder.
 QUANTIZED_NAMES = (*QUANTIZED_FILES.values(), *QUANTIZED_WEIGHTS.values(), SCALES_FILE)
 

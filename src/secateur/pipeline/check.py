@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import secateur.pipeline.torch_runtimes  # noqa: F401  (registers torch and torch.compile)
 from secateur.channels import RemovalPlan
 from secateur.errors import DataError, RecipeError
+from secateur.export.tflite import tflite_missing
 from secateur.measure import runtimes
 from secateur.pipeline.channel_choice import preview_of
 from secateur.pipeline.channel_search import check_channel_search
@@ -89,5 +90,7 @@ def check_recipe(context: Context) -> Checked:
                 _ = runtimes[name]
             if not exported:
                 raise RecipeError("stage 'benchmark' has nothing to measure; a stage 'export' must come first.")
+        if isinstance(stage, ExportStage) and stage.tflite and (missing := tflite_missing()):
+            raise RecipeError(f"stage 'export' with tflite: {missing}")
         exported = exported or isinstance(stage, ExportStage)
     return checked

@@ -21,7 +21,7 @@ from typing import Any
 
 import secateur.pipeline.stages  # noqa: F401  (registers the stages)
 from secateur.errors import ArtifactError, DiskError, SecateurError
-from secateur.export import DENSE_FOLDER, MODEL_FILE, PLAN_FILE, QUANTIZED_NAMES, WEIGHTS_FILE
+from secateur.export import DENSE_FOLDER, MODEL_FILE, PLAN_FILE, QUANTIZED_NAMES, TFLITE_NAMES, WEIGHTS_FILE
 from secateur.files import remove_leftovers, write_json
 from secateur.measure import machine
 from secateur.pipeline.check import check_recipe
@@ -50,7 +50,7 @@ LEVELS_FOLDER = "levels"
 
 # What a stage leaves in the run folder itself.
 ARTIFACT_OF = {
-    "export": (MODEL_FILE, WEIGHTS_FILE, PLAN_FILE, DENSE_FOLDER, LEVELS_FOLDER, *QUANTIZED_NAMES),
+    "export": (MODEL_FILE, WEIGHTS_FILE, PLAN_FILE, DENSE_FOLDER, LEVELS_FOLDER, *QUANTIZED_NAMES, *TFLITE_NAMES),
     "report": ("report.html", "report.md", "report.json", "tables"),
 }
 

@@ -48,7 +48,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class Guard:
-    """Percent of held-out images that get the float network's class, before and after layers went back to float."""
+    """Percent of calibration images that get the float network's class, before and after layers went back to float."""
 
     bound: float
     before: float
@@ -85,7 +85,7 @@ class Quantization:
         """Bits of the weights: `8`, or `4 to 8`; `16` of halves."""
         found = sorted({layer.bits for layer in self.layers if layer.bits is not None})
         if not found:
-            return "16" if self.numbers != "int8" else "32"
+            return "8" if self.numbers == "int8" else "16"
         return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
 

@@ -21,7 +21,7 @@ def leads(found: Quantization) -> tuple[str, ...]:
     lines = [f"Numbers {found.numbers}, weights of {found.bits} bits; {way}."]
     if found.guard is not None:
         guard = found.guard
-        share = f"{percent(guard.before)} of held-out images got the class of the float network"
+        share = f"{percent(guard.before)} of calibration images got the class of the float network"
         if guard.returned:
             lines.append(f"{share}, {percent(guard.after)} after {guard.returned} operators had gone back to float.")
         else:

@@ -32,8 +32,10 @@ from secateur.progress import say
 from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.recipe.schema.posttraining import GradientReconstruction
 from secateur.sparsity import SparsityPlan, has_masks
+from secateur.sparsity.draws import generator_for
 from secateur.sparsity.norms import norm_modules
 from secateur.training.checkpoint import digest_of
+from secateur.training.cut_mix import cut_mixed
 from secateur.training.tuning import adapted
 from secateur.training.unlabeled import tune_
 
@@ -194,7 +196,8 @@ def tune_network_(
         images = calibration.batches(
             preprocessing, config.batch_size, augment=config.augment, seed=seed, epoch=epoch + 1
         )
-        return _full(images, config.batch_size, len(calibration))
+        mixed = cut_mixed(images, config.mix, generator_for(seed, "mix", epoch))
+        return _full(mixed, config.batch_size, len(calibration))
 
     def tune() -> None:
         history = tune_(

@@ -1,7 +1,8 @@
 """A float ONNX model in the numbers that a stage asks for."""
 
+import glob
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,23 +12,22 @@ from numpy.typing import NDArray
 
 from secateur.errors import RecipeError
 from secateur.pipeline.posttraining.images import Batches
-from secateur.quantization.absorb import absorb_biases
-from secateur.quantization.bias_correct import correct_biases
-from secateur.quantization.calibrate import observe, table_of
-from secateur.quantization.column_rounding import round_columns
-from secateur.quantization.equalize import equalize
-from secateur.quantization.guard import Guarded, guard
-from secateur.quantization.learned_rounding import LearnOptions, learn_rounding
+from secateur.quantization.calibrate import weight_scales
+from secateur.quantization.dynamic import quantize_dynamic
+from secateur.quantization.half import to_half
+from secateur.quantization.learned_rounding import LearnOptions
+from secateur.quantization.mixed_precision import choose_bits, sensitivities
 from secateur.quantization.noise import Noise, measure_noise
 from secateur.quantization.numbers import Numbers
 from secateur.quantization.points import points_of
 from secateur.quantization.prepare import prepared
-from secateur.quantization.qdq import settled, write_qdq
-from secateur.quantization.quantize import QuantizationOptions
+from secateur.quantization.qdq import write_qdq
+from secateur.quantization.quantize import QuantizationOptions, quantize_model
+from secateur.quantization.refine import Refined, Refinements
 from secateur.quantization.settings import Override, chooser
 from secateur.quantization.table import ScaleTable
 from secateur.quantization.verify import verify
-from secateur.recipe import QuantizeStage
+from secateur.recipe import MixedPrecision, QuantizeStage
 
 ArrayBatches = Callable[[], Iterable[NDArray[np.float32]]]
 
@@ -59,68 +59,75 @@ class Made:
 def quantize_file(model: onnx.ModelProto, stage: QuantizeStage, batches: Batches, held_out: Batches, seed: int) -> Made:
     """The model, which stays as it is, in other numbers.
 
-    batches     of images that calibrate;  held_out    of others, that judge what is kept float
+    batches     of images that calibrate;  held_out    of others, on which nearness and noise are measured
     raises      ModelError, QuantizationError, DataError, RecipeError
     """
-    plain = prepared(model)
-    options = options_of(plain, stage)
     images, judges = as_arrays(batches), as_arrays(held_out)
-    start, report = plain, dict[str, Any]()
-    if stage.equalize:
-        equalized = equalize(plain, batches=images)
-        start = absorb_biases(equalized.model, images).model
-        report["equalized"] = len(equalized.scales)
-    points = points_of(start, keep_float=options.keep_float, share_concat=options.share_concat)
-    settings = chooser(start, options.settings, options.overrides)
-    table = settled(start, table_of(start, points, observe(start, images, points), settings))
-    work = rounded_weights(start, table, images, stage, seed)
-    if stage.correct_bias:
-        corrected = correct_biases(work, table, images, reference=start, seed=seed)
-        work = corrected.model
-        report["corrected_biases"] = len(corrected.shifts)
-    if stage.guard is not None:
-        guarded = guard(work, table, judges, bound=stage.guard / 100.0, share_concat=options.share_concat)
-        table = guarded.table
-        report["guard"] = guard_report(guarded, stage.guard)
-    quantized = write_qdq(work, table)
-    checked = verify(plain, quantized, judges)
-    noise = measure_noise(work, table, judges)
-    return Made(quantized, work, table, noise, report | {"verification": checked.to_dict()})
-
-
-def rounded_weights(
-    model: onnx.ModelProto, table: ScaleTable, images: ArrayBatches, stage: QuantizeStage, seed: int
-) -> onnx.ModelProto:
-    """The model with weights on the grid of the table, or as it is where the writer rounds them to the nearest."""
-    if stage.rounding == "columns":
-        return round_columns(model, table, images, seed=seed).model
-    if stage.rounding == "learned":
-        learned = stage.learned
-        options = LearnOptions(
-            unit=learned.unit,
-            steps=learned.steps,
-            seconds=learned.seconds,
-            batch=learned.batch_size,
-            learning_rate=learned.learning_rate,
-            drop=learned.drop,
-            fisher=learned.fisher,
-            seed=seed,
+    if stage.numbers != "int8":
+        mode = "storage" if stage.compute == "float" else "compute"
+        made = to_half(model, stage.numbers, mode, keep=stage.float_layers)
+        tensors = [asdict(tensor) for tensor in made.tensors if tensor.kept or tensor.subnormal]
+        return _checked(model, Made(made.model, prepared(model), None, report={"tensors": tensors}), judges)
+    options = options_of(prepared(model), stage, seed)
+    if stage.compute == "dynamic":
+        written = quantize_dynamic(
+            model, options.settings.weights, per_channel=options.per_channel, keep_float=options.keep_float
         )
-        return learn_rounding(model, table, images, options).model
-    return model
+        return _checked(model, Made(written, prepared(model), None), judges)
+    if stage.compute == "float":
+        plain = prepared(model)
+        points = points_of(plain, keep_float=options.keep_float)
+        settings = chooser(plain, options.settings, options.overrides)
+        table = ScaleTable({}, weight_scales(plain, points, settings), points.floats)
+        return _checked(model, Made(write_qdq(plain, table), plain, table), judges)
+    report: dict[str, Any] = {}
+    if stage.mixed is not None:
+        options, report["mixed"] = _with_bits(model, images, options, stage.mixed)
+    made = quantize_model(model, images, options)
+    report |= _refined(made.refined, stage)
+    noise = measure_noise(made.source, made.table, judges)
+    return _checked(model, Made(made.model, made.source, made.table, noise, report), judges)
 
 
-def guard_report(found: Guarded, bound: float) -> dict[str, Any]:
-    """What the guard saw and did, as JSON; scores in percent of the held-out images."""
-    _, before, after = (100.0 * score for score in found.score)
-    return {
-        "bound": bound,
-        "held": found.held,
-        "before": before,
-        "after": after,
-        "returned": [asdict(row) for row in found.returned],
-        "suspects": [asdict(suspect) for suspect in found.suspects.found],
-    }
+def _checked(model: onnx.ModelProto, made: Made, judges: ArrayBatches) -> Made:
+    found = verify(prepared(model), made.model, judges)
+    return replace(made, report={**made.report, "verification": found.to_dict()})
+
+
+def _with_bits(
+    model: onnx.ModelProto, images: ArrayBatches, options: QuantizationOptions, mixed: MixedPrecision
+) -> tuple[QuantizationOptions, dict[str, Any]]:
+    """Options with the bits of every layer that the budget allows, and how they were chosen."""
+    base = quantize_model(model, images, replace(options, refinements=Refinements()))
+    facts = sensitivities(base.float_model, base.table, images, sorted(mixed.choices))
+    choice = choose_bits(facts, mixed.budget)
+    overrides = [
+        Override(glob.escape(node.name), weights=Numbers(choice.bits[node.input[1]], signed=True, symmetric=True))
+        for node in base.float_model.graph.node
+        if len(node.input) > 1 and node.input[1] in choice.bits
+    ]
+    report = {"budget": mixed.budget, "average": choice.average, "error": choice.error}
+    return replace(options, overrides=(*options.overrides, *overrides)), report
+
+
+def _refined(done: Refined, stage: QuantizeStage) -> dict[str, Any]:
+    """What the refinements did, as JSON; scores of the guard in percent of the calibration images."""
+    report: dict[str, Any] = {}
+    if done.equalized is not None:
+        report["equalized"] = len(done.equalized.scales)
+    if done.biases is not None:
+        report["corrected_biases"] = len(done.biases.shifts)
+    if done.guarded is not None:
+        _, before, after = (100.0 * score for score in done.guarded.score)
+        report["guard"] = {
+            "bound": stage.guard,
+            "held": done.guarded.held,
+            "before": before,
+            "after": after,
+            "returned": [asdict(row) for row in done.guarded.returned],
+            "suspects": [asdict(suspect) for suspect in done.guarded.suspects.found],
+        }
+    return report
 
 
 def as_arrays(batches: Batches) -> ArrayBatches:
@@ -133,13 +140,23 @@ def as_arrays(batches: Batches) -> ArrayBatches:
     return arrays
 
 
-def options_of(model: onnx.ModelProto, stage: QuantizeStage) -> QuantizationOptions:
+def options_of(model: onnx.ModelProto, stage: QuantizeStage, seed: int = 0) -> QuantizationOptions:
     """What the stage says in the words of `quantize_model`. raises RecipeError for layers that do not exist"""
     names = [node.name or node.output[0] for node in model.graph.node if node.op_type in LAYERS]
-    for glob in stage.layer_bits:
-        if not any(fnmatchcase(name, glob) for name in names):
-            raise RecipeError(f"layer_bits: '{glob}' is the name of no layer; there are {', '.join(names[:3])} ...")
+    for pattern in stage.layer_bits:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise RecipeError(f"layer_bits: '{pattern}' is the name of no layer; there are {', '.join(names[:3])} ...")
     weights = Numbers(stage.bits, signed=True, symmetric=True)
+    learn = LearnOptions(
+        unit=stage.learned.unit,
+        steps=stage.learned.steps,
+        seconds=stage.learned.seconds,
+        batch=stage.learned.batch_size,
+        learning_rate=stage.learned.learning_rate,
+        drop=stage.learned.drop,
+        fisher=stage.learned.fisher,
+        seed=seed,
+    )
     return QuantizationOptions(
         observer=stage.observer,
         observer_options=stage.observer_options,
@@ -151,8 +168,16 @@ def options_of(model: onnx.ModelProto, stage: QuantizeStage) -> QuantizationOpti
         reduce_range=stage.reduce_range,
         keep_float=stage.float_layers,
         overrides=tuple(
-            Override(glob, weights=Numbers(bits, signed=True, symmetric=True))
-            for glob, bits in stage.layer_bits.items()
+            Override(name, weights=Numbers(bits, signed=True, symmetric=True))
+            for name, bits in stage.layer_bits.items()
+        ),
+        refinements=Refinements(
+            equalize="keep" if stage.equalize else None,
+            absorb=stage.equalize,
+            rounding=stage.rounding,
+            learn=learn,
+            correct_biases=stage.correct_bias,
+            guard=None if stage.guard is None else stage.guard / 100.0,
         ),
     )
 

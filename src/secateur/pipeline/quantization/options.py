@@ -22,6 +22,7 @@ class QuantizeOptions(JobOptions):
     guard           percent of the images that may get another class before layers go back to float; 0 turns it off
     epochs          of training with the numbers (torch networks only); 0: none
     judge_images    test images that every runtime runs
+    tflite          TensorFlow Lite files too (torch networks, with Google's converter)
     benchmark       time the float and the quantized file in every runtime
     repeats, max_seconds    of the benchmark
     """
@@ -47,6 +48,7 @@ class QuantizeOptions(JobOptions):
     learning_rate: float = 0.001
     scheme: str = "affine"
     judge_images: int = 2048
+    tflite: bool = False
     benchmark: bool = True
     repeats: int = 50
     max_seconds: float = 20.0
@@ -92,7 +94,7 @@ def recipe_for(
             *evaluate,
             quantize_section(options, calibration),
             *(evaluate if options.epochs else []),
-            {"stage": "export"},
+            {"stage": "export", "tflite": options.tflite},
             *([_benchmark(options)] if options.benchmark else []),
             {"stage": "report"},
         ],

@@ -2,6 +2,7 @@
 
 model.onnx, weights.safetensors, plan.json, recipe.yaml       the compressed network
 model.int8.onnx, weights.int8.safetensors, scales.json        its quantized form, where a stage `quantize` made one
+model.tflite, model.int8.tflite                               where they were asked for
 dense/model.onnx, dense/weights.safetensors                   the baseline it is compared with
 levels/NN/                                                    one level of a table, without a baseline of its own
 """
@@ -28,10 +29,12 @@ from secateur.export import (
 from secateur.files import write_json
 from secateur.pipeline.context import STAGES_FOLDER, Context, stage_handlers
 from secateur.pipeline.network import save_artifact_weights
+from secateur.pipeline.posttraining.images import Batches, images_for
 from secateur.pipeline.quantization.files import take_quantized
 from secateur.pipeline.record import StageRecord
+from secateur.pipeline.tflite import write_tflite
 from secateur.progress import say, track
-from secateur.recipe import ExportStage, save_recipe
+from secateur.recipe import ExportStage, QuantizeStage, save_recipe
 from secateur.sparsity import census, masks, structure
 
 CHECK_BATCH = 32
@@ -71,6 +74,12 @@ def export_stage(context: Context, stage: ExportStage) -> dict[str, Any]:
     if quantized is not None:
         taken = take_quantized(context.folder / STAGES_FOLDER / quantized.name, home)
         sizes |= {path.relative_to(context.folder).as_posix(): path.stat().st_size for path in taken}
+    lite: dict[str, Any] = {}
+    if stage.tflite:
+        calibration = _calibration(context)
+        images = _images(context, stage.check_images)
+        files, lite = write_tflite(context.network, home, context.preprocessing.input_size, images, calibration)
+        sizes |= {path.relative_to(context.folder).as_posix(): path.stat().st_size for path in files}
     counts = {name: census(network) for name, network in networks.items()}
     if context.dense is not None:
         counts["compressed"] = counts["compressed"].relative_to(counts.get("dense") or census(context.dense))
@@ -84,6 +93,7 @@ def export_stage(context: Context, stage: ExportStage) -> dict[str, Any]:
         "census": {name: count.to_dict() for name, count in counts.items()},
         "structure": [asdict(row) for row in structure(context.network).rows],
         "formats": formats["compressed"],
+        "tflite": lite,
     }
 
 
@@ -99,6 +109,15 @@ def _form(tensor: Tensor) -> dict[str, Any]:
     packed = pack_tensor(tensor)
     form = "dense" if packed is None else packed.description["format"]
     return {"format": form, "bytes": sizes[form], "dense_bytes": sizes["dense"]}
+
+
+def _calibration(context: Context) -> Batches | None:
+    """The images of the last stage `quantize` that made integers."""
+    stages = context.recipe.stages[: len(context.finished)]
+    quantized = [each for each in stages if isinstance(each, QuantizeStage) and each.numbers == "int8"]
+    if not quantized:
+        return None
+    return images_for(context.images, quantized[-1], context.recipe.seed, context.preprocessing)[1]
 
 
 def _last_quantized(context: Context) -> StageRecord | None:

@@ -81,7 +81,7 @@ class QuantizeStage(Section):
         default=None, description="other images that calibrate, images:DIR; by default training images of the data"
     )
     images: Positive = Field(default=512, description="images that calibrate, without labels")
-    held_out: Positive = Field(default=256, description="further ones that decide between results")
+    held_out: Positive = Field(default=256, description="further ones, on which nearness and noise are measured")
     batch_size: Positive = 32
     equalize: bool = Field(default=False, description="move ranges between layers first, so that channels are alike")
     correct_bias: bool = Field(default=True, description="biases take the mean error that rounding makes")
@@ -93,7 +93,7 @@ class QuantizeStage(Section):
     learned: LearnedRounding = Field(default=LearnedRounding(), description="of rounding: learned")
     guard: Annotated[float, Field(gt=0.0, le=100.0)] | None = Field(
         default=1.0,
-        description="layers go back to float, worst first, until at most this percentage of the held-out images "
+        description="layers go back to float, worst first, until at most this percentage of the calibration images "
         "gets another class than from the float network; null: none does",
     )
     float_layers: tuple[str, ...] = Field(default=(), description="names or globs of layers that stay float")

@@ -43,6 +43,9 @@ class ExportStage(Section):
     batch: Literal["dynamic"] | Positive = "dynamic"
     opset: Annotated[int, Field(ge=18, le=30)] = 18
     check_images: Positive = Field(default=64, description="real images on which torch and ONNX Runtime must agree")
+    tflite: bool = Field(
+        default=False, description="TensorFlow Lite files too; needs Google's converter (pip install litert-torch)"
+    )
     folder: str = Field(default="", pattern=r"^(levels/\d+(\.\d+)?)?$", description="of the run, for one level")
 
 
