@@ -1,6 +1,24 @@
 """Numbers of few bits for weights and activations: calibrated, learned, written so that runtimes compute with them."""
 
+from secateur.quantization.absorb import Absorbed, absorb_biases
+from secateur.quantization.bias_correct import BiasCorrected, correct_biases
+from secateur.quantization.bit_search import BitProblem, search_bits
 from secateur.quantization.calibrate import calibrate, observe, table_of
+from secateur.quantization.column_rounding import ColumnRounding, round_columns
+from secateur.quantization.column_walk import RoundedLayer, round_layer
+from secateur.quantization.equalize import Equalized, equalize
+from secateur.quantization.guard import Guarded, Returned, guard, without
+from secateur.quantization.learned_rounding import LearnedRounding, LearnedStretch, LearnOptions, learn_rounding
+from secateur.quantization.mixed_precision import (
+    BitChoice,
+    Sensitivities,
+    choose_bits,
+    for_accuracy,
+    greedy_bits,
+    sensitivities,
+    with_bits,
+)
+from secateur.quantization.noise import LayerNoise, Noise, measure_noise
 from secateur.quantization.numbers import (
     ACTIVATIONS,
     WEIGHTS,
@@ -15,41 +33,83 @@ from secateur.quantization.numbers import (
 from secateur.quantization.observer import Observer
 from secateur.quantization.points import Group, Points, WeightPoint, points_of
 from secateur.quantization.prepare import prepared
+from secateur.quantization.prune_and_round import PrunedAndRounded, prune_and_round
 from secateur.quantization.qdq import write_qdq
 from secateur.quantization.quantize import QuantizationOptions, Quantized, quantize_model
+from secateur.quantization.refine import Refined, Refinements
 from secateur.quantization.seen import Seen, Statistics
 from secateur.quantization.settings import Override, Settings
+from secateur.quantization.simulate import simulated
+from secateur.quantization.suspects import Suspect, Suspects, find_suspects
 from secateur.quantization.table import ScaleTable
 from secateur.quantization.verify import Verification, verify
 
 __all__ = [
     "ACTIVATIONS",
     "WEIGHTS",
+    "Absorbed",
+    "BiasCorrected",
+    "BitChoice",
+    "BitProblem",
+    "ColumnRounding",
+    "Equalized",
     "Group",
+    "Guarded",
+    "LayerNoise",
+    "LearnOptions",
+    "LearnedRounding",
+    "LearnedStretch",
+    "Noise",
     "Numbers",
     "Observer",
     "Override",
     "Points",
+    "PrunedAndRounded",
     "QuantizationOptions",
     "Quantized",
+    "Refined",
+    "Refinements",
+    "Returned",
+    "RoundedLayer",
     "Scale",
     "ScaleTable",
     "Seen",
+    "Sensitivities",
     "Settings",
     "Statistics",
+    "Suspect",
+    "Suspects",
     "Verification",
     "WeightPoint",
+    "absorb_biases",
     "calibrate",
+    "choose_bits",
+    "correct_biases",
+    "equalize",
+    "find_suspects",
+    "for_accuracy",
+    "greedy_bits",
+    "guard",
+    "learn_rounding",
+    "measure_noise",
     "observe",
     "points_of",
     "prepared",
+    "prune_and_round",
     "quantize_model",
+    "round_columns",
+    "round_layer",
     "rounded",
     "scale_of_range",
     "scale_of_tensor",
+    "search_bits",
+    "sensitivities",
+    "simulated",
     "table_of",
     "to_floats",
     "to_integers",
     "verify",
+    "with_bits",
+    "without",
     "write_qdq",
 ]
