@@ -40,6 +40,26 @@ def test_the_levels_of_msbench_are_what_its_file_is_imported_as(model):
     assert levels == [stage for stage in theirs.stages if isinstance(stage, SparsifyStage)]
 
 
+def test_the_blocks_of_msbench_are_what_its_file_is_imported_as():
+    ours = load_recipe(EXAMPLES / "recipes" / "msbench_blocks.yaml")
+    theirs = import_text(
+        """
+        data: {batch_size: 64}
+        sparse:
+          cali_batchsize: 16
+          reconstruction: {pattern: block, max_count: 20000, keep_gpu: False, weight_lr: 0.00001}
+          mask_generator: {type: NormalMaskGenerator, kwargs: {sparsity: 0.5}}
+          fake_sparse: {type: FakeSparse}
+          scheduler: {type: BaseScheduler}
+        """,
+        model="mobilenet_v2",
+        data="imagefolder:imagenet",
+        weights="pretrained",
+    ).recipe
+    assert (ours.model, ours.data) == (theirs.model, theirs.data)
+    assert ours.stages[1] == theirs.stages[1]
+
+
 @pytest.mark.parametrize("arch", ["mobilenet_v1", "mobilenet_v2", "resnet50"])
 def test_the_recipe_of_1xn_is_what_its_command_is_imported_as(arch):
     ours = load_recipe(EXAMPLES / "recipes" / f"1xn_{arch}.yaml")
