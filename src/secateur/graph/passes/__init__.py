@@ -81,6 +81,7 @@ from secateur.graph.passes.normal_reductions import normal_reductions
 from secateur.graph.passes.normal_resize import normal_resize
 from secateur.graph.passes.quantized_activation import quantized_activation
 from secateur.graph.passes.quantized_arithmetic import quantized_arithmetic
+from secateur.graph.passes.quantized_channels import quantized_channels
 from secateur.graph.passes.quantized_concat import quantized_concat
 from secateur.graph.passes.quantized_convolution import quantized_convolution
 from secateur.graph.passes.quantized_epilogue import quantized_epilogue
@@ -158,7 +159,8 @@ def simplify(graph: Graph) -> Graph:
     remaining ones is folded.
     """
     if is_quantized(graph):
-        graph = release_weights(_repeated(graph, (fold_constants_but_weights, *QUANTIZED_PASSES)))
+        graph = _repeated(graph, (fold_constants_but_weights, *QUANTIZED_PASSES))
+        graph = quantized_channels(release_weights(graph))
     return _repeated(_repeated(graph, PASSES), LAST_PASSES)
 
 
