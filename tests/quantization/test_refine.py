@@ -12,7 +12,7 @@ from secateur.quantization.learned_rounding import LearnOptions
 from secateur.quantization.numbers import rounded
 from secateur.quantization.qdq import write_qdq
 from secateur.quantization.quantize import QuantizationOptions, quantize_model
-from secateur.quantization.refine import Refinements
+from secateur.quantization.refine import MixedBits, Refinements
 
 IMAGES = images(64, batch=32)
 QUICK = LearnOptions(steps=30, learning_rate=0.05)
@@ -70,6 +70,19 @@ def test_a_layer_that_the_guard_returns_has_its_own_weights():
             np.testing.assert_array_equal(weight_of(found.source, name), weight_of(model, name.removesuffix(".float")))
     assert found.table == guarded.table
     assert found.model.SerializeToString() == guarded.model.SerializeToString()
+
+
+def test_mixed_precision_within_a_budget_of_bits_or_of_agreement():
+    model = network(1)
+    found = quantized(model, mixed=MixedBits((2, 4, 8), average=5.0))
+    assert found.refined.bits is not None and found.refined.bits.average <= 5.0
+    bits = {name: scale.numbers.bits for name, scale in found.table.weights.items()}
+    assert bits == found.refined.bits.bits and len(set(bits.values())) > 1
+    loose = quantized(model, mixed=MixedBits((2, 8), agreement=1.0))
+    assert set(loose.refined.bits.bits.values()) == {2}
+    for budget in ({}, {"average": 4.0, "agreement": 0.1}):
+        with pytest.raises(QuantizationError, match="budget"):
+            MixedBits(**budget)
 
 
 @pytest.mark.parametrize("change", [{"equalize": "often"}, {"rounding": "up"}, {"guard": 2.0}])

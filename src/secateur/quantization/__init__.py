@@ -36,7 +36,7 @@ from secateur.quantization.prepare import prepared
 from secateur.quantization.prune_and_round import PrunedAndRounded, prune_and_round
 from secateur.quantization.qdq import write_qdq
 from secateur.quantization.quantize import QuantizationOptions, Quantized, quantize_model
-from secateur.quantization.refine import Refined, Refinements
+from secateur.quantization.refine import MixedBits, Refined, Refinements
 from secateur.quantization.seen import Seen, Statistics
 from secateur.quantization.settings import Override, Settings
 from secateur.quantization.simulate import simulated
@@ -59,6 +59,7 @@ __all__ = [
     "LearnOptions",
     "LearnedRounding",
     "LearnedStretch",
+    "MixedBits",
     "Noise",
     "Numbers",
     "Observer",

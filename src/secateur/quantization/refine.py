@@ -1,7 +1,7 @@
 """What a quantizer may do beside choosing ranges: to the float network before it is observed, and to the weights after.
 
     before    equalise ranges of channels, absorb high biases
-    after     round column by column or by learning, correct biases
+    after     bits of each layer, round column by column or by learning, correct biases
     at last   the collapse guard
 
 Each is a verb of its own (equalize.py, absorb.py, column_rounding.py, learned_rounding.py, bias_correct.py, guard.py);
@@ -15,11 +15,13 @@ import onnx
 
 from secateur.errors import QuantizationError
 from secateur.quantization.absorb import Absorbed, absorb_biases
+from secateur.quantization.answers import logits_of, top1_agreement
 from secateur.quantization.bias_correct import BiasCorrected, correct_biases
 from secateur.quantization.column_rounding import ColumnRounding, Inputs, round_columns
 from secateur.quantization.equalize import Equalized, Relu6, equalize
 from secateur.quantization.guard import Guarded
 from secateur.quantization.learned_rounding import LearnedRounding, LearnOptions, learn_rounding
+from secateur.quantization.mixed_precision import BitChoice, choose_bits, for_accuracy, sensitivities, with_bits
 from secateur.quantization.prepare import prepared
 from secateur.quantization.qdq import settled
 from secateur.quantization.subjects import Batches
@@ -30,11 +32,34 @@ HowRounded = Literal["nearest", "columns", "learned"]
 
 
 @dataclass(frozen=True)
+class MixedBits:
+    """Weights get bits layer by layer.
+
+    bits        options; 32 is float
+    average     bits per weight, at most; or
+    agreement   how far top-1 agreement of the whole file may fall, a fraction: as few bits as hold it
+    measure     of one layer's loss: divergence of the answers, or noise of its outputs
+    raises      QuantizationError
+    """
+
+    bits: tuple[int, ...] = (4, 8)
+    average: float | None = None
+    agreement: float | None = None
+    measure: Literal["divergence", "noise"] = "divergence"
+    solver: str = "dynamic"
+
+    def __post_init__(self) -> None:
+        if (self.average is None) == (self.agreement is None):
+            raise QuantizationError("mixed precision needs a budget: bits on average, or a fall of the agreement.")
+
+
+@dataclass(frozen=True)
 class Refinements:
     """What is done beside choosing ranges; by default nothing.
 
     equalize           None, or what becomes of ReLU6: keep, clip or replace
     absorb             high biases move behind their ReLU
+    mixed              bits of weights by layer; None: those of the table
     rounding           of weights: nearest, columns (second order) or learned
     column_inputs      of the second-order rounding: those of the float network, or of the rounded one so far
     learn              how rounding is learned
@@ -45,6 +70,7 @@ class Refinements:
 
     equalize: Relu6 | None = None
     absorb: bool = False
+    mixed: MixedBits | None = None
     rounding: HowRounded = "nearest"
     column_inputs: Inputs = "float"
     learn: LearnOptions = field(default_factory=LearnOptions)
@@ -66,6 +92,7 @@ class Refined:
 
     equalized: Equalized | None = None
     absorbed: Absorbed | None = None
+    bits: BitChoice | None = None
     columns: ColumnRounding | None = None
     learned: LearnedRounding | None = None
     biases: BiasCorrected | None = None
@@ -75,6 +102,7 @@ class Refined:
         parts = {
             "equalisation": self.equalized,
             "absorbed biases": self.absorbed,
+            "mixed precision": self.bits,
             "rounding": self.columns or self.learned,
             "corrected biases": self.biases,
             "collapse guard": self.guarded,
@@ -99,6 +127,9 @@ def refine_weights(
 ) -> tuple[onnx.ModelProto, ScaleTable, Refined]:
     """A prepared model with weights and biases for the table, the table, what was done. raises QuantizationError."""
     source = model
+    if options.mixed is not None:
+        choice = _bits(model, table, batches, options.mixed)
+        table, done = with_bits(model, table, choice.bits), replace(done, bits=choice)
     if options.rounding == "columns":
         columns = round_columns(source, table, batches, inputs=options.column_inputs)
         source, done = columns.model, replace(done, columns=columns)
@@ -109,3 +140,15 @@ def refine_weights(
         biases = correct_biases(source, table, batches, reference=model)
         source, done = biases.model, replace(done, biases=biases)
     return source, table if source is model else settled(source, table), done
+
+
+def _bits(model: onnx.ModelProto, table: ScaleTable, batches: Batches, options: MixedBits) -> BitChoice:
+    facts = sensitivities(model, table, batches, options.bits, measure=options.measure)
+    if options.average is not None:
+        return choose_bits(facts, options.average, solver=options.solver)
+    wanted = logits_of(model, batches)
+
+    def score(file: onnx.ModelProto) -> float:
+        return top1_agreement(wanted, logits_of(file, batches))
+
+    return for_accuracy(model, table, facts, score, 1.0 - (options.agreement or 0.0), solver=options.solver)[0]
