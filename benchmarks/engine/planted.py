@@ -15,8 +15,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-# unstructured, or 1xN: N neighbouring output channels share their zeros; channels: whole output channels are zero
-PATTERNS = ("unstructured", *(f"1x{n}" for n in (2, 4, 8, 16, 32)), "channels")
+# unstructured, or 1xN: N neighbouring output channels share their zeros; channels: whole output channels are zero;
+# 4-in: 4 neighbouring input channels of one output share their zeros, 4x4-in: those of 4 neighbouring outputs
+IN_BLOCKS = {"4-in": 1, "4x4-in": 4}
+PATTERNS = ("unstructured", *(f"1x{n}" for n in (2, 4, 8, 16, 32)), "channels", *IN_BLOCKS)
 
 
 def settle_(module: "torch.nn.Module", size: tuple[int, int, int], images: int = 8, seed: int = 0) -> None:  # noqa: F821
@@ -126,6 +128,10 @@ def _mask(rng: np.random.Generator, shape: tuple[int, ...], pattern: str, sparsi
     """Which weights stay, with an exact number of zero blocks."""
     if pattern == "channels":
         return np.broadcast_to(_exact(rng, (shape[0],), sparsity).reshape(-1, *(1,) * (len(shape) - 1)), shape)
+    if pattern in IN_BLOCKS:
+        rows = IN_BLOCKS[pattern]
+        blocks = _exact(rng, (-(-shape[0] // rows), -(-shape[1] // 4), *shape[2:]), sparsity)
+        return np.repeat(np.repeat(blocks, rows, axis=0)[: shape[0]], 4, axis=1)[:, : shape[1]]
     rows = 1 if pattern == "unstructured" else int(pattern[2:])
     blocks = _exact(rng, (-(-shape[0] // rows), *shape[1:]), sparsity)
     return np.repeat(blocks, rows, axis=0)[: shape[0]]

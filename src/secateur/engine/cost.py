@@ -11,7 +11,7 @@ measured on Cascade Lake; they rank candidates, times come from the tuner.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import comb
+from math import comb, sqrt
 
 from secateur.engine.choice import Choice
 from secateur.engine.lowering.conv_shape import ConvShape
@@ -27,6 +27,10 @@ INSTRUCTIONS_PER_CYCLE = 4.0
 LOOP_INSTRUCTIONS = 6
 AHEAD_INSTRUCTIONS = 3
 LOOP_EXIT = 14.0
+# Fitted to layers of 8-bit integers, whose loops are shorter.
+LOOP_EXIT_OF_QUADS = 8.0
+# The longest of four rows is longer than their mean by so many standard deviations.
+LONGEST_OF_FOUR = 1.03
 SPLIT = 1.8
 CYCLES_PER_LINE_FROM_L2 = 1.8
 CYCLES_PER_SPLIT_LINE_FROM_L2 = 2.2
@@ -46,6 +50,8 @@ CYCLES_PER_STORED_LINE_ALONG = 8.0
 CYCLES_PER_LINE_AGAIN = 5.0
 CYCLES_PER_LINE_AGAIN_FAR = 28.0
 FEW_WEIGHTS = 4096
+# Vectors of tiles whose rows wait for each other: the tile stays in L1 for a few hundred positions.
+LONG_TILE = 7
 FEW_POSITIONS = 96
 # Written once and read once per tile, stores included.
 CYCLES_PER_LINE_THROUGH_L2 = 8.0
@@ -74,8 +80,11 @@ class Work:
         return sum((k + 1) * n for k, n in enumerate(self.counts))
 
 
-def work_of(choice: Choice, pattern: Pattern, positions: int) -> Work:
-    """The average panel of a choice. Zeros inside blocks count as weights; unstructured zeros are independent."""
+def work_of(choice: Choice, pattern: Pattern, positions: int, *, sorted_: bool = True) -> Work:
+    """The average panel of a choice. Zeros inside blocks count as weights; unstructured zeros are independent.
+
+    sorted_    rows that walk in lockstep are about equally long
+    """
     rows, d = choice.rows, pattern.density
     none = (0.0,) * (rows - 1)
     if choice.format == "dense":
@@ -85,14 +94,19 @@ def work_of(choice: Choice, pattern: Pattern, positions: int) -> Work:
         kept = d / fill if fill else 1 - (1 - d) ** rows
         return Work((*none, positions * min(kept, 1.0)), 1)
     if choice.format == "rows":
-        return Work((positions * rows * d, *none), 1)
-    counts = tuple(positions * comb(rows, k) * d**k * (1 - d) ** (rows - k) for k in range(1, rows + 1))
-    return Work(counts, 2**rows - 1)
+        mean = positions * d
+        longest = mean if sorted_ else mean + LONGEST_OF_FOUR * sqrt(mean * (1 - d))
+        return Work((rows * longest, *none), 1)
+    apart = choice.apart or rows
+    groups = rows // apart
+    found = [groups * positions * comb(apart, k) * d**k * (1 - d) ** (apart - k) for k in range(1, apart + 1)]
+    return Work((*found, *[0.0] * (rows - apart)), groups * (2**apart - 1))
 
 
-def _loops(rows: int, k: int) -> int:
+def _loops(choice: Choice, k: int) -> int:
     """Patterns of k nonzero rows."""
-    return comb(rows, k)
+    apart = choice.apart or choice.rows
+    return choice.rows // apart * comb(apart, k)
 
 
 def tile_bytes(choice: Choice, shape: ConvShape, width: float) -> float:
@@ -119,7 +133,7 @@ def predict(choice: Choice, shape: ConvShape, pattern: Pattern, target: Target) 
     """Cycles of a layer on one thread."""
     lanes, line = target.lanes, 64.0
     positions = shape.c // shape.groups * shape.kernel[0] * shape.kernel[1]
-    work = work_of(choice, pattern, positions)
+    work = work_of(choice, pattern, positions, sorted_=not shape.quads)
     vectors = shape.n * -(-(shape.out_h * (shape.out_w + shape.out_border)) // lanes)
     if choice.primitive == "gemm":
         vectors = shape.n * -(-(shape.out_h * shape.out_w) // lanes)
@@ -153,7 +167,7 @@ def predict(choice: Choice, shape: ConvShape, pattern: Pattern, target: Target) 
         waiting = lines * (CYCLES_PER_LINE_FROM_L2 if aligned else CYCLES_PER_SPLIT_LINE_FROM_L2)
         cycles += count * (max(busy, waiting) + 0.25 * waiting if prefetched else busy + 0.8 * waiting)
     exits = sum(
-        min(1.0, 2.0 * count / _loops(choice.rows, k)) * _loops(choice.rows, k) for k, count in work.per_block(blocks)
+        min(1.0, 2.0 * count / _loops(choice, k)) * _loops(choice, k) for k, count in work.per_block(blocks) if count
     )
     if choice.format != "panel":
         exits = 1.0
@@ -163,7 +177,8 @@ def predict(choice: Choice, shape: ConvShape, pattern: Pattern, target: Target) 
     if choice.resident and output > target.l2:
         per_vector = CYCLES_PER_STORED_LINE_ALONG
     per_block = CYCLES_PER_LINE_AGAIN if output < target.l2 / 2 else CYCLES_PER_LINE_AGAIN_FAR
-    overhead = blocks * LOOP_EXIT * (1 + exits) + choice.rows * v * (per_vector + (blocks - 1) * per_block)
+    leaving = LOOP_EXIT_OF_QUADS if shape.quads else LOOP_EXIT
+    overhead = blocks * leaving * (1 + exits) + choice.rows * v * (per_vector + (blocks - 1) * per_block)
     total = tiles * panels * (cycles + overhead)
     if choice.primitive == "pack":
         total += tiles * positions * shape.groups * v * CYCLES_PER_COPIED_VECTOR
@@ -246,6 +261,8 @@ def _sparse(shape: ConvShape, pattern: Pattern, target: Target) -> Iterator[Choi
     # Six rows would have 63 loops: a second to compile, and no faster than four.
     for rows in _heights((1, 2, 3, 4), shape):
         vectors = most_vectors(rows, target, quads=shape.quads)
+        for apart in (2, 1) if shape.quads and vectors < LONG_TILE <= target.registers // 4 else ():
+            yield Choice("panel", "direct", rows, LONG_TILE, apart=apart)
         for block in _blocks(shape):
             yield Choice("panel", "direct", rows, vectors, block)
         yield Choice("panel", "gemm", rows, vectors)

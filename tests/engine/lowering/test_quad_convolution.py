@@ -25,6 +25,8 @@ CHOICES = [
     Choice("panel", "direct", 4, 2),
     Choice("panel", "pack", 4, 2),
     Choice("panel", "gemm", 4, 2),
+    Choice("panel", "direct", 4, 7, apart=1),
+    Choice("panel", "direct", 4, 5, apart=2),
     Choice("rows", "direct", 4, 3),
     Choice("rows", "pack", 4, 2),
     Choice("rows", "gemm", 8, 2),

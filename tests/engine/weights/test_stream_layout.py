@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from secateur.engine.kernels.conv import AHEAD, PANEL_FIELDS
 from secateur.engine.weights.lockstep import encode_lockstep
-from secateur.engine.weights.streams import MAX_DELTA, Streams, encode, encode_dense, enlarge
+from secateur.engine.weights.streams import MAX_DELTA, Streams, covers, encode, encode_dense
 
 Walk = list[tuple[int, list[float]]]
 cases = {
@@ -63,7 +63,7 @@ def test_panels_as_defined(height, kind, seed, groups, per_group, columns, densi
     order = panel_order(groups, per_group, height)
     starts = np.repeat(np.arange(groups) * 1000, len(order) // height // groups)
     patterns = tuple(range(1, 2**height)) if kind == "all" else (2**height - 1,)
-    smallest = enlarge(patterns, height)
+    smallest = covers(patterns, height)[:, 0]
     shared = kind == "shared"
     length = columns if shared else block or columns
     records, deltas, weights = [], [], []

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from secateur.engine.kernels.conv import AHEAD, PANEL_FIELDS
 from secateur.engine.weights.lockstep import encode_lockstep
-from secateur.engine.weights.streams import Streams, encode, encode_dense, enlarge
+from secateur.engine.weights.streams import Streams, covers, encode, encode_dense
 
 Decoded = dict[tuple[int, int], float]
 
@@ -108,10 +108,15 @@ def test_bytes_follow_the_nonzeros() -> None:
 
 
 def test_the_smallest_pattern_is_taken() -> None:
-    table = enlarge((1, 2, 4, 7), 3)
+    table = covers((1, 2, 4, 7), 3)[:, 0]
     assert table.tolist() == [-1, 0, 1, 3, 2, 3, 3, 3]
     with pytest.raises(ValueError, match="no pattern"):
-        enlarge((1,), 2)
+        covers((1,), 2)
+
+
+def test_a_set_without_a_pattern_is_walked_in_parts() -> None:
+    assert covers((1, 2, 4, 8), 4)[[5, 15]].tolist() == [[0, 2, -1, -1], [0, 1, 2, 3]]
+    assert covers((1, 2, 3, 4, 8, 12), 4)[[3, 7, 13]].tolist() == [[2, -1], [2, 3], [5, 0]]
 
 
 def test_dense_in_blocks_keeps_zeros() -> None:

@@ -84,7 +84,7 @@ class ConvKernel:
     @property
     def name(self) -> str:
         """For example f32_conv_4x6x5_full_relu_residual."""
-        patterns = "-".join(f"{p:x}" for p in self.patterns) or "lockstep"
+        patterns = "_".join(f"{p:x}" for p in self.patterns) or "lockstep"
         if len(self.patterns) == 2**self.rows - 1:
             patterns = "all"
         if self.patterns == (2**self.rows - 1,):
@@ -210,16 +210,19 @@ class _Writer:
         return self.f.load_i64(self.pointers["rows"], self.f.b.add(row, self.f.i64(r)), I64)
 
     def start_sums(self, row: Value, y: Value, vectors: int) -> list[list[Var]]:
-        """acc = bias, or what the block of positions before left in the output."""
+        """acc = bias, or what the block of positions before left in the output.
+
+        Sums of quads begin with the first loop that adds to them: rows that wait for theirs need no registers.
+        """
         f = self.f
         acc = [[f.var(ir.VectorType(self.type, f.lanes)) for _ in range(vectors)] for _ in range(self.kernel.rows)]
 
         def from_bias() -> None:
             for r, sums in enumerate(acc):
-                bias = f.splat(f.load_scalar(self.pointers["bias"], f.b.add(row, f.i64(r)), self.type))
-                for value in sums:
-                    value.set(bias)
+                self.start_row(row, r, sums)
 
+        if self.kernel.patterns and self.results:
+            return acc
         if not self.kernel.partial:
             from_bias()
             return acc
@@ -235,6 +238,12 @@ class _Writer:
                         value.set(f.load(f.at(y, place), v * f.lanes, align=self.width))
         return acc
 
+    def start_row(self, row: Value, r: int, sums: list[Var]) -> None:
+        """acc = bias for a panel's row r."""
+        bias = self.f.splat(self.f.load_scalar(self.pointers["bias"], self.f.b.add(row, self.f.i64(r)), self.type))
+        for value in sums:
+            value.set(bias)
+
     def accumulate(self, record: Value, start: dict[str, Value], base: Value, acc: list[list[Var]]) -> None:
         """acc += weights times inputs, one straight loop per pattern."""
         f = self.f
@@ -244,6 +253,9 @@ class _Writer:
         for i, pattern in enumerate(self.kernel.patterns):
             count = f.load_i64(record, len(PANEL_FIELDS) + i, I32)
             rows = [r for r in range(self.kernel.rows) if pattern >> r & 1]
+            for r in rows if self.results else ():
+                if not any(earlier >> r & 1 for earlier in self.kernel.patterns[:i]):
+                    self.start_row(start["row"], r, acc[r])
             x = f.var(PTR, origin)
             ahead = f.var(PTR, f.at(origin, f.b.mul(start["ahead"], self.unit))) if self.kernel.prefetch else None
             first = delta.get()

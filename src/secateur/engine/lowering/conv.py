@@ -210,7 +210,10 @@ def _patterns(choice: Choice) -> tuple[int, ...]:
     full = 2**choice.rows - 1
     if choice.format == "rows":
         return ()
-    return tuple(range(1, full + 1)) if choice.format == "panel" else (full,)
+    if choice.format != "panel":
+        return (full,)
+    apart = choice.apart or choice.rows
+    return tuple(code << first for first in range(0, choice.rows, apart) for code in range(1, 2**apart))
 
 
 def _per_row(values: NDArray[np.float32] | NDArray[np.int32] | None, rows: Ints) -> NDArray[np.float32 | np.int32]:

@@ -1,7 +1,8 @@
 """From a matrix of weights to the streams that a convolution kernel walks.
 
     panel g = rows order[g R .. g R + R), block b of positions
-    pattern of position k in a panel = the set of its nonzero rows, enlarged to the smallest pattern that the kernel has
+    pattern of position k in a panel = the set of its nonzero rows, put together from patterns that the kernel has, or
+    enlarged to the smallest one
     stream: positions of one panel by pattern, ascending inside a pattern, each with a weight per row of its pattern
 
 A position is stored as the distance to the position before it, in units of `unit` bytes, in 16 bits; the first of a
@@ -57,15 +58,24 @@ def padded_order(order: Ints, rows: int) -> Ints:
     return np.concatenate([order, np.full(-len(order) % rows, -1, np.int64)])
 
 
-def enlarge(patterns: tuple[int, ...], rows: int) -> NDArray[np.int64]:
-    """For every set of nonzero rows the index of the smallest kernel pattern that contains it; -1 for the empty set."""
-    table = np.full(2**rows, -1, np.int64)
+def covers(patterns: tuple[int, ...], rows: int) -> NDArray[np.int64]:
+    """For every set of nonzero rows the indices of the kernel patterns that a position is walked with, -1 behind them.
+
+    The smallest pattern that contains the set; where there is none, patterns that it consists of, the largest first.
+    """
+    found: list[list[int]] = [[]]
     for code in range(1, 2**rows):
-        fitting = [(p.bit_count(), i) for i, p in enumerate(patterns) if p & code == code]
-        if not fitting:
-            raise ValueError(f"no pattern of {patterns} contains {code:b}")
-        table[code] = min(fitting)[1]
-    return table
+        containing = [(p.bit_count(), i) for i, p in enumerate(patterns) if p & code == code]
+        parts, left = ([min(containing)[1]], 0) if containing else (list[int](), code)
+        while left:
+            inside = [(-p.bit_count(), i) for i, p in enumerate(patterns) if p & left == p]
+            if not inside:
+                raise ValueError(f"no pattern of {patterns} contains {code:b}, and it does not consist of any")
+            parts.append(min(inside)[1])
+            left &= ~patterns[parts[-1]]
+        found.append(parts)
+    most = max(map(len, found))
+    return np.array([parts + [-1] * (most - len(parts)) for parts in found], np.int64)
 
 
 def encode(
@@ -85,7 +95,7 @@ def encode(
     weight    (O, K)
     places    (K,) ascending place of every position, in units
     rows      R
-    patterns  of the kernel; every set of rows must fit into one
+    patterns  of the kernel; every set of rows must fit into one, or consist of some
     order     order of the O rows in panels; as they are when not given
     block     positions per block; all when not given. Panels are ordered block by block
     starts    (panels of one block,) place that a panel's positions count from (groups of a grouped convolution)
@@ -106,7 +116,9 @@ def encode(
     panel = np.repeat(np.arange(len(kept)), np.diff(ends, prepend=0))
     kind = segment = panel
     if kinds > 1:
-        kind = enlarge(patterns, rows)[kept.reshape(-1)[found]]
+        walked = covers(patterns, rows)[kept.reshape(-1)[found]]
+        of, part = np.nonzero(walked >= 0)
+        found, panel, kind = found[of], panel[of], walked[of, part]
         segment = panel * kinds + kind
         # Numbers of 16 bits are sorted by their digits.
         small = segment.astype(np.uint16) if len(kept) * kinds <= 1 << 16 else segment
