@@ -88,6 +88,7 @@ from secateur.graph.passes.quantized_epilogue import quantized_epilogue
 from secateur.graph.passes.quantized_linear import quantized_linear
 from secateur.graph.passes.quantized_moves import quantized_moves
 from secateur.graph.passes.quantized_pooling import quantized_pooling
+from secateur.graph.passes.quantized_tables import quantized_tables
 from secateur.graph.passes.recognise_activations import recognise_activations
 from secateur.graph.passes.recognise_normalization import recognise_normalization
 from secateur.graph.passes.recognise_shuffle import recognise_shuffle
@@ -146,6 +147,7 @@ QUANTIZED_PASSES: tuple[Callable[[Graph], Graph], ...] = (
     quantized_concat,
     quantized_activation,
     quantized_moves,
+    quantized_tables,
 )
 
 # Channels are moved as little as possible when all else is done: other passes need not know what a selection is.
