@@ -55,6 +55,8 @@ def with_floats(node: onnx.NodeProto, types: dict[str, onnx.TypeProto]) -> tuple
     types      of the inputs
     returns    None where the operator is not listed, or has its channels last
     """
+    if node.domain == DOMAIN and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        return _rounding(node, types)
     found = spelled(node.op_type, len(node.input)) if node.domain == DOMAIN else None
     if found is None or any(a.name == "channels_last" and a.i for a in node.attribute):
         return None
@@ -66,6 +68,17 @@ def with_floats(node: onnx.NodeProto, types: dict[str, onnx.TypeProto]) -> tuple
     proto.attribute.extend(a for a in node.attribute if a.name in found.attributes)
     quantized = len(node.input) > found.output[0] and node.input[found.output[0]]
     return proto, types[names[0]].tensor_type.elem_type if quantized else onnx.TensorProto.FLOAT
+
+
+def _rounding(node: onnx.NodeProto, types: dict[str, onnx.TypeProto]) -> tuple[onnx.NodeProto, int] | None:
+    """with_floats of ONNX Runtime's own QuantizeLinear and DequantizeLinear, which are older than those of 16 bits."""
+    quantize = node.op_type == "QuantizeLinear"
+    place = 2 if quantize else 1
+    kind = types.get(node.input[place]) if len(node.input) > place else None
+    if not node.input or node.input[0] not in types or (kind is None and not quantize):
+        return None
+    proto = helper.make_node("Identity", [node.input[0]], list(node.output), name=node.name)
+    return proto, onnx.TensorProto.UINT8 if kind is None else kind.tensor_type.elem_type
 
 
 def with_elements(proto: onnx.TypeProto, element: int) -> onnx.TypeProto:
