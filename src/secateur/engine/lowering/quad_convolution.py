@@ -80,8 +80,8 @@ def quad_convolution(node: Node, context: Context) -> None:
     if single:
         to_bytes(context, result, y)
     facts = integer_facts(node, graph, operator(shape), pattern, kernel, shape.macs, streams.nbytes)
-    chosen = replace(facts, choice=decision.choice, reason=decision.reason, candidates=decision.candidates)
-    context.layers.append(chosen)
+    reason = facts.reason or decision.reason
+    context.layers.append(replace(facts, choice=decision.choice, reason=reason, candidates=decision.candidates))
 
 
 def _depthwise(

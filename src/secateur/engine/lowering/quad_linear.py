@@ -19,7 +19,7 @@ from secateur.engine.lowering.quad_relayout import per_channel, to_bytes, to_qua
 from secateur.engine.lowering.refusals import elements
 from secateur.engine.lowering.relayout import to_planes
 from secateur.engine.lowering.requantized import bias_of, requantized
-from secateur.engine.weights.pattern import Pattern, detect
+from secateur.engine.weights.pattern import DENSE, FILL, Pattern, detect
 from secateur.engine.weights.quads import reach, weight_quads
 from secateur.graph.ir import Graph, Node
 
@@ -78,7 +78,7 @@ def emit_integer_product(
     elif out is not y:
         to_planes(context, out, target=y)
     facts = integer_facts(node, graph, kind, pattern, kernel, rows * weight.size, stored)
-    context.layers.append(replace(facts, reason=reason if pattern.kind != "dense" else ""))
+    context.layers.append(replace(facts, reason=facts.reason or reason))
 
 
 def integer_facts(
@@ -93,4 +93,22 @@ def integer_facts(
     density = float(np.count_nonzero(weight) / max(weight.size, 1))
     shape, output = weight.shape, graph.shape(node.outputs[0])
     work = round(macs * density)
-    return LayerFacts(node.name, kind, shape, output, density, str(pattern), kernel, None, macs, work, stored, bits=8)
+    zeros, reason = zeros_of_quads(pattern, density), ""
+    if pattern.kind == "dense" and density <= DENSE:
+        reason = f"{100 * (1 - density):.0f} % zeros leave hardly four neighbouring input channels without a weight"
+    facts = LayerFacts(node.name, kind, shape, output, density, zeros, kernel, None, macs, work, stored, reason)
+    return replace(facts, bits=8)
+
+
+def zeros_of_quads(pattern: Pattern, density: float) -> str:
+    """What the zeros of 8-bit weights look like, in words.
+
+    pattern    of the quads
+    density    nonzeros / weights
+    """
+    if density > DENSE:
+        return "dense"
+    zeros = f"{100 * (1 - density):.1f} %"
+    if pattern.kind == "dense" or density < FILL * pattern.density:
+        return f"unstructured {zeros}, {100 * pattern.sparsity:.0f} % of fours"
+    return f"{pattern.n}x4-in {zeros}" if pattern.n > 1 else f"4-in {zeros}"
