@@ -101,7 +101,7 @@ def test_the_tool_may_be_said(call):
         (("python train.py --lr 1",), "say which with --from"),
         ((ONE_BY_N, "--from", "1xm"), "Did you mean '1xn'?"),
         (("python imagenet.py --conv_type BlockL1Conv",), "does not say which images; give --data"),
-        (("python nets/resnet_at_cifar10_run.py --learner uniform",), "quantization is not part of this version"),
+        (("python nets/resnet_at_cifar10_run.py --learner unifrom",), "Did you mean 'uniform'?"),
     ],
 )
 def test_what_cannot_be_translated_is_one_sentence_and_exit_code_2(call, tmp_path, monkeypatch, arguments, words):

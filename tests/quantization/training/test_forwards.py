@@ -27,7 +27,7 @@ def test_nothing_changes_with_calls_that_do_nothing():
 
 
 def test_readers_get_what_the_call_gives():
-    model, x = everything(), images()
+    model = everything()
     forwards, _ = forwards_of(model)
     place = next(p for p in forwards["residual"].places("residual") if p.name == "relu")
     assert str(place) == "residual:relu"

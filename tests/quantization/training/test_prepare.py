@@ -32,7 +32,7 @@ def test_the_first_override_that_fits_counts():
 
 
 @pytest.fixture(scope="module")
-def pact():
+def pact(places):
     """PACT with everything that a recipe can choose."""
     model = everything()
     attach_masks_(model, ["residual.conv1"])
@@ -46,11 +46,11 @@ def pact():
         keep_float=("inverted.conv.3",),
         overrides={"classifier": LayerBits(weights=2), "residual:relu": LayerBits(activations=3)},
     )
-    return model, prepare_(model, config, SIZE, [images(), (images(seed=2), torch.zeros(8))])
+    return model, prepare_(model, config, SIZE, [images(), (images(seed=2), torch.zeros(8))], places)
 
 
 def test_rules_and_bits(pact):
-    model, prepared = pact
+    prepared = pact[1]
     layers = {prepared.map.weights[name].layer: rounding.rule.bits for name, rounding in prepared.weights.items()}
     assert layers["classifier"] == 2 and layers["residual.conv1"] == layers["shuffle.branch.0"] == 4
     assert "stem" not in layers and "inverted.conv.3" not in layers

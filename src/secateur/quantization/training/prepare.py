@@ -92,12 +92,14 @@ def prepare_(
     config: QuantizationTraining,
     input_size: Sequence[int],
     batches: Iterable[Any] | None = None,
+    known: Map | None = None,
 ) -> Prepared:
     """Make `model` round, in place, what its quantized file will hold in integers.
 
     input_size    (channels, height, width) of one image
     batches       of images, (batch, channels, height, width) or pairs with their labels, which give the first ranges;
                   without them the first steps of the training do. They are not counted: give as many as are wanted
+    known         the places of a network of the same structure, which then is not exported again
     raises        QuantizationError  a network that is prepared already, or with nothing that could be rounded
                   ExportError        one that has no ONNX form
     """
@@ -106,7 +108,7 @@ def prepare_(
         raise QuantizationError(f"this {type(network).__name__} is prepared already; close_ takes the rounding away.")
     scheme = schemes[config.scheme]
     config = scheme.filled(config)
-    found = map_of(network, input_size)
+    found = map_of(network, input_size) if known is None else known
     floats = _kept(network, config, found)
     points = points_of(found.file, keep_float=tuple(floats))
     weights = _round_weights_(network, config, scheme, found, points)

@@ -34,7 +34,9 @@ def test_levels_lie_evenly_between_the_extremes(bucket):
     weight = torch.randn(6, 50, generator=torch.Generator().manual_seed(0), requires_grad=True)
     rule = BucketWeights(3, config(bucket, 64))
     output = rule(weight)
-    for before, after in zip(in_buckets(weight.detach(), rule.config), in_buckets(output.detach(), rule.config)):
+    for before, after in zip(
+        in_buckets(weight.detach(), rule.config), in_buckets(output.detach(), rule.config), strict=True
+    ):
         low, high = before.min(), before.max()
         assert len(after.unique()) <= 8
         assert torch.allclose(after.min(), low) and torch.allclose(after.max(), high, atol=1e-6)

@@ -26,7 +26,7 @@ def test_every_weight_is_its_nearest_centre(bucket):
     with torch.no_grad():
         rule.flat.copy_(rule.centres.flip(1).reshape(-1))  # training may leave them in any order
     rows = rule(weight).reshape(len(rule.centres), -1)
-    for row, before, centres in zip(rows, weight.reshape(rows.shape), rule.centres):
+    for row, before, centres in zip(rows, weight.reshape(rows.shape), rule.centres, strict=True):
         distances = (before[:, None] - centres[None]).abs()
         assert torch.equal((row - before).abs(), distances.min(dim=1).values)
 

@@ -43,7 +43,7 @@ def test_a_schedule_is_read_with_the_flags_of_the_command(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--qe-mode sym", "'qe-mode' is not imported: quantization is not part"),
+        ("--qe-mode sym", "'qe-mode' means nothing without --quantize-eval"),
         ("--amc-protocol x", "'amc-protocol' is not imported"),
         ("--greedy", "'greedy' is not imported"),
         ("--sense element", "'sensitivity' is not imported"),

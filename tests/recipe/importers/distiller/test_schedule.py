@@ -81,11 +81,7 @@ FAULTS = [
     (SCHEDULE.replace("remove_filters", "remove_channels") + THIN, "FilterRemover and 'remove_channels' contradict"),
     (SCHEDULE.replace("dataset:", "datset:") + THIN, "unknown key 'datset'"),
     (SCHEDULE.replace("--epochs=4", "--epochs=x"), "'epochs' in the command is a number, found 'x'"),
-    ("quantizers: {q: {class: PostTrainLinearQuantizer}}\n", "quantization is not part of this version of Secateur"),
-    (
-        SCHEDULE + "  - quantizer: {instance_name: q}\n    epochs: [0]\nquantizers: {q: {class: DorefaQuantizer}}\n",
-        "f.yaml:10: quantization is not part of this version of Secateur; it comes later. Take the policy of 'q' out",
-    ),
+    ("quantizers: {q: {class: DorefaQuantizer, bits_weights: 4}}\n", "'policies' must say when"),
     ("pruners: {}\n", "has 'policies'"),
 ]
 
@@ -99,4 +95,4 @@ def test_a_faulty_schedule_is_a_sentence(text, words):
 
 def test_quantizers_that_no_policy_uses_are_noted():
     text = SCHEDULE + "quantizers: {q: {class: DorefaQuantizer}}\n"
-    assert "f.yaml:10: 'quantizers' is not imported" in said(import_text(text, "f.yaml"))
+    assert "f.yaml:10: no policy uses 'q', so it does nothing." in said(import_text(text, "f.yaml"))

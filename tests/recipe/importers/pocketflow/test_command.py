@@ -164,7 +164,6 @@ def test_evaluation():
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (CIFAR + "--learner uniform", "the learner 'uniform' quantizes; quantization is not part of this version"),
         (CIFAR + "--learner weight-spars", "Did you mean 'weight-sparse'?"),
         (WEIGHTS + "--ws_prune_rato 0.5", "Did you mean 'ws_prune_ratio'?"),
         (WEIGHTS + "--ws_iter_ratio_beg 0.6", "lies after 'ws_iter_ratio_beg'"),

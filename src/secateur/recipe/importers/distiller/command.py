@@ -10,7 +10,6 @@ from secateur.recipe.importers.distiller.flags import ClassifierFlags, flags_of,
 from secateur.recipe.importers.distiller.header import read_header
 from secateur.recipe.importers.distiller.networks import network_of
 from secateur.recipe.importers.distiller.policies import read_policies
-from secateur.recipe.importers.distiller.quantizers import check_quantizers
 from secateur.recipe.importers.distiller.schedule import draft
 from secateur.recipe.importers.importing import Draft, command_lines
 from secateur.recipe.importers.provenance import Provenance
@@ -49,7 +48,6 @@ def _scheduled(reading: Reading, flags: ClassifierFlags) -> Draft:
     if not isinstance(document.value.get("policies"), list):
         inner.fail((), "is no Distiller schedule: it has no 'policies'.")
     policies = read_policies(inner, document.value)
-    check_quantizers(inner, policies)
     return draft(inner, policies, flags, read_header(document.text))
 
 
@@ -62,7 +60,10 @@ def _plain(reading: Reading, flags: ClassifierFlags) -> Draft:
         stages.append({"stage": "train", "training": training})
     if flags.thin:
         stages.append({"stage": "thin", "shift": "zero"})
-    stages += [{"stage": "evaluate"}] if flags.evaluate and not flags.thin else [*FINISH]
+    if flags.quantize and flags.evaluate:
+        stages.append({"stage": "evaluate"})
+    stages += flags.quantize
+    stages += [{"stage": "evaluate"}] if flags.evaluate and not (flags.thin or flags.quantize) else [*FINISH]
     name = reading.model or network.model
     options = network.options if name == network.model else {}
     images = f"imagefolder:{flags.images}" if flags.images else None

@@ -10,7 +10,7 @@ from typing import Any
 from secateur.recipe.document import Document
 from secateur.recipe.importers.distiller.networks import network_of
 from secateur.recipe.importers.distiller.policies import MAX_EPOCHS
-from secateur.recipe.importers.distiller.quantizers import LATER
+from secateur.recipe.importers.distiller.post_training import flag_stages
 from secateur.recipe.importers.flags import Command, parse_command
 from secateur.recipe.importers.reading import Fields, Reading
 
@@ -70,6 +70,7 @@ class ClassifierFlags:
     compress     the schedule's file
     training     keys of every training but epochs and rate
     images       the folder given
+    quantize     the stage that quantizes at the end, if there is to be one
     """
 
     arch: str | None = None
@@ -84,6 +85,7 @@ class ClassifierFlags:
     thin: bool = False
     training: dict[str, Any] = field(default_factory=lambda: _training(256, 0.9, 1e-4))
     distillation: dict[str, Any] | None = None
+    quantize: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
 def _training(batch_size: int, momentum: float, weight_decay: float) -> dict[str, Any]:
@@ -123,6 +125,19 @@ def read_flags(reading: Reading, command: tuple[int, str]) -> ClassifierFlags:
     return replace(found, weights=weights)
 
 
+def read_quantization(reading: Reading, command: tuple[int, str]) -> list[dict[str, Any]]:
+    """The stage of a command line in a schedule's comments that quantizes what was trained."""
+    line, text = command
+    document = reading.document
+    inner = reading.within(Document(document.source, text, {}, {(): line}, document.folder))
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        words = text.split()
+    flags = parse(inner, words).flags
+    return flag_stages(flags, flags.text("arch", "resnet18"))
+
+
 def parse(reading: Reading, words: Any) -> Command:
     """The words of a command of compress_classifier.py, sorted."""
     return parse_command(words, reading, switches=SWITCHES, several=SEVERAL, short=SHORT)
@@ -153,6 +168,7 @@ def flags_of(command: Command) -> ClassifierFlags:
             flags.number("wd", 1e-4, low=0.0),
         ),
         distillation=_distillation(flags),
+        quantize=flag_stages(flags, flags.text("arch", "resnet18")),
     )
 
 
@@ -176,9 +192,7 @@ def _distillation(flags: Fields) -> dict[str, Any] | None:
 def _note_later(flags: Fields) -> None:
     """Flags of what is not imported, family by family."""
     for name in list(flags.value):
-        if name.startswith(("qe-", "quantize-eval")):
-            flags.ignore(name, because=LATER)
-        elif name.startswith("amc-"):
+        if name.startswith("amc-"):
             flags.ignore(name, because="the search by reinforcement learning is not part of this version")
         elif name.startswith("greedy"):
             flags.ignore(name, because="greedy filter pruning is not part of this version")

@@ -24,10 +24,12 @@ _LARGEST = 10**15
 class Header:
     """What the comments say; nothing of it is certain to be there.
 
-    command    (line, text) of the first command line
+    command         (line, text) of the first command line
+    quantization    the same of the first one that quantizes
     """
 
     command: tuple[int, str] | None = None
+    quantization: tuple[int, str] | None = None
     layers: list[ExpectedLayer] = field(default_factory=list)
     weights: int | None = None
     nonzeros: int | None = None
@@ -43,7 +45,9 @@ def read_header(text: str) -> Header:
         if not raw.lstrip().startswith("#"):
             continue
         line = _STAMP.sub("", raw.lstrip().lstrip("#").strip())
-        if "compress_classifier.py" in line and header.command is None:
+        if "compress_classifier.py" in line and "--quantize-eval" in line:
+            header.quantization = header.quantization or (number, line[line.index("compress_classifier.py") :])
+        elif "compress_classifier.py" in line and header.command is None:
             header.command = (number, line[line.index("compress_classifier.py") :])
         elif found := _ROW.match(line):
             _row(header, *found.groups())

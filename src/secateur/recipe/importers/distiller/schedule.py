@@ -12,12 +12,13 @@ Source: Distiller's documentation of schedules (Intel, 2018-2020) and its publis
 from typing import Any
 
 from secateur.recipe.importers.distiller import ranked  # noqa: F401  (registers the pruners that rank)
-from secateur.recipe.importers.distiller.flags import ClassifierFlags, read_flags
+from secateur.recipe.importers.distiller.flags import ClassifierFlags, read_flags, read_quantization
 from secateur.recipe.importers.distiller.header import Header, read_header
 from secateur.recipe.importers.distiller.networks import layer_of, network_of
 from secateur.recipe.importers.distiller.policies import SECTIONS, Policy, read_policies
+from secateur.recipe.importers.distiller.post_training import post_training_stages
 from secateur.recipe.importers.distiller.pruners import read_pruner
-from secateur.recipe.importers.distiller.quantizers import check_quantizers
+from secateur.recipe.importers.distiller.quantizers import POST_TRAINING, instance_of, read_quantizers
 from secateur.recipe.importers.distiller.rates import check_rates, read_rate
 from secateur.recipe.importers.distiller.regularizers import read_regularizer
 from secateur.recipe.importers.distiller.timeline import Penalty, Pruning, Timeline, stages_of
@@ -50,7 +51,8 @@ class DistillerSchedule:
         root.finish()
         header = read_header(reading.document.text)
         policies = read_policies(reading, root.value) if "policies" in root.value else ()
-        check_quantizers(reading, policies)
+        if not policies and root.value.get("quantizers"):
+            return _quantized_only(reading, header)
         if not policies:
             root.fail(None, "a Distiller schedule has 'policies', which say what acts when; there are none here.")
         flags = read_flags(reading, header.command) if header.command else ClassifierFlags()
@@ -70,6 +72,10 @@ def draft(reading: Reading, policies: tuple[Policy, ...], flags: ClassifierFlags
         for policy in policies
         if policy.kind == "regularizer"
     )
+    quantizing = read_quantizers(reading, policies, renamed)
+    quantized_afterwards = post_training_stages(reading, renamed) or flags.quantize
+    if not quantized_afterwards and header.quantization is not None:
+        quantized_afterwards = read_quantization(reading, header.quantization)
     rates = sorted((read_rate(reading, p) for p in policies if p.kind == "lr_scheduler"), key=lambda r: r.policy.start)
     check_rates(reading, rates)
     _note_unused(reading, policies)
@@ -92,8 +98,9 @@ def draft(reading: Reading, policies: tuple[Policy, ...], flags: ClassifierFlags
         epochs,
         flags.learning_rate,
         flags.training,
+        quantizing if quantizing is not None and quantizing.policy.start < epochs else None,
     )
-    stages = stages_of(reading, line)
+    stages = [*stages_of(reading, line), *quantized_afterwards]
     value = {
         "version": 1,
         "model": _model(reading, arch, flags),
@@ -102,6 +109,23 @@ def draft(reading: Reading, policies: tuple[Policy, ...], flags: ClassifierFlags
         "stages": [{"stage": "evaluate"}, *stages, *FINISH],
     }
     return Draft(value, _provenance(reading, header, renamed))
+
+
+def _quantized_only(reading: Reading, header: Header) -> Draft:
+    """A file that says nothing but how a trained network is quantized."""
+    command = header.command or header.quantization
+    flags = read_flags(reading, command) if command else ClassifierFlags()
+    stages = post_training_stages(reading, _renamed_arch(reading, flags.arch))
+    if not stages:
+        reading.fail(("quantizers",), "these quantizers act in training, so 'policies' must say when.")
+    value = {
+        "version": 1,
+        "model": _model(reading, flags.arch, flags),
+        "data": {"name": reading.data or _images(flags.arch, flags), "workers": min(flags.workers, 64)},
+        "seed": flags.seed,
+        "stages": [{"stage": "evaluate"}, *stages, *FINISH],
+    }
+    return Draft(value, _provenance(reading, header, flags.arch))
 
 
 def _arch_of_removers(reading: Reading, removals: tuple[Policy, ...]) -> str | None:
@@ -158,7 +182,10 @@ def _note_unused(reading: Reading, policies: tuple[Policy, ...]) -> None:
     used = {(SECTIONS[policy.kind], policy.instance) for policy in policies}
     for section in SECTIONS.values():
         for instance in reading.fields((section,), f"'{section}'").value if section in reading.document.value else ():
-            if (section, instance) not in used and section != "quantizers":
+            unused = (section, instance) not in used
+            if section == "quantizers":
+                unused = unused and instance_of(reading, instance).text("class") != POST_TRAINING
+            if unused:
                 reading.note((section, instance), f"no policy uses '{instance}', so it does nothing.")
 
 

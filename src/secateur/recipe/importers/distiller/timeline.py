@@ -14,6 +14,7 @@ from typing import Any
 
 from secateur.recipe.importers.distiller.policies import Policy
 from secateur.recipe.importers.distiller.pruners import PrunerPart
+from secateur.recipe.importers.distiller.quantizers import Quantizing
 from secateur.recipe.importers.distiller.rates import Rate, decay_of
 from secateur.recipe.importers.reading import Reading
 
@@ -48,6 +49,7 @@ class Timeline:
     """Everything that a schedule does, and when.
 
     removals    policies of extensions that thin the network
+    quantizing  from the first epoch of its policy on, numbers are rounded
     epochs      of the whole run
     training    keys of every training but the rate
     """
@@ -59,11 +61,13 @@ class Timeline:
     epochs: int
     learning_rate: float
     training: dict[str, Any]
+    quantizing: Quantizing | None = None
 
 
 def stages_of(reading: Reading, line: Timeline) -> list[dict[str, Any]]:
     """The stages of a run from epoch 0 on. raises RecipeError for what cannot be cut."""
     _check_overlaps(reading, line)
+    _check_quantizing(reading, line)
     removals = {epoch: policy for policy in reversed(line.removals) for epoch in policy.epochs}
     stages: list[dict[str, Any]] = []
     start = 0
@@ -78,7 +82,8 @@ def stages_of(reading: Reading, line: Timeline) -> list[dict[str, Any]]:
         start = cut
     trained = [stage for stage in stages if stage.get("training", {}).get("epochs")]
     if trained:
-        trained[-1]["training"]["keep"] = "sparsest"
+        # Rounding makes other zeros in every epoch; they say nothing about which one is best.
+        trained[-1]["training"]["keep"] = "best_top1" if trained[-1]["stage"] == "quantize" else "sparsest"
     return stages
 
 
@@ -98,7 +103,26 @@ def _cuts(reading: Reading, line: Timeline, removals: dict[int, Policy]) -> list
                 )
             else:
                 cuts.add(edge)
+    if line.quantizing is not None:
+        start = line.quantizing.policy.start
+        cuts = {cut for cut in cuts if cut <= start} | {start}
     return sorted(cut for cut in cuts if 0 <= cut < line.epochs)
+
+
+def _check_quantizing(reading: Reading, line: Timeline) -> None:
+    """Once numbers are rounded, nothing is removed any more, and they are rounded to the end."""
+    if line.quantizing is None:
+        return
+    policy = line.quantizing.policy
+    for other in (*(pruning.policy for pruning in line.prunings), *line.removals):
+        if other.epochs[-1] >= policy.start:
+            reading.fail(
+                other.at,
+                f"'{other.instance}' removes weights in epoch {other.epochs[-1]}, where '{policy.instance}' quantizes "
+                f"since epoch {policy.start}; let it end before.",
+            )
+    if policy.end < line.epochs:
+        reading.note(policy.at, f"'{policy.instance}' quantizes to the end of the run, not to epoch {policy.end}.")
 
 
 def _check_overlaps(reading: Reading, line: Timeline) -> None:
@@ -127,6 +151,8 @@ def _stretch(
         for keys in penalty.keys
     ]
     regularize = {"regularize": penalties} if penalties else {}
+    if line.quantizing is not None and start >= line.quantizing.policy.start:
+        return {"stage": "quantize", "method": "qat", "qat": line.quantizing.keys, **regularize, "training": training}
     if parts:
         return {"stage": "sparsify", "parts": parts, **regularize, "training": training}
     if later or penalties:

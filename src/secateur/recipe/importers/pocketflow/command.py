@@ -10,13 +10,15 @@ from typing import Any
 
 from secateur.recipe.importers.flags import parse_command
 from secateur.recipe.importers.importing import Draft, command_lines
-from secateur.recipe.importers.pocketflow.learners import LEARNERS, QUANTIZERS
+from secateur.recipe.importers.pocketflow.learners import LEARNERS
 from secateur.recipe.importers.pocketflow.networks import script_of, training_of
+from secateur.recipe.importers.pocketflow.quantizers import QUANTIZERS
 from secateur.recipe.importers.provenance import Provenance
 from secateur.recipe.importers.reading import Fields, Reading
 from secateur.recipe.importers.stages import FINISH
 from secateur.registry import unknown
 
+SEARCHES = ("random_layers", "rl_global_tune", "rl_layerwise_tune")
 SWITCHES = (
     *(
         "enbl_dst",
@@ -29,7 +31,9 @@ SWITCHES = (
         "cp_retrain",
     ),
     *("cpr_skip_frst_layer", "cpr_skip_last_layer", "cpr_warm_start", "cpg_skip_ht_layers", "uql_use_buckets"),
-    *("uql_enbl_rl_agent", "uql_quantize_all_layers", "ddpg_enbl_bsln_func"),
+    *("uql_enbl_rl_agent", "uql_quantize_all_layers", "ddpg_enbl_bsln_func", "uqtf_enbl_manual_quant"),
+    *("nuql_enbl_rl_agent", "nuql_quantize_all_layers", "nuql_use_buckets"),
+    *(f"{learner}_enbl_{what}" for learner in ("uql", "nuql") for what in SEARCHES),
 )
 RUN_ONLY = (
     *("enbl_multi_gpu", "nb_smpls_train", "nb_smpls_val", "nb_smpls_eval", "batch_size_eval", "summ_step", "save_step"),
@@ -64,16 +68,12 @@ class PocketFlowCommand:
         command = parse_command(words, reading, switches=SWITCHES, absl=True)
         flags = command.flags
         learner = flags.text("learner", "full-prec")
-        if learner in QUANTIZERS:
-            flags.fail(
-                "learner",
-                f"the learner '{learner}' quantizes; quantization is not part of this version, it comes later.",
-            )
-        if learner not in LEARNERS:
-            flags.fail("learner", unknown("learner", learner, (*LEARNERS, *QUANTIZERS)))
+        learners = {**LEARNERS, **QUANTIZERS}
+        if learner not in learners:
+            flags.fail("learner", unknown("learner", learner, learners))
         script = script_of(reading, command.script, flags)
         training = training_of(script, flags)
-        stages = LEARNERS[learner](flags, training)
+        stages = learners[learner](flags, training)
         for stage in stages:
             if stage.get("allocation") == "ddpg" and script.data == "cifar10":
                 # Its search fixes the levels of these two at 0 on CIFAR-10, and on no other images.

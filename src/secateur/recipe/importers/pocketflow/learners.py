@@ -4,7 +4,8 @@ full-prec         plain training
 weight-sparse     single weights, gradual in iterations, with a backup of what is removed
 channel           channels by a share of the FLOPs that stays (auto) or of each layer's channels (uniform)
 chn-pruned-rmt, chn-pruned-gpu, dis-chn-pruned    channels by a share of them that goes
-uniform, uniform-tf, non-uniform    quantization: later
+
+Those that quantize are in quantizers.py.
 """
 
 from collections.abc import Callable
@@ -238,4 +239,3 @@ LEARNERS: dict[str, Learner] = {
     "chn-pruned-gpu": on_gpu,
     "dis-chn-pruned": discriminative,
 }
-QUANTIZERS = ("uniform", "uniform-tf", "non-uniform")

@@ -1,0 +1,95 @@
+"""What Distiller's quantizers have in common: bits, overrides by regular expressions, modes.
+
+null, 32     stays float
+overrides    regular expression of module names -> {bits_weights or bits_parameters, bits_activations}; the first
+             that matches a whole name counts. Older files: bits_overrides with wts and acts
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, cast
+
+from secateur.recipe.importers.distiller.networks import layer_of
+from secateur.recipe.importers.reading import Fields
+
+FLOAT_BITS = 32
+MODES = {
+    "SYMMETRIC": "sym_full",
+    "SYMMETRIC_RESTRICTED": "sym",
+    "ASYMMETRIC_UNSIGNED": "asym_u",
+    "ASYMMETRIC_SIGNED": "asym_s",
+}
+_WEIGHTS = ("bits_weights", "bits_parameters", "wts")
+_ACTIVATIONS = ("bits_activations", "acts")
+
+
+@dataclass(frozen=True)
+class Override:
+    """What is different for the layers that a glob fits; a key that is missing is as for the others, None is float."""
+
+    glob: str
+    bits: dict[str, int | None]
+
+
+def bits_of(fields: Fields, name: str, default: int | None, lowest: int = 2, highest: int = 8) -> int | None:
+    """The bits under a key, None for float. raises RecipeError for what no integer of ours has."""
+    if name in fields and fields.raw(name) is None:
+        return None
+    bits = cast(int | None, fields.whole(name, default))
+    if bits is None or bits == FLOAT_BITS:
+        return None
+    if not lowest <= bits <= highest:
+        fields.fail(
+            name, f"'{name}' in {fields.where} is {lowest} to {highest}, or {FLOAT_BITS} for float, not {bits}."
+        )
+    return bits
+
+
+def overrides_of(fields: Fields, arch: str | None, lowest: int = 2, activations: int = 8) -> tuple[Override, ...]:
+    """The overrides of a quantizer, in their order. raises RecipeError for unknown keys."""
+    found: list[Override] = []
+    for section in ("overrides", "bits_overrides"):
+        listed = fields.section(section, f"'{section}' of {fields.where}")
+        for name in listed.value:
+            entry = listed.section(str(name), f"'{name}' in '{section}'")
+            found.append(Override(glob_of(listed, str(name), arch), _bits_of_entry(entry, lowest, activations)))
+    return tuple(found)
+
+
+def _bits_of_entry(entry: Fields, lowest: int, activations: int) -> dict[str, int | None]:
+    bits: dict[str, int | None] = {}
+    for ours, names, least, most in (("weights", _WEIGHTS, lowest, 8), ("activations", _ACTIVATIONS, 2, activations)):
+        for name in names:
+            if name in entry:
+                bits[ours] = bits_of(entry, name, None, least, most)
+    entry.ignore("bits_bias", "bits_accum", because="biases have 32 bits here")
+    entry.ignore(
+        *("clip_acts", "clip_n_stds", "clip_half_range", "mode", "per_channel_wts", "fp16"),
+        *("model_activation_stats", "scale_approx_mult_bits", "output_quant", "input_overrides"),
+        because="bits alone may differ from layer to layer here",
+    )
+    entry.finish()
+    return bits
+
+
+def glob_of(fields: Fields, expression: str, arch: str | None) -> str:
+    """A glob of our layers for a regular expression of Distiller's. raises RecipeError where there is none."""
+    name = expression.removeprefix("^").removesuffix("$").removeprefix("module.").removeprefix(r"module\.")
+    glob = re.sub(r"(?<!\\)\.[*+]", "*", name)
+    glob = re.sub(r"\\d\+?", "[0-9]", glob).replace("\\.", ".")
+    if re.search(r"[\\(){}|+^$]", glob):
+        fields.fail(expression, f"'{expression}' in {fields.where} is more than a glob can say; list the layers.")
+    return glob if "*" in glob or "[" in glob else layer_of(glob, arch)
+
+
+def mode_of(fields: Fields, default: str) -> tuple[str, str]:
+    """(mode of activations, mode of weights), ours. raises RecipeError."""
+    given: Any = fields.raw("mode", default)
+    if isinstance(given, dict):
+        inner = fields.section("mode")
+        activations = inner.text("activations", default, choices=tuple(MODES))
+        weights = inner.text("weights", default, choices=tuple(MODES))
+        inner.finish()
+        return MODES[activations], MODES[weights]
+    mode = MODES[fields.text("mode", default, choices=tuple(MODES))]
+    return mode, mode
