@@ -26,7 +26,7 @@ def check(
     op: str,
     operands: dict[str, np.ndarray | None],
     shape: tuple[int, ...],
-    dtype: str,
+    result: str,
     opset: int = 17,
     **attributes: Any,
 ) -> None:

@@ -43,8 +43,8 @@ def test_reports_show_the_reason():
         feeds = feeds_of(read(model))
         assert np.allclose(session.run(feeds)["y"], run_model(model, feeds)[0], atol=1e-3)
     text = " ".join(str(report).split())
-    assert "with floats: 2 (Conv_1, Conv_3): its input is not quantized with one constant scale" in text
-    assert list(report.to_dict()["floats"]) == ["Conv_1", "Conv_3"]
+    assert "with floats: 2 (Conv_1, Conv_4): its input is not quantized with one constant scale" in text
+    assert list(report.to_dict()["floats"]) == ["Conv_1", "Conv_4"]
 
 
 def test_float_graphs_have_no_notes():
