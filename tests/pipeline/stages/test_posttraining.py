@@ -1,12 +1,10 @@
 """The stage that makes zeros without labels: any pattern, target and course ends with a whole sparse network."""
 
 import copy
-import os
-import signal
 import subprocess
 import sys
-import textwrap
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +24,15 @@ from secateur.sparsity.layers import weighted_modules
 
 SMALL = {"images": 24, "held_out": 8, "batch_size": 12}
 EMPTY = parse_recipe(tiny_networks.RECIPE)
+SHARED: dict[str, str] = {}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shared(tmp_path_factory):
+    """Gram matrices and databases of the networks here, made once."""
+    SHARED["cache"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    SHARED.clear()
 
 
 def run(folder, network=None, images=None, **keys):
@@ -35,7 +42,7 @@ def run(folder, network=None, images=None, **keys):
     dense = copy.deepcopy(network).eval()
     folder.mkdir(exist_ok=True)
     context = Context(EMPTY, folder, images or tiny_networks.images(), network, stage_folder=folder)
-    return network, dense, posttraining_stage(context, PosttrainingStage.model_validate(SMALL | keys))
+    return network, dense, posttraining_stage(context, PosttrainingStage.model_validate(SMALL | SHARED | keys))
 
 
 def zeros(network):
@@ -66,9 +73,9 @@ def test_the_asked_zeros_no_labels_and_a_result_in_json(tmp_path):
 
 
 def test_the_same_again_and_from_what_is_kept(tmp_path):
-    first, _, one = run(tmp_path / "a", sparsity=0.6)
-    second, _, two = run(tmp_path / "b", sparsity=0.6)
-    third, _, _ = run(tmp_path / "a", sparsity=0.6)
+    first, _, one = run(tmp_path / "a", sparsity=0.6, cache=None)
+    second, _, two = run(tmp_path / "b", sparsity=0.6, cache=None)
+    third, _, _ = run(tmp_path / "a", sparsity=0.6, cache=None)
     assert same(first, second) and same(first, third)
     assert one["steps"] == two["steps"]
 
@@ -281,7 +288,7 @@ def test_the_published_protocol_computes_what_it_says(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "tuning", [{"steps": 12}, {"steps": 12, "masks": "scheduled"}, {"steps": 12, "masks": "learned"}]
+    "tuning", [{"steps": 12, "mix": 1.0}, {"steps": 12, "masks": "scheduled"}, {"steps": 12, "masks": "learned"}]
 )
 def test_tuning_keeps_the_zeros_and_helps_or_is_undone(tmp_path, tuning):
     settings = {"batch_size": 8, "learning_rate": 0.01, "augment": False}
@@ -332,42 +339,59 @@ def test_a_layer_that_is_not_there_is_said(tmp_path):
         run(tmp_path, layers=["nowhere"])
 
 
+def job(folder, stage):
+    """One run, in this process or in one that will be killed; the state that it ends with."""
+    torch.manual_seed(0)
+    context = Context(EMPTY, folder, tiny_networks.images(), tiny_networks.Tiny(), stage_folder=folder)
+    posttraining_stage(context, PosttrainingStage.model_validate(stage))
+    (folder / "end").touch()
+    return context.network.state_dict()
+
+
 JOB = """
-import sys, torch
+import sys
 sys.path[:0] = {paths!r}
 from pathlib import Path
-import tiny_networks
-from secateur.pipeline import Context
-from secateur.pipeline.stages.posttraining import posttraining_stage
-from secateur.posttraining import Calibration
-from secateur.recipe import PosttrainingStage, parse_recipe
-torch.manual_seed(0); torch.set_num_threads(1)
-folder = Path({folder!r})
-recipe, images = parse_recipe(tiny_networks.RECIPE), tiny_networks.images()
-context = Context(recipe, folder, images, tiny_networks.Tiny(), stage_folder=folder)
-posttraining_stage(context, PosttrainingStage.model_validate({stage!r}))
-torch.save(context.network.state_dict(), folder / "end.pt")
+import torch
+import test_posttraining
+torch.set_num_threads(1)
+test_posttraining.job(Path({folder!r}), {stage!r})
 """
+KILLED = SMALL | {
+    "sparsity": 0.6,
+    "budget": 600,
+    "tuning": {"steps": 40, "batch_size": 8, "checkpoint_seconds": 1e-9, "augment": False},
+    "reconstruction": {"steps": 60, "unit": "layer"},
+}
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Sums in another order differ in their last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(one_thread, tmp_path_factory):
+    return job(tmp_path_factory.mktemp("whole"), KILLED)
 
 
 @pytest.mark.parametrize("mark", ["database/index.json", "second", "units", "tuning/tuning.safetensors"])
-def test_kill_9_and_on(tmp_path, mark):
+def test_kill_9_and_on(tmp_path, undisturbed, mark):
     """Killed when `mark` has appeared; the next start ends with the network of a run that nothing disturbed."""
-    tuning = {"steps": 40, "batch_size": 8, "checkpoint_seconds": 1e-9, "augment": False}
-    stage = SMALL | {"sparsity": 0.6, "budget": 600, "tuning": tuning, "reconstruction": {"steps": 60, "unit": "layer"}}
-    ends = []
-    for name in ("whole", "killed"):
-        folder = tmp_path / name
-        folder.mkdir()
-        code = textwrap.dedent(JOB.format(paths=sys.path, folder=str(folder), stage=stage))
-        if name == "killed":
-            process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-            while not (folder / mark).exists() and process.poll() is None:
-                time.sleep(0.01)
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            assert not (folder / "end.pt").exists()
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        ends.append(torch.load(folder / "end.pt", weights_only=True))
-    assert ends[0].keys() == ends[1].keys()
-    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+    paths = [str(Path(__file__).parent), *sys.path]
+    code = JOB.format(paths=paths, folder=str(tmp_path), stage=KILLED)
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    try:
+        while not (tmp_path / mark).exists() and process.poll() is None:
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.wait()
+    assert (tmp_path / mark).exists() and not (tmp_path / "end").exists()
+    ended = job(tmp_path, KILLED)
+    assert ended.keys() == undisturbed.keys()
+    assert all(torch.equal(value, undisturbed[key]) for key, value in ended.items())

@@ -38,6 +38,9 @@ class Tuning(Section):
     steps: Positive | None = Field(default=None, description="optimiser steps; by default as many as the time allows")
     batch_size: Positive = 32
     augment: bool = Field(default=True, description="random crops and flips")
+    mix: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        default=0.0, description="share of the images that get a rectangle of another one: few images become many"
+    )
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(default=0.002, description="at its highest, for each step")
     adapt_rate: bool = Field(default=True, description="less where the network is near the dense one already")
