@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from secateur.errors import TrainingError
 from secateur.recipe import Training
@@ -134,3 +135,11 @@ def test_memory_of_another_optimiser_is_a_sentence():
         load_optimizer_tensors_(optimizers[0], optimizer_tensors(optimizers[1]))
     with pytest.raises(TrainingError, match=r"no parameter for the optimiser's tensor '7\.momentum_buffer'"):
         load_optimizer_tensors_(optimizers[0], {"7.momentum_buffer": torch.zeros(1)})
+
+
+def test_parametrized_biases_freeze_too():
+    model = nn.Sequential(nn.Linear(3, 2))
+    parametrize.register_parametrization(model[0], "bias", nn.Tanh())
+    with frozen_biases(model, True):
+        assert not model[0].parametrizations.bias.original.requires_grad and model[0].weight.requires_grad
+    assert model[0].parametrizations.bias.original.requires_grad

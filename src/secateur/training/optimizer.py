@@ -43,7 +43,9 @@ def build_optimizer(model: nn.Module, config: Training) -> torch.optim.Optimizer
 @contextlib.contextmanager
 def frozen_biases(model: nn.Module, on: bool) -> Iterator[None]:
     """Inside, biases and the shifts of norms are not trainable, if `on`; afterwards they are what they were."""
-    frozen = [p for name, p in model.named_parameters() if on and p.requires_grad and name.endswith("bias")]
+    # `bias.original` is what stands behind a parametrized one.
+    names = ("bias", "bias.original")
+    frozen = [p for name, p in model.named_parameters() if on and p.requires_grad and name.endswith(names)]
     for parameter in frozen:
         parameter.requires_grad_(False)
     try:
