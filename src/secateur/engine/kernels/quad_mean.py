@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from secateur.engine.emit.builder import I16, I32, KernelModule, Value
+from secateur.engine.emit.builder import I16, I32, KernelModule, Value, Var
 from secateur.engine.emit.integers import channels, grouped, nearest, spread, words
 from secateur.engine.emit.sweep import Block, sweep
 
@@ -43,7 +43,7 @@ class QuadMean:
                 plane = f.element(x, f.load_i64(sources, unit))
                 totals = [f.var(kind, ir.Constant(kind, [0] * f.lanes)) for _ in range(4)]
 
-                def add(block: Block, plane: Value = plane, totals: list = totals) -> None:
+                def add(block: Block, plane: Value = plane, totals: list[Var] = totals) -> None:
                     for total, part in zip(totals, channels(f, b.bitcast(block.load(plane), kind)), strict=True):
                         total.set(b.add(total.get(), part))
 

@@ -56,7 +56,8 @@ def _pad_bytes(context: Context, node: Node, x: Tensor, y: Tensor, pads: tuple[i
     target = y if quad_moves.is_map(y) else context.temporary(quads((n, y.shape[1], 1, 1), byte))
     inner, sides = target, (0, 0, *pads[2:4], 0, 0, *pads[6:])
     if c != y.shape[1]:
-        inner = context.temporary(quads((n, c, *y.shape[2:]), byte, target.words.planes.pad)) if any(sides) else x
+        h, w = y.shape[2:]
+        inner = context.temporary(quads((n, c, h, w), byte, target.words.planes.pad)) if any(sides) else x
     if any(sides) or inner is target:
         _around(context, x.words, inner.words, sides, node.attributes["mode"], element_of(byte))
     if inner is not target:

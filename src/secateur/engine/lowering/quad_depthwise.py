@@ -18,7 +18,7 @@ from secateur.engine.lowering.source import padded
 from secateur.engine.program import Argument
 from secateur.engine.target import Target
 
-Table = NDArray[np.int32] | NDArray[np.float32]
+Table = NDArray[np.int32 | np.float32]
 
 
 def rows_together(height: int, kernel_h: int, target: Target, stride: int, *, residual: bool) -> int:

@@ -4,6 +4,8 @@ An average over windows is a depthwise convolution with weights of one; where wi
 does not count, every position has a scale of its own. Maxima are those of bytes, which become other numbers by a table.
 """
 
+from math import prod
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,7 +39,7 @@ def _refuses(node: Node, graph: Graph) -> str | None:
         return f"it works on {', '.join(sorted(kinds))} of rank {len(graph.shape(node.inputs[0]))}"
     if attributes["x_scale"] / attributes["y_scale"] >= MOST_RATIO:
         return "its operand has a far larger scale than its result"
-    taps = int(np.prod(attributes["kernel"])) if "kernel" in attributes else 1
+    taps = prod(attributes["kernel"]) if "kernel" in attributes else 1
     if attributes["kind"] == "average" and taps > MOST_TAPS:
         return f"it averages windows of {taps} numbers"
     return elements(node, graph)
@@ -70,8 +72,8 @@ def _average(node: Node, context: Context) -> None:
     y = context.place(node.outputs[0])
     n, c, h, w = x.shape
     out_h, out_w = y.shape[2:]
-    window = (attributes[key] for key in ("kernel", "strides", "pads", "dilations"))
-    shape = ConvShape(n, c, h, w, c, *window, c, out_h, out_w)
+    kernel, strides, pads, dilations = (attributes[key] for key in ("kernel", "strides", "pads", "dilations"))
+    shape = ConvShape(n, c, h, w, c, kernel, strides, pads, dilations, c, out_h, out_w)
     grid = output_grid(attributes, to)
     factors = np.float32(attributes["x_scale"]) / (grid.step * _counts(shape, bool(attributes["count_include_pad"])))
     same = bool((factors == factors[0, 0]).all())

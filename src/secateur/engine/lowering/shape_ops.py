@@ -119,9 +119,10 @@ def split(node: Node, context: Context) -> None:
     axis: int = node.attributes["axis"]
     x = context.tensor(node.inputs[0])
     if axis == 1 and quad_moves.is_map(x):
-        ends = np.cumsum(_integers(node, "sizes"))
-        for name, channels in zip(node.outputs, np.split(np.arange(ends[-1]), ends[:-1]), strict=True):
-            quad_moves.select_channels(context, x, channels, name)
+        begin = 0
+        for name, size in zip(node.outputs, _integers(node, "sizes"), strict=True):
+            quad_moves.select_channels(context, x, np.arange(begin, begin + size), name)
+            begin += size
         return
     x = quad_moves.words_of(x)
     steps = strides_of(x)
