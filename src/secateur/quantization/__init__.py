@@ -6,8 +6,12 @@ from secateur.quantization.bit_search import BitProblem, search_bits
 from secateur.quantization.calibrate import calibrate, observe, table_of
 from secateur.quantization.column_rounding import ColumnRounding, round_columns
 from secateur.quantization.column_walk import RoundedLayer, round_layer
+from secateur.quantization.dynamic import quantize_dynamic
 from secateur.quantization.equalize import Equalized, equalize
+from secateur.quantization.fixed_point import fixed_point, with_fixed_point
 from secateur.quantization.guard import Guarded, Returned, guard, without
+from secateur.quantization.half import HalfModel, to_half
+from secateur.quantization.lapq import JointRanges, joint_ranges
 from secateur.quantization.learned_rounding import LearnedRounding, LearnedStretch, LearnOptions, learn_rounding
 from secateur.quantization.mixed_precision import (
     BitChoice,
@@ -40,9 +44,13 @@ from secateur.quantization.refine import MixedBits, Refined, Refinements
 from secateur.quantization.seen import Seen, Statistics
 from secateur.quantization.settings import Override, Settings
 from secateur.quantization.simulate import simulated
+from secateur.quantization.statistics import load_statistics, save_statistics
 from secateur.quantization.suspects import Suspect, Suspects, find_suspects
 from secateur.quantization.table import ScaleTable
+from secateur.quantization.uncalibrated import ranges_of_network, ranges_of_norms, uncalibrated_table
 from secateur.quantization.verify import Verification, verify
+from secateur.quantization.weight_only import quantize_weights
+from secateur.quantization.weight_steps import fit_weight_steps
 
 __all__ = [
     "ACTIVATIONS",
@@ -55,6 +63,8 @@ __all__ = [
     "Equalized",
     "Group",
     "Guarded",
+    "HalfModel",
+    "JointRanges",
     "LayerNoise",
     "LearnOptions",
     "LearnedRounding",
@@ -88,19 +98,28 @@ __all__ = [
     "correct_biases",
     "equalize",
     "find_suspects",
+    "fit_weight_steps",
+    "fixed_point",
     "for_accuracy",
     "greedy_bits",
     "guard",
+    "joint_ranges",
     "learn_rounding",
+    "load_statistics",
     "measure_noise",
     "observe",
     "points_of",
     "prepared",
     "prune_and_round",
+    "quantize_dynamic",
     "quantize_model",
+    "quantize_weights",
+    "ranges_of_network",
+    "ranges_of_norms",
     "round_columns",
     "round_layer",
     "rounded",
+    "save_statistics",
     "scale_of_range",
     "scale_of_tensor",
     "search_bits",
@@ -108,9 +127,12 @@ __all__ = [
     "simulated",
     "table_of",
     "to_floats",
+    "to_half",
     "to_integers",
+    "uncalibrated_table",
     "verify",
     "with_bits",
+    "with_fixed_point",
     "without",
     "write_qdq",
 ]

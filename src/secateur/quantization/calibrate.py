@@ -33,7 +33,7 @@ def calibrate(
     batches: Batches,
     points: Points,
     *,
-    observer: str = "minmax",
+    observer: str = "mse",
     numbers: Numbers = ACTIVATIONS,
     weights: Numbers = WEIGHTS,
     per_channel: bool = True,

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 import onnx
 
-from secateur.errors import QuantizationError
 from secateur.quantization.calibrate import Batches, observe, table_of
 from secateur.quantization.guard import guard
 from secateur.quantization.numbers import ACTIVATIONS, WEIGHTS, Numbers
@@ -19,8 +18,9 @@ from secateur.quantization.points import points_of
 from secateur.quantization.prepare import prepared
 from secateur.quantization.qdq import settled, write_qdq
 from secateur.quantization.refine import Refined, Refinements, refine_network, refine_weights
-from secateur.quantization.seen import Seen, Statistics
+from secateur.quantization.seen import Statistics
 from secateur.quantization.settings import Override, Settings, chooser
+from secateur.quantization.statistics import seen_of
 from secateur.quantization.suspects import find_suspects
 from secateur.quantization.table import ScaleTable
 from secateur.quantization.verify import Verification, verify
@@ -42,7 +42,7 @@ class QuantizationOptions:
     refinements         equalisation, rounding, bias correction, the collapse guard
     """
 
-    observer: str = "minmax"
+    observer: str = "mse"
     observer_options: Mapping[str, float] = field(default_factory=lambda: dict[str, float]())
     activations: Numbers = ACTIVATIONS
     weights: Numbers = WEIGHTS
@@ -95,16 +95,13 @@ def quantize_model(
     batches       called for every pass over the images: float32 (images, channels, height, width), prepared for the
                   network, or pairs of them and labels
     statistics    saved ones; the images are then only verified with
-    raises        ModelError, QuantizationError, DataError
+    raises        ModelError, QuantizationError, DataError;  ArtifactError  statistics that lack a value
     """
     options = options or QuantizationOptions()
     plain, done = refine_network(prepared(model), batches, options.refinements)
     points = points_of(plain, keep_float=options.keep_float, share_concat=options.share_concat)
     settings = chooser(plain, options.settings, options.overrides)
-    if statistics is None:
-        seen = observe(plain, batches, points)
-    else:
-        seen = [Seen(_joined(statistics, group.observed)) for group in points.groups]
+    seen = observe(plain, batches, points) if statistics is None else seen_of(points, statistics)
     table = settled(plain, table_of(plain, points, seen, settings))
     facts = {name: each.statistics() for group, each in zip(points.groups, seen, strict=True) for name in group.values}
     source, table, done = refine_weights(plain, table, batches, options.refinements, done)
@@ -115,26 +112,8 @@ def quantize_model(
             batches,
             source=source,
             bound=options.refinements.guard,
-            share_concat=options.share_concat,
             suspects=find_suspects(model, per_channel=options.per_channel, statistics=facts),
         )
         source, table, done = guarded.source, guarded.table, replace(done, guarded=guarded)
     quantized = write_qdq(source, table, packed=options.packed)
     return Quantized(quantized, plain, table, verify(plain, quantized, batches), facts, source, done)
-
-
-def _joined(statistics: Mapping[str, Statistics], names: tuple[str, ...]) -> Statistics:
-    """Statistics of values that share a scale: the outermost of what is known of each."""
-    missing = [name for name in names if name not in statistics]
-    if missing:
-        raise QuantizationError(f"the saved statistics have nothing of '{missing[0]}'; calibrate again.")
-    parts = [statistics[name] for name in names]
-    return Statistics(
-        min(part.min for part in parts),
-        max(part.max for part in parts),
-        min(part.avg_min for part in parts),
-        max(part.avg_max for part in parts),
-        sum(part.mean for part in parts) / len(parts),
-        max(part.std for part in parts),
-        max(part.b for part in parts),
-    )

@@ -87,8 +87,12 @@ class Seen:
         self.histogram.add(rows, max(-low, high, 0.0))
         mean = float(rows.mean(dtype=np.float64))
         centred = (rows - np.float32(mean)).reshape(-1)
+        with np.errstate(over="ignore"):
+            squares = float(np.dot(centred, centred))
+        if not np.isfinite(squares):
+            squares = float(np.square(centred, dtype=np.float64).sum())
         # Of the mean as float32, which is not quite the mean.
-        squares = float(np.dot(centred, centred)) - rows.size * (mean - float(np.float32(mean))) ** 2
+        squares -= rows.size * (mean - float(np.float32(mean))) ** 2
         count, distance = self._count + rows.size, mean - self._mean
         self._squares += squares + distance**2 * self._count * rows.size / count
         self._mean += distance * rows.size / count

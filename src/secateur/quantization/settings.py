@@ -28,7 +28,7 @@ class Settings:
     per_channel    weights have a step for every output channel, otherwise one for all
     """
 
-    observer: str = "minmax"
+    observer: str = "mse"
     options: Mapping[str, Any] | None = None
     activations: Numbers = ACTIVATIONS
     weights: Numbers = WEIGHTS

@@ -91,6 +91,8 @@ class Entropy(Observer):
         for factor in SHRINKINGS[::-1]:
             low, high = float(facts.min * factor), float(facts.max * factor)
             scale = scale_of_range(low, high, numbers)
+            if float(scale.step) < edges[1] - edges[0]:
+                break  # Finer than the histogram: nothing of the rounding can be seen.
             lost = _information_lost(counts, centres, scale.step, *(float(end) for end in scale.range))
             if lost < best:
                 best, chosen = lost, (low, high)
