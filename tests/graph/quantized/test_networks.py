@@ -135,3 +135,20 @@ def agree_with_itself(model: onnx.ModelProto, graph: Graph) -> None:
     step = next(n for n in reversed(graph.nodes) if n.op == "Dequantize").attributes["scale"]
     distance = np.abs(ours - found) / step
     assert distance.max() <= 1 + 1e-3 and np.mean(distance < 1e-3) >= 0.95
+
+
+@pytest.mark.parametrize("zero", [0, 127])
+@pytest.mark.parametrize("pads", [[0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 1, 2, 0, 0, 0, 0], [0, 2, 1, 0, 0, 1, 0, 1]])
+def test_a_pad_of_integers_in_front_of_floats(pads: list[int], zero: int):
+    """The convolution stays float for its weight, so that the padding stays where it is."""
+    file = QdqFile()
+    value = file.op("Pad", file.between("x", Grid(0.05, zero, "uint8")), file.constant(np.array(pads)))
+    channels = 3 + pads[1] + pads[5]
+    integers = 148 + np.arange(4 * channels * 9).reshape(4, channels, 3, 3) % 108
+    scale, point = file.constant(np.float32(1 / 255)), file.constant(np.array(0, np.uint8))
+    weight = file.op("DequantizeLinear", file.constant(integers.astype(np.uint8)), scale, point)
+    file.op("Conv", value, weight, kernel_shape=[3, 3], out="y")
+    model = file.model({"x": (1, 3, 8, 7)})
+    graph = read(model)
+    assert integer_ops(graph) == ["Quantize", "Pad", "Dequantize", "Conv"]
+    agree(model, graph, share=1.0)

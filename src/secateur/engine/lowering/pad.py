@@ -53,7 +53,7 @@ def _pad_bytes(context: Context, node: Node, x: Tensor, y: Tensor, pads: tuple[i
     byte = stored_zero(int(node.attributes["value"]), context.graph.type(node.inputs[0]).dtype)
     if not quad_moves.is_map(x):
         x = to_quads(context, x, quads((n, c, x.shape[2], x.shape[3]), byte))
-    target = y if quad_moves.is_map(y) else context.temporary(quads((n, y.shape[1], 1, 1), byte))
+    target = y if quad_moves.is_map(y) else context.temporary(quads((n, y.shape[1], y.shape[2], y.shape[3]), byte))
     inner, sides = target, (0, 0, *pads[2:4], 0, 0, *pads[6:])
     if c != y.shape[1]:
         h, w = y.shape[2:]
