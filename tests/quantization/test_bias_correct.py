@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from quantized_networks import INT4, images, network, table_of, values_of, weight_of
+from onnx_networks import INT4, images, network, table_of, values_of, weight_of
 from secateur.quantization.bias_correct import correct_biases
 from secateur.quantization.column_rounding import round_columns
 from secateur.quantization.numbers import Numbers, rounded

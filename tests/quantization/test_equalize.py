@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_networks import values_of
 from secateur.errors import QuantizationError
 from secateur.quantization.answers import logits_of
 from secateur.quantization.equalize import equalize, pair_scale, triple_scales
@@ -238,6 +239,28 @@ def test_a_nearly_dead_channel_is_left_alone():
     found = equalize(model, input_shape=SIZE)
     assert found.scales["a"][2] == 1.0
     assert (found.scales["a"] != 1.0).sum() == 5
+
+
+def test_what_a_channel_reaches_counts_like_its_weights():
+    """A channel of small weights whose bias makes it the strongest: images keep it from being stretched further."""
+    weight, bias = array(6, 3, 3, 3), np.zeros(6, np.float32)
+    weight[2] *= 1e-3
+    bias[2] = 10.0
+    model = model_of(
+        [
+            conv("a", "x", "p", weight, bias),
+            node("Relu", ["p"], "q"),
+            conv("b", "q", "y", array(5, 6, 3, 3, seed=4)),
+        ]
+    )
+    blind, seeing = equalize(model, input_shape=SIZE), equalize(model, batches=images())
+    for found in (blind, seeing):
+        same_function(model, found.model)
+    reach = [values_of(found.model, images(), ("q",))["q"].max((0, 2, 3)) for found in (blind, seeing)]
+    shares = [each[2] / np.median(each) for each in reach]
+    before = values_of(model, images(), ("q",))["q"].max((0, 2, 3))
+    assert shares[0] > 20 * before[2] / np.median(before)
+    assert shares[1] < 2 * before[2] / np.median(before)
 
 
 def test_the_given_model_is_not_changed_and_the_result_prints():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from quantized_networks import INT8, SIZE, images, network, table_of, values_of, weight_of
+from onnx_networks import INT8, SIZE, images, network, table_of, values_of, weight_of
 from secateur.quantization.answers import logits_of, top1_agreement
 from secateur.quantization.calibrate import calibrate
 from secateur.quantization.guard import guard, without

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from quantized_networks import INT4, images, network, table_of, weight_of
+from onnx_networks import INT4, images, network, table_of, weight_of
 from secateur.errors import QuantizationError
 from secateur.quantization.answers import logits_of
 from secateur.quantization.learned_rounding import LearnOptions, learn_rounding

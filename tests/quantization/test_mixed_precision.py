@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantized_networks import INT8, images, network, table_of
+from onnx_networks import INT8, images, network, table_of
 from secateur.errors import PosttrainingError, QuantizationError
 from secateur.quantization.answers import divergence, logits_of, top1_agreement
 from secateur.quantization.bit_search import BitDecision, BitProblem, search_bits

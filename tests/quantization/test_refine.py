@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from quantized_networks import INT4, images, network, weight_of
+from onnx_networks import INT4, images, network, weight_of
 from secateur.errors import QuantizationError
 from secateur.quantization.answers import logits_of
 from secateur.quantization.learned_rounding import LearnOptions
@@ -47,6 +47,15 @@ def test_rounding_and_biases(rounding):
     assert "corrected biases" in str(found.refined)
 
 
+def test_steps_of_weights_with_the_least_error():
+    model = network(1)
+    found, plain = quantized(model, weight_steps="mse"), quantized(model)
+    for name, scale in plain.table.weights.items():
+        weight = weight_of(model, name)
+        lost = [np.square(rounded(weight, own) - weight).sum() for own in (found.table.weights[name], scale)]
+        assert lost[0] < lost[1]
+
+
 def test_equalisation_and_absorption_come_before_the_observation():
     model = network(1)
     found = quantized(model, equalize="clip", absorb=True)
@@ -85,7 +94,9 @@ def test_mixed_precision_within_a_budget_of_bits_or_of_agreement():
             MixedBits(**budget)
 
 
-@pytest.mark.parametrize("change", [{"equalize": "often"}, {"rounding": "up"}, {"guard": 2.0}])
+@pytest.mark.parametrize(
+    "change", [{"equalize": "often"}, {"rounding": "up"}, {"weight_steps": "short"}, {"guard": 2.0}]
+)
 def test_options_that_cannot_be(change):
     with pytest.raises(QuantizationError):
         Refinements(**change)

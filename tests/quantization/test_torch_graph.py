@@ -5,7 +5,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from quantized_networks import images, network
+from onnx_networks import images, network
 from secateur.errors import QuantizationError
 from secateur.quantization.answers import logits_of
 from secateur.quantization.stretches import stretches_of

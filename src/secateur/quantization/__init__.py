@@ -50,6 +50,7 @@ from secateur.quantization.table import ScaleTable
 from secateur.quantization.uncalibrated import ranges_of_network, ranges_of_norms, uncalibrated_table
 from secateur.quantization.verify import Verification, verify
 from secateur.quantization.weight_only import quantize_weights
+from secateur.quantization.weight_steps import fit_weight_steps
 
 __all__ = [
     "ACTIVATIONS",
@@ -97,6 +98,7 @@ __all__ = [
     "correct_biases",
     "equalize",
     "find_suspects",
+    "fit_weight_steps",
     "fixed_point",
     "for_accuracy",
     "greedy_bits",

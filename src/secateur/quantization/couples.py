@@ -38,6 +38,7 @@ class Couple:
     clips     names of the outputs of Clip operators with an upper bound on the way
     rectified the way is one Relu and what leaves a constant as it is: a number may be moved through it
     padded    zeros are joined on the way or by `second`
+    value     name of what stands behind the functions of single numbers that follow `first`
     """
 
     first: str
@@ -46,6 +47,7 @@ class Couple:
     clips: tuple[str, ...]
     rectified: bool
     padded: bool
+    value: str
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class _Wiring:
         linear, rank = use.geometry.kind == "linear", len(self.shapes.of.get(value, ()))
         clips: list[str] = []
         operators: list[str] = []
-        padded = False
+        padded, reached = False, value
         while True:
             if value in self.outputs:
                 return "an output of the network reads it"
@@ -120,7 +122,7 @@ class _Wiring:
                 return f"{len(readers)} operators read it"
             node = readers[0]
             if id(node) in self.owners:
-                return self._met(name, channels, value, node, linear, clips, operators, padded)
+                return self._met(name, channels, value, node, linear, clips, operators, padded, reached)
             allowed = node.op_type in _ELEMENTWISE or (node.op_type in _SHAPES | _SPATIAL | {"Pad"} and not linear)
             if not allowed or node.domain not in ("", "ai.onnx"):
                 return f"{_WORDS.get(node.op_type, node.op_type)} behind it does not commute with scales of channels"
@@ -134,6 +136,7 @@ class _Wiring:
             padded |= node.op_type == "Pad" or any(attribute(node, "pads", ()))
             operators.append(node.op_type)
             value = node.output[0]
+            reached = value if node.op_type in _ELEMENTWISE and set(operators) <= _ELEMENTWISE else reached
 
     def _met(
         self,
@@ -145,6 +148,7 @@ class _Wiring:
         clips: list[str],
         operators: list[str],
         padded: bool,
+        reached: str,
     ) -> Couple | str:
         second, use = self.owners[id(node)]
         if use.input != value:
@@ -161,7 +165,7 @@ class _Wiring:
             return f"{second} reads {inputs} channels where there are {channels}"
         padded |= any(side for sides in use.geometry.padding for side in sides)
         rectified = operators.count("Relu") == 1 and not {"LeakyRelu", "PRelu", "Clip", "ReduceSum"} & set(operators)
-        return Couple(first, second, inputs // channels, tuple(clips), rectified, padded)
+        return Couple(first, second, inputs // channels, tuple(clips), rectified, padded, reached)
 
     def _obstacle(self, node: onnx.NodeProto, value: str, channels: int, rank: int) -> str | None:
         """Why an operator of the allowed kinds is in the way all the same."""

@@ -8,6 +8,11 @@ r is the largest magnitude of a channel's weights: r1 of what makes it, r2 and r
 factor moves; the network computes what it did. A channel that is nearly zero on either side stays as it is: what its
 factor would do to the bias is worse than what it would do to weights that do not matter (our own bound).
 
+With calibration images the numbers that a channel reaches count like its weights: r1 = max(r1, reach R / A), where R
+and A are the largest range and the largest reach of the layer. Otherwise a channel of small weights and a high bias
+would be stretched until it alone fills the range that its layer's outputs share. Layers are then taken in pairs. That
+is our own.
+
 ReLU6 does not commute with scales. Layers around one are left alone (`keep`), or its bound becomes one per channel,
 6 / s (`clip`), or it becomes ReLU (`replace`), if the answers on calibration images stay the same.
 
@@ -21,15 +26,15 @@ from typing import Literal, get_args
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 
 from secateur.errors import QuantizationError
-from secateur.graph.constants import Constants
 from secateur.graph.shapes import infer_shapes
 from secateur.graph.table import text_table
 from secateur.posttraining.onnx_layers import OnnxLayers
 from secateur.quantization.answers import logits_of, top1_agreement
 from secateur.quantization.couples import Couple, channel_ranges, find_couples, scale_inputs
+from secateur.quantization.relu6 import bound_channels_, with_relu
+from secateur.quantization.runs import Runs, images_of, in_groups
 from secateur.quantization.subjects import Batches, copy_of, size_of
 from secateur.registry import unknown
 
@@ -97,7 +102,7 @@ def equalize(
     """The model with equalised weights; the given one is not changed.
 
     relu6          replace falls back to clip where the answers change on more images than allowed
-    batches        calibration images; needed to replace ReLU6
+    batches        calibration images: what channels reach is then part of their range; needed to replace ReLU6
     agreement      share of the images whose largest logit must stay the same when ReLU6 is replaced
     input_shape    (channels, height, width) where neither file nor images say it
     raises         QuantizationError;  ModelError  a damaged file
@@ -110,13 +115,15 @@ def equalize(
     work = _Work(copy_of(model), size)
     if relu6 == "replace" and batches is not None:
         clips = {clip for couple in work.couples for clip in couple.clips}
-        replaced = _with_relu(model, clips)
+        replaced = with_relu(model, clips)
         if clips and top1_agreement(logits_of(model, batches), logits_of(replaced, batches)) >= agreement:
             work = _Work(replaced, size)
         else:
             relu6 = "clip"
     if relu6 == "keep":
         work.couples = [couple for couple in work.couples if not couple.clips]
+    if batches is not None:
+        work.watch(batches)
     done = work.equalize_(rounds)
     return Equalized(work.model, work.scales, work.spreads(), work.blocked, relu6, done)
 
@@ -138,6 +145,15 @@ class _Work:
         self.weights = {name: self.layers.weight(name).astype(np.float64) for name in self.layers.layers}
         self.before = {name: _ranges(weight) for name, weight in self.weights.items()}
         self.scales: dict[str, Doubles] = {}
+        self.reach: dict[str, Doubles] = {}
+
+    def watch(self, batches: Batches) -> None:
+        """Learn what the channels reach, in units of the layer's weights."""
+        found = channel_maxima(self.model, batches, [couple.value for couple in self.couples])
+        for couple in self.couples:
+            reach = found[couple.value]
+            if len(reach) == len(self.weights[couple.first]) and reach.max(initial=0.0) > 0:
+                self.reach[couple.first] = reach * (self._made(couple).max() / reach.max())
 
     def equalize_(self, rounds: int) -> int:
         named = {couple.first: couple for couple in self.couples}
@@ -147,8 +163,11 @@ class _Work:
             name: self._blocked.get(name, clipped) for name in self.layers.layers if name in firsts - named.keys()
         }
         self.scales = {name: np.ones(len(self.weights[name])) for name in named}
-        triples = _triples(self.couples, self._is_depthwise)
-        dead = {couple.first: _dead(self._made(couple)) | _dead(self._read(couple)) for couple in self.couples}
+        triples = [] if self.reach else _triples(self.couples, self._is_depthwise)
+        dead = {
+            couple.first: _dead(_ranges(self.weights[couple.first])) | _dead(self._read(couple))
+            for couple in self.couples
+        }
         inside = {couple.first for triple in triples for couple in triple}
         done = 0
         for _ in range(rounds if named else 0):
@@ -183,7 +202,8 @@ class _Work:
         return geometry.groups if geometry.kind != "linear" else 1
 
     def _made(self, couple: Couple) -> Doubles:
-        return _ranges(self.weights[couple.first])
+        ranges = _ranges(self.weights[couple.first])
+        return np.maximum(ranges, self.reach.get(couple.first, 0.0))
 
     def _read(self, couple: Couple) -> Doubles:
         return channel_ranges(self.weights[couple.second], self._groups(couple.second), couple.spread)
@@ -195,6 +215,8 @@ class _Work:
             self.weights[couple.second], self._groups(couple.second), couple.spread, scale
         )
         self.scales[couple.first] = self.scales[couple.first] * scale
+        if couple.first in self.reach:
+            self.reach[couple.first] = self.reach[couple.first] / scale
 
     def _store_(self) -> None:
         touched = set(self.scales) | {couple.second for couple in self.couples}
@@ -207,7 +229,26 @@ class _Work:
             if bias is not None:
                 self.layers.store_bias_(use, (bias / scale).astype(np.float32))
             for clip in couple.clips:
-                _bound_channels_(self.model, clip, scale, len(use.geometry.kernel))
+                bound_channels_(self.model, clip, scale, len(use.geometry.kernel))
+
+
+def channel_maxima(model: onnx.ModelProto, batches: Batches, names: Sequence[str]) -> dict[str, Doubles]:
+    """Value -> (channels,) largest magnitude on the images; channels lie on the second axis of maps, else the last."""
+    first = next(images_of(batches()), None)
+    if first is None or not names:
+        return {}
+    found: dict[str, Doubles] = {}
+    parts, most = in_groups(model, [[name] for name in names], first[:1])
+    for part in parts:
+        runs = Runs(model, [names[index] for index in part])
+        chunks = (images[i : i + most] for images in images_of(batches()) for i in range(0, len(images), most))
+        for images in chunks:
+            values = runs(images)
+            for name in (names[index] for index in part):
+                moved = np.abs(np.moveaxis(values[name], 1 if values[name].ndim in (2, 4) else -1, 0))
+                own = moved.reshape(len(moved), -1).max(axis=1).astype(np.float64)
+                found[name] = np.maximum(found.get(name, 0.0), own)
+    return found
 
 
 def _ranges(weight: Doubles) -> Doubles:
@@ -241,41 +282,3 @@ def _triples(couples: Sequence[Couple], is_depthwise: Callable[[str], bool]) -> 
             taken |= {left.first, right.first}
             found.append((left, right))
     return found
-
-
-def _with_relu(model: onnx.ModelProto, clips: set[str]) -> onnx.ModelProto:
-    """The model with these Clip operators without their upper bounds."""
-    changed = copy_of(model)
-    for node in changed.graph.node:
-        if node.op_type == "Clip" and node.output[0] in clips:
-            _make_relu_(changed, node)
-    return changed
-
-
-def _make_relu_(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
-    constants = Constants(model.graph)
-    bound = constants.find(node.input[1]) if len(node.input) > 1 and node.input[1] else None
-    from_zero = bound is not None and float(bound.array.reshape(-1)[0]) == 0.0
-    node.op_type = "Relu" if from_zero else "Identity"
-    del node.input[1:]
-    del node.attribute[:]
-
-
-def _bound_channels_(model: onnx.ModelProto, output: str, scale: Doubles, axes: int) -> None:
-    """The Clip that writes `output` gets an upper bound for every channel: Relu, then Min with bounds / scale.
-
-    axes    of the value behind its channels
-    """
-    nodes = model.graph.node
-    index = next(index for index, node in enumerate(nodes) if output in node.output)
-    node = nodes[index]
-    constant = Constants(model.graph).find(node.input[2])
-    if constant is None:
-        raise QuantizationError(f"'{node.name or output}': the upper bound of this Clip is computed.")
-    bound = (float(constant.array.reshape(-1)[0]) / scale).astype(np.float32)
-    tensor = numpy_helper.from_array(bound.reshape(-1, *(1,) * axes), f"{output}_bounds")
-    model.graph.initializer.append(tensor)
-    model.ir_version = max(model.ir_version, 4)
-    _make_relu_(model, node)
-    node.output[0] = f"{output}_unbounded"
-    nodes.insert(index + 1, helper.make_node("Min", [node.output[0], tensor.name], [output], f"{output}_bound"))

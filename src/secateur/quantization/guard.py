@@ -88,7 +88,6 @@ def guard(
     bound: float = BOUND,
     score: Callable[[onnx.ModelProto], float] | None = None,
     latency: Callable[[onnx.ModelProto], float] | None = None,
-    share_concat: bool = True,
     suspects: Suspects | None = None,
 ) -> Guarded:
     """Return layers to float until the quantized network is good enough.
@@ -99,11 +98,10 @@ def guard(
     score           of a file, as it is run by the runtime; by default the share of the calibration images that it
                     answers as the float file does
     latency         milliseconds of a file
-    share_concat    as the table was made
     suspects        what was found before; by default the model is looked over here
     raises          QuantizationError  a model or table that cannot be run
     """
-    work = _Work(model, source or model, table, batches, score, share_concat)
+    work = _Work(model, source or model, table, batches, score)
     reference = work.score_of(model) if score is not None else 1.0
     before = work.score([])
     noise = measure_noise(model, table, batches)
@@ -126,16 +124,14 @@ def guard(
     return Guarded(final, write_qdq(written, final), written, tuple(rows), after >= goal, scores, noise, found)
 
 
-def without(
-    model: onnx.ModelProto, table: ScaleTable, nodes: Collection[str], *, share_concat: bool = True
-) -> ScaleTable:
+def without(model: onnx.ModelProto, table: ScaleTable, nodes: Collection[str]) -> ScaleTable:
     """The table with these nodes in float: values and weights that nobody rounds any more are left out of it.
 
     model    prepared
     nodes    names; what stays float already stays so
     """
     kept = tuple(glob.escape(name) for name in (*table.floats, *nodes))
-    points = points_of(model, keep_float=kept, share_concat=share_concat)
+    points = points_of(model, keep_float=kept)
     names = {name for group in points.groups for name in group.values}
     weights = {point.name for point in points.weights}
     return ScaleTable(
@@ -155,9 +151,8 @@ class _Work:
         table: ScaleTable,
         batches: Batches,
         score: Callable[[onnx.ModelProto], float] | None,
-        share_concat: bool,
     ) -> None:
-        self._model, self._source, self._table, self._share = model, source, table, share_concat
+        self._model, self._source, self._table = model, source, table
         self._scores: dict[tuple[str, ...], float] = {}
         if score is None:
             wanted = logits_of(model, batches)
@@ -170,7 +165,7 @@ class _Work:
     def table(self, nodes: Sequence[str]) -> ScaleTable:
         if not nodes:
             return self._table
-        return settled(self._source, without(self._model, self._table, nodes, share_concat=self._share))
+        return settled(self._source, without(self._model, self._table, nodes))
 
     def source(self, nodes: Sequence[str]) -> onnx.ModelProto:
         return _with_own_weights(self._source, self._model, nodes) if nodes else self._source

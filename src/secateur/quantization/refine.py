@@ -26,6 +26,7 @@ from secateur.quantization.prepare import prepared
 from secateur.quantization.qdq import settled
 from secateur.quantization.subjects import Batches
 from secateur.quantization.table import ScaleTable
+from secateur.quantization.weight_steps import fit_weight_steps
 from secateur.registry import unknown
 
 HowRounded = Literal["nearest", "columns", "learned"]
@@ -60,6 +61,7 @@ class Refinements:
     equalize           None, or what becomes of ReLU6: keep, clip or replace
     absorb             high biases move behind their ReLU
     mixed              bits of weights by layer; None: those of the table
+    weight_steps       of weights: by extremes as the table has them, or those with the least squared error
     rounding           of weights: nearest, columns (second order) or learned
     column_inputs      of the second-order rounding: those of the float network, or of the rounded one so far
     learn              how rounding is learned
@@ -71,6 +73,7 @@ class Refinements:
     equalize: Relu6 | None = None
     absorb: bool = False
     mixed: MixedBits | None = None
+    weight_steps: Literal["extremes", "mse"] = "extremes"
     rounding: HowRounded = "nearest"
     column_inputs: Inputs = "float"
     learn: LearnOptions = field(default_factory=LearnOptions)
@@ -80,6 +83,8 @@ class Refinements:
     def __post_init__(self) -> None:
         if self.equalize is not None and self.equalize not in get_args(Relu6):
             raise QuantizationError(unknown("treatment of ReLU6", self.equalize, get_args(Relu6)))
+        if self.weight_steps not in ("extremes", "mse"):
+            raise QuantizationError(unknown("choice of weight steps", self.weight_steps, ("extremes", "mse")))
         if self.rounding not in get_args(HowRounded):
             raise QuantizationError(unknown("rounding", self.rounding, get_args(HowRounded)))
         if self.guard is not None and not 0 <= self.guard <= 1:
@@ -130,6 +135,8 @@ def refine_weights(
     if options.mixed is not None:
         choice = _bits(model, table, batches, options.mixed)
         table, done = with_bits(model, table, choice.bits), replace(done, bits=choice)
+    if options.weight_steps == "mse":
+        table = fit_weight_steps(model, table)
     if options.rounding == "columns":
         columns = round_columns(source, table, batches, inputs=options.column_inputs)
         source, done = columns.model, replace(done, columns=columns)
