@@ -3,13 +3,14 @@
 from secateur.errors import RecipeError
 from secateur.quantization import observers as _observers  # noqa: F401  (registers them)
 from secateur.quantization.observer import observers
+from secateur.quantization.training import schemes
 from secateur.recipe import QuantizationTraining, QuantizeStage
 from secateur.training import distributed
 
 
 def check_quantize(stage: QuantizeStage) -> None:
-    """raises RecipeError  an observer that does not exist, training in several processes"""
-    _ = observers[stage.observer]
+    """raises RecipeError  an observer or a scheme that does not exist, training in several processes"""
+    _ = observers[stage.observer], schemes[stage.qat.scheme if stage.qat is not None else "affine"]
     if stage.method == "qat" and distributed.world_size() > 1:
         raise RecipeError("stage 'quantize' with method: qat trains in one process; start it without torchrun.")
 

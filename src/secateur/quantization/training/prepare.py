@@ -111,6 +111,8 @@ def prepare_(
     found = map_of(network, input_size) if known is None else known
     floats = _kept(network, config, found)
     points = points_of(found.file, keep_float=tuple(floats))
+    for point in points.weights:
+        _check_links(found.weights[point.name].layer, network)
     weights = _round_weights_(network, config, scheme, found, points)
     groups, unplaced = _groups_of(config, scheme, found, points)
     if not weights and not groups:
@@ -178,14 +180,14 @@ def _round_weights_(
         bits = bits_of(config, (place.layer, *point.nodes), "weights", config.weight_bits)
         assert bits is not None  # such a layer is kept float
         module = network.get_submodule(place.layer)
-        _check_links(place.layer, module)
         norm = None if place.norm is None else network.get_submodule(place.norm)
         rule = weight_rules[scheme.weights](bits, config).to(stored_weight(module).device)
         rounded[point.name] = attach_(module, rule, norm, place.torch_axis)
     return rounded
 
 
-def _check_links(name: str, module: nn.Module) -> None:
+def _check_links(name: str, network: nn.Module) -> None:
+    module = network.get_submodule(name)
     chains = cast(nn.ModuleDict, module.parametrizations) if parametrize.is_parametrized(module, "weight") else {}
     links = chains["weight"].children() if chains else ()
     other = next((type(link).__name__ for link in links if not isinstance(link, Mask)), None)

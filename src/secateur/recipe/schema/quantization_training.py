@@ -22,7 +22,8 @@ class QuantizationTraining(Section):
 
     affine          ranges of weights by their extremes, of activations by a moving average of theirs
     range_linear    the same as in Distiller: its average starts at the first batch without weight on it
-    tensorflow      the same as in TensorFlow's training rewriter: whole tensors, asymmetric weights
+    tensorflow      the same as in TensorFlow's training rewriter: whole tensors, asymmetric weights (which integer
+                    kernels do not take, unless weight_mode is sym)
     lsq             the steps of both are learned
     pact            activations behind ReLU are clipped where it is learned; weights as in dorefa
     dorefa          weights through tanh, activations behind ReLU clipped to 0..1
@@ -31,8 +32,8 @@ class QuantizationTraining(Section):
     codebook        weights are the 2^bits centres nearest to them (PocketFlow)
     """
 
-    scheme: Literal["affine", "range_linear", "tensorflow", "lsq", "pact", "dorefa", "wrpn", "uniform", "codebook"] = (
-        "affine"
+    scheme: str = Field(
+        default="affine", description="affine, range_linear, tensorflow, lsq, pact, dorefa, wrpn, uniform, codebook"
     )
     weight_bits: Bits = Field(default=8, description="1 is for dorefa and pact alone")
     activation_bits: Annotated[int, Field(ge=2, le=8)] | None = Field(
@@ -56,9 +57,6 @@ class QuantizationTraining(Section):
     )
     decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
         default=None, description="of the moving average of ranges; by default .99, .999 as the imported schemes"
-    )
-    calibration_images: Annotated[int, Field(ge=0)] = Field(
-        default=256, description="training images that give the first ranges, before the first step"
     )
     quant_delay: Annotated[int, Field(ge=0)] = Field(default=0, description="steps before anything is rounded")
     freeze_bn_delay: Annotated[int, Field(ge=0)] | None = Field(
