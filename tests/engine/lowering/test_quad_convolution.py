@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from engine import harness
+from engine.aarch64 import needs_emulator, run_steps
 from engine.lowering.test_conv import SHAPES, make_shape
 from engine.quads import given, value
 from secateur.engine.choice import Choice
@@ -11,6 +12,7 @@ from secateur.engine.lowering.context import Decision
 from secateur.engine.lowering.families import lowerings
 from secateur.engine.lowering.fills import stored_fills
 from secateur.engine.pitches import map_pads
+from secateur.engine.target import cross_target
 from secateur.graph.ir import Activation, Graph, Node, TensorType
 from secateur.graph.quantized import compute
 
@@ -34,8 +36,19 @@ CHOICES = [
 ]
 
 
-def make_graph(shape, seed=0, *, density=0.4, x=("uint8", 3), y=("uint8", 7), residual=None, inner=None, activation=None,
-               scale=0.004, bias=True):  # fmt: skip
+def make_graph(
+    shape,
+    seed=0,
+    *,
+    density=0.4,
+    x=("uint8", 3),
+    y=("uint8", 7),
+    residual=None,
+    inner=None,
+    activation=None,
+    scale=0.004,
+    bias=True,
+):
     """A graph of one QConv and the arrays that it reads. x, y, residual: dtype and zero point; y None: float32."""
     rng = np.random.default_rng(seed)
     w_shape = (shape.o, shape.c // shape.groups, *shape.kernel)
@@ -71,11 +84,12 @@ def make_graph(shape, seed=0, *, density=0.4, x=("uint8", 3), y=("uint8", 7), re
     return graph, arrays
 
 
-def run(isa, graph, arrays, choice, split=2):
-    """What the engine's steps write for the only node."""
+def lowered(isa, graph, arrays, choice, target=None):
+    """The context and the memory of the only node, ready to run."""
     (node,) = graph.nodes
     assert lowerings[node.op].refuses(node, graph) is None
     context = harness.empty_context(isa, graph, dict(map_pads(graph)))
+    context.target = target or context.target
     context.fills = stored_fills(graph)
     context.choose = lambda *arguments: Decision(choice)
     memory = harness.Memory()
@@ -83,15 +97,34 @@ def run(isa, graph, arrays, choice, split=2):
         context.places[name] = given(context, memory, name, array)
     context.layer = node.name
     lowerings[node.op].lower(node, context)
+    return context, memory
+
+
+def run(isa, graph, arrays, choice, split=2):
+    """What the engine's steps write for the only node."""
+    context, memory = lowered(isa, graph, arrays, choice)
     harness.run(context.steps, memory, isa, split)
     return value(memory, context.places["y"], graph.type("y").dtype)
 
 
-def check(isa, graph, arrays, choice, **how):
+def emulate(graph, arrays, choice, target):
+    """The same on an emulated AArch64 processor."""
+    context, memory = lowered("neon", graph, arrays, choice, target)
+    inputs = {context.places[name].buffer.name: memory.array(context.places[name].buffer) for name in arrays}
+    y = context.places["y"]
+    memory.array(y.buffer)[:] = run_steps(context.steps, inputs, target=target)[y.buffer.name]
+    return value(memory, y, graph.type("y").dtype)
+
+
+def expected(graph, arrays):
+    """The reference."""
     (node,) = graph.nodes
-    made = run(isa, graph, arrays, choice, **how)
     operands = [{**arrays, **graph.constants}.get(name) for name in node.inputs]
-    np.testing.assert_array_equal(made, compute(node, operands, graph.type("y").dtype))
+    return compute(node, operands, graph.type("y").dtype)
+
+
+def check(isa, graph, arrays, choice, **how):
+    np.testing.assert_array_equal(run(isa, graph, arrays, choice, **how), expected(graph, arrays))
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -137,3 +170,16 @@ def test_every_way_to_end(isa, name):
     for shape in (SHAPES["same"], SHAPES["pointwise_batch"]):
         for choice in (CHOICES[0], CHOICES[7]):
             check(isa, *make_graph(shape, **NUMBERS[name]), choice)
+
+
+AARCH64 = {"plain": (), "sdot": ("dotprod",), "usdot": ("dotprod", "i8mm")}
+
+
+@needs_emulator
+@pytest.mark.parametrize("name", AARCH64)
+def test_aarch64(name):
+    target = cross_target("neon", more=AARCH64[name])
+    numbers = {"residual": ("uint8", 9), "inner": (0.03, 120, "uint8"), "x": ("int8", -5)}
+    for choice in (Choice("dense", "direct", 4, 3), Choice("panel", "pack", 4, 2), Choice("rows", "direct", 4, 2)):
+        graph, arrays = make_graph(SHAPES["same"], **numbers)
+        np.testing.assert_array_equal(emulate(graph, arrays, choice, target), expected(graph, arrays))
