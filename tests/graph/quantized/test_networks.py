@@ -8,13 +8,14 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 import secateur
 from graph_tools import feeds_of, run_model
 from quantized_graphs import QdqFile, integer_ops, outputs_in_numpy, read
-from quantized_networks import NETWORKS, Images, agree
+from quantized_networks import NETWORKS, Images, agree, residual
 from secateur.graph.ir import Graph
+from secateur.graph.onnx_census import census_of_onnx
 from secateur.graph.quantized import Grid
 from secateur.graph.to_onnx import to_onnx
 
@@ -152,3 +153,19 @@ def test_a_pad_of_integers_in_front_of_floats(pads: list[int], zero: int):
     graph = read(model)
     assert integer_ops(graph) == ["Quantize", "Pad", "Dequantize", "Conv"]
     agree(model, graph, share=1.0)
+
+
+def test_dynamic_quantization_runs_and_is_counted(tmp_path: Path):
+    """Scales that are computed while the network runs: ONNX Runtime runs these operators, and the reason is said."""
+    onnx.save(residual(), tmp_path / "float.onnx")
+    quantize_dynamic(tmp_path / "float.onnx", tmp_path / "int8.onnx", weight_type=QuantType.QUInt8)
+    model = onnx.load(tmp_path / "int8.onnx")
+    graph = read(model)
+    assert "[ConvInteger]" in integer_ops(graph)
+    assert all("computed while it runs" in reason for reason in graph.notes.values())
+    feeds = feeds_of(graph)
+    with secateur.compile(model, threads=1) as compiled:
+        assert np.allclose(compiled.run(feeds)["y"], run_model(model, feeds)[0], rtol=1e-3, atol=1e-3)
+    counts, floats = census_of_onnx(model), census_of_onnx(residual())
+    assert counts.macs == floats.macs and counts.weights == floats.weights
+    assert {layer.bits for layer in counts.layers} == {8}
