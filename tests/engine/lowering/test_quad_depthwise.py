@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from engine import harness
+from engine.lowering.test_conv import SHAPES as CONVOLUTIONS
 from engine.lowering.test_quad_convolution import make_graph, run
 from secateur.engine.choice import Choice
 from secateur.engine.lowering.conv_shape import ConvShape
@@ -68,6 +69,17 @@ def test_residual(isa, inner):
     for name in ("batch", "strided"):
         check(isa, SHAPES[name], residual=("uint8", 9), inner=inner)
         check(isa, SHAPES[name], residual=("int8", 9), inner=inner, activation=Activation("relu"))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("shape", [SHAPES["batch"], CONVOLUTIONS["same"]], ids=["depthwise", "convolution"])
+def test_sums_that_do_not_fit_are_those_of_32_bits(isa, shape):
+    """Quantizers give channels whose weights are nearly zero the largest bias that there is."""
+    graph, arrays = make_graph(shape, density=1.0)
+    graph.constants["b"][::2] = 2**31 - 5
+    (node,) = graph.nodes
+    expected = compute(node, [{**arrays, **graph.constants}.get(name) for name in node.inputs], "uint8")
+    np.testing.assert_array_equal(run(isa, graph, arrays, ANY), expected)
 
 
 def test_float_results_are_refused():

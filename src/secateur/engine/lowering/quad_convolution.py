@@ -19,7 +19,7 @@ from secateur.engine.lowering.depthwise import is_depthwise
 from secateur.engine.lowering.epilogue import Epilogue
 from secateur.engine.lowering.in_place import place_over
 from secateur.engine.lowering.quad_depthwise import emit_quad_depthwise, with_padding
-from secateur.engine.lowering.quad_linear import emit_integer_product, integer_facts, overflows
+from secateur.engine.lowering.quad_linear import emit_integer_product, integer_facts
 from secateur.engine.lowering.quad_relayout import to_bytes, to_quads
 from secateur.engine.lowering.refusals import convolution
 from secateur.engine.lowering.relayout import to_planes
@@ -39,8 +39,6 @@ def _refuses(node: Node, graph: Graph) -> str | None:
             return "its result is float32, and each channel has its own input"
     elif shape.groups > 1 and (shape.c // shape.groups % 4 or shape.o // shape.groups % 4):
         return "its groups have no whole quads of channels"
-    if overflows(node, graph):
-        return "its sums need more than 32 bits"
     return None
 
 

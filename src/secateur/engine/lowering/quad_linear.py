@@ -23,20 +23,11 @@ from secateur.engine.weights.pattern import DENSE, FILL, Pattern, detect
 from secateur.engine.weights.quads import reach, weight_quads
 from secateur.graph.ir import Graph, Node
 
-# What an accumulator holds.
-MOST_SUM = (1 << 31) - 1
-
-
-def overflows(node: Node, graph: Graph) -> bool:
-    """Whether sums of a QConv or QLinear may need more than 32 bits."""
-    bias = graph.constants[node.input(2)] if node.input(2) else None
-    return int(reach(graph.constants[node.inputs[1]], bias).max(initial=0)) > MOST_SUM
-
 
 def _refuses(node: Node, graph: Graph) -> str | None:
     if not supported(node.attributes["activation"]):
         return f"the activation {node.attributes['activation']} has no kernel"
-    return "its sums need more than 32 bits" if overflows(node, graph) else elements(node, graph)
+    return elements(node, graph)
 
 
 @lowers("QLinear", refuses=_refuses)
