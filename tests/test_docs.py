@@ -323,6 +323,9 @@ EXTENSIONS = (
     "zoo/datasets",
     "zoo/cifar",
     "pipeline/stages",
+    "quantization/observers",
+    "quantization/training/weight_rules",
+    "quantization/training/activation_rules",
 )
 
 
