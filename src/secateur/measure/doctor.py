@@ -19,6 +19,7 @@ FEATURES: dict[str, tuple[str, tuple[str, ...], str]] = {
     ),
     "bench": ("time ONNX models side by side", ("onnxruntime",), ""),
     "openvino": ("OpenVINO as a runtime of the benchmark", ("openvino",), "bench"),
+    "litert": ("LiteRT as a runtime of the benchmark, for .tflite files", ("ai-edge-litert",), "bench"),
     "search": ("levels and widths found by DDPG", ("torch", "stable-baselines3", "gymnasium"), "search"),
     "tensorboard": ("training logs for TensorBoard", ("tensorboard",), "torch"),
 }

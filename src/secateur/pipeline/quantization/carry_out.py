@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from secateur.errors import RecipeError
 from secateur.pipeline.posttraining.images import Batches
-from secateur.quantization.calibrate import weight_scales
 from secateur.quantization.dynamic import quantize_dynamic
 from secateur.quantization.half import to_half
 from secateur.quantization.learned_rounding import LearnOptions
@@ -21,12 +20,14 @@ from secateur.quantization.noise import Noise, measure_noise
 from secateur.quantization.numbers import Numbers
 from secateur.quantization.points import points_of
 from secateur.quantization.prepare import prepared
-from secateur.quantization.qdq import write_qdq
+from secateur.quantization.qdq import settled, write_qdq
 from secateur.quantization.quantize import QuantizationOptions, quantize_model
 from secateur.quantization.refine import Refined, Refinements
-from secateur.quantization.settings import Override, chooser
+from secateur.quantization.settings import Override
 from secateur.quantization.table import ScaleTable
+from secateur.quantization.uncalibrated import ranges_of_norms, uncalibrated_table
 from secateur.quantization.verify import verify
+from secateur.quantization.weight_only import quantize_weights
 from secateur.recipe import MixedPrecision, QuantizeStage
 
 ArrayBatches = Callable[[], Iterable[NDArray[np.float32]]]
@@ -56,10 +57,18 @@ class Made:
         return [] if self.table is None else layer_rows(self.float_model, self.table, self.noise)
 
 
-def quantize_file(model: onnx.ModelProto, stage: QuantizeStage, batches: Batches, held_out: Batches, seed: int) -> Made:
+def quantize_file(
+    model: onnx.ModelProto,
+    stage: QuantizeStage,
+    batches: Batches,
+    held_out: Batches,
+    seed: int,
+    norms: Mapping[str, tuple[float, float]] | None = None,
+) -> Made:
     """The model, which stays as it is, in other numbers.
 
     batches     of images that calibrate;  held_out    of others, on which nearness and noise are measured
+    norms       ranges of values by the batch norms of the network, for `ranges: bn`; by default those in the file
     raises      ModelError, QuantizationError, DataError, RecipeError
     """
     images, judges = as_arrays(batches), as_arrays(held_out)
@@ -75,11 +84,16 @@ def quantize_file(model: onnx.ModelProto, stage: QuantizeStage, batches: Batches
         )
         return _checked(model, Made(written, prepared(model), None), judges)
     if stage.compute == "float":
-        plain = prepared(model)
-        points = points_of(plain, keep_float=options.keep_float)
-        settings = chooser(plain, options.settings, options.overrides)
-        table = ScaleTable({}, weight_scales(plain, points, settings), points.floats)
-        return _checked(model, Made(write_qdq(plain, table), plain, table), judges)
+        written, table = quantize_weights(
+            model,
+            options.settings.weights,
+            per_channel=options.per_channel,
+            keep_float=options.keep_float,
+            overrides=options.overrides,
+        )
+        return _checked(model, Made(written, prepared(model), table), judges)
+    if stage.ranges != "images":
+        return _checked(model, _without_images(model, stage, options, judges, norms, seed), judges)
     report: dict[str, Any] = {}
     if stage.mixed is not None:
         options, report["mixed"] = _with_bits(model, images, options, stage.mixed)
@@ -92,6 +106,31 @@ def quantize_file(model: onnx.ModelProto, stage: QuantizeStage, batches: Batches
 def _checked(model: onnx.ModelProto, made: Made, judges: ArrayBatches) -> Made:
     found = verify(prepared(model), made.model, judges)
     return replace(made, report={**made.report, "verification": found.to_dict()})
+
+
+def _without_images(
+    model: onnx.ModelProto,
+    stage: QuantizeStage,
+    options: QuantizationOptions,
+    judges: ArrayBatches,
+    norms: Mapping[str, tuple[float, float]] | None,
+    seed: int,
+) -> Made:
+    """The baseline: ranges of activations that no image has shown."""
+    assert stage.ranges != "images"
+    plain = prepared(model)
+    points = points_of(plain, keep_float=options.keep_float, share_concat=options.share_concat)
+    table = uncalibrated_table(
+        plain,
+        points,
+        stage.ranges,
+        options.settings,
+        norms=ranges_of_norms(model) if norms is None else norms,
+        images=next(iter(judges())).shape,
+        seed=seed,
+    )
+    table = settled(plain, table)
+    return Made(write_qdq(plain, table), plain, table, measure_noise(plain, table, judges))
 
 
 def _with_bits(

@@ -67,9 +67,7 @@ def quantize_job(
     if options.epochs:
         raise RecipeError("an ONNX file cannot be trained: give the torch network with its weights instead.")
     if options.tflite:
-        raise RecipeError(
-            "TensorFlow Lite files are made of torch networks; give one with its weights instead."
-        )
+        raise RecipeError("TensorFlow Lite files are made of torch networks; give one with its weights instead.")
     stage = stage_of(options)
     check_quantize(stage)
     model = read_model(file)

@@ -27,6 +27,7 @@ from secateur.pipeline.stages.train import train_network
 from secateur.quantization.noise import measure_noise
 from secateur.quantization.qdq import write_qdq
 from secateur.quantization.training import finish_, prepare_
+from secateur.quantization.uncalibrated import ranges_of_network
 from secateur.quantization.verify import verify
 from secateur.recipe import QuantizationTraining, QuantizeStage
 
@@ -46,7 +47,10 @@ def quantize_stage(context: Context, stage: QuantizeStage) -> dict[str, Any]:
         history, made = _trained(context, stage, batches, held_out, float_file)
     else:
         export_onnx(context.network, float_file, context.preprocessing.input_size)
-        made = quantize_file(read_model(float_file), stage, batches, held_out, context.recipe.seed)
+        norms = None
+        if stage.ranges == "bn":
+            norms = ranges_of_network(context.network, context.preprocessing.input_size)
+        made = quantize_file(read_model(float_file), stage, batches, held_out, context.recipe.seed, norms)
     written = write_quantized(folder, stage.numbers, made.model, made.table)
     found = judged(
         float_file,
