@@ -13,7 +13,7 @@ start from the same float file and calibrate on the same images, and all files a
     4in-70, 1x4-70          sparse after training, then quantized; the float figures are those of the sparse network
     qat                     five epochs of training with the numbers
 
-Rows are kept in runs/quantization/ and resumed. The table goes to benchmarks/results/quantization.md and .json, with
+Rows that the table has are left alone without --again; runs in runs/quantization/ are resumed. The table goes to benchmarks/results/quantization.md and .json, with
 CPU, versions and date.
 """
 
@@ -263,6 +263,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--rows", default="*", help="globs, comma-separated")
     parser.add_argument("--images", type=int, default=10000, help="test images at most")
+    parser.add_argument("--again", action="store_true", help="measure rows anew that the table has already")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=Path, default=Path("runs/quantization"))
     parser.add_argument("--results", type=Path, default=HERE / "results")
@@ -279,6 +280,8 @@ def main() -> None:
     found: dict[str, dict[str, Any]] = read_json(kept)["rows"] if kept.is_file() else {}
     for name, row in ROWS.items():
         if not any(fnmatch.fnmatch(name, glob.strip()) for glob in options.rows.split(",")):
+            continue
+        if name in found and not options.again:
             continue
         started = time.monotonic()
         way = by_others if row.way in OTHERS else by_recipe
