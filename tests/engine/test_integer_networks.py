@@ -5,7 +5,7 @@ ordered differently here and there (graph.quantized.arithmetic), so that network
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from engine.networks import model, reference, value
+from secateur.engine.plan import NativePart
 from secateur.engine.session import compile_onnx
 from secateur.engine.target import host_target
 from secateur.errors import EngineError
@@ -251,6 +252,23 @@ def test_the_same_bits_everywhere(
         monkeypatch.setenv("SECATEUR_ISA", isa)
         with compile_onnx(proto, threads=2, batch=3) as session:
             np.testing.assert_array_equal(session.run({"input": x})["logits"], expected)
+
+
+@pytest.mark.parametrize("network", [mobilenet_v3, densenet], ids=lambda network: network.__name__)
+def test_a_batch_in_parts(network: Callable[[Net], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the caches hold one image only, layers run for one after the other."""
+    net = Net()
+    proto = quantized(net.classified(network(net)), tmp_path, QuantFormat.QDQ, QuantType.QInt8)
+    for side in (proto.graph.input[0], proto.graph.output[0]):
+        side.type.tensor_type.shape.dim[0].dim_param = "batch"
+    x = images(4)
+    with compile_onnx(proto, threads=1, batch=4) as session:
+        expected = session.run({"input": x})["logits"]
+    monkeypatch.setattr("secateur.engine.session.host_target", lambda: replace(host_target(), l2=1 << 9))
+    with compile_onnx(proto, threads=1, batch=4) as session:
+        (plan,) = session._plans.values()
+        assert [part.repeats for part in plan.parts if isinstance(part, NativePart)] == [4, 1]
+        np.testing.assert_array_equal(session.run({"input": x})["logits"], expected)
 
 
 def usable(isa: str) -> bool:

@@ -43,7 +43,8 @@ _BY_IMAGE: Mapping[str, Callable[[Node], bool]] = {
     **dict.fromkeys(("Conv", "ConvTranspose", "Pool", "GlobalPool", "ScaleShift", "SqueezeExcite"), _always),
     **dict.fromkeys(("Activate", "Add", "Sub", "Mul", "Div", "Max", "Min"), _always),
     **dict.fromkeys(("ChannelShuffle", "DepthToSpace", "SpaceToDepth"), _always),
-    **dict.fromkeys(("Concat", "Split", "Slice", "ReduceMean", "Softmax"), _other_axes),
+    **dict.fromkeys(("Quantize", "Dequantize", "QConv", "QPool", "QGlobalPool", "QAdd", "QMul", "QActivate"), _always),
+    **dict.fromkeys(("Concat", "QConcat", "Split", "Slice", "ReduceMean", "Softmax"), _other_axes),
     "Gather": _chooses_channels,
     "Pad": _pads_images,
 }
@@ -65,7 +66,7 @@ def in_parts(graph: Graph, target: Target) -> tuple[Piece, ...]:
     images = {graph.shape(name)[0] for name in graph.inputs if name in graph.types and graph.shape(name)}
     batch = images.pop() if len(images) == 1 else 1
     nodes = _by_image(graph, batch) if batch > 1 else []
-    if not any(node.op == "Conv" for node in nodes):
+    if not any(node.op in ("Conv", "QConv") for node in nodes):
         return (Piece(graph),)
     together = _together(graph, nodes, batch, target.l2)
     if together == batch:
@@ -88,7 +89,7 @@ def _by_image(graph: Graph, batch: int) -> list[Node]:
     for node in graph.nodes:
         reads = [name for name in node.reads() if name not in graph.constants]
         constants = [graph.constants[name] for name in node.reads() if name in graph.constants]
-        alone = node.op in ("Conv", "ConvTranspose", "SqueezeExcite") or all(
+        alone = node.op in ("Conv", "QConv", "ConvTranspose", "SqueezeExcite") or all(
             array.ndim < 4 or array.shape[0] == 1 for array in constants
         )
         if (
@@ -107,7 +108,7 @@ def _together(graph: Graph, nodes: list[Node], batch: int, cache: int) -> int:
     def size(node: Node) -> Iterator[int]:
         for name in (*node.reads(), *node.outputs):
             if name not in graph.constants:
-                yield 4 * prod(graph.shape(name)) // batch
+                yield graph.type(name).numpy.itemsize * prod(graph.shape(name)) // batch
 
     per_image = sum(sum(size(node)) for node in nodes) / len(nodes)
     return max(d for d in range(1, batch + 1) if batch % d == 0 and (d == 1 or d * per_image <= cache))
