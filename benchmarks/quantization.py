@@ -116,6 +116,7 @@ def by_recipe(row: Row, folder: Path, options: argparse.Namespace) -> tuple[Comp
             {"model": model, "data": data, "stages": [*before, {"stage": "quantize", **images, **row.keys}]}
         ),
         out=folder,
+        overwrite=True,
     )
     stage = next(stage for stage in done.record.stages if stage.kind == "quantize")
     floats = [layer["name"] for layer in stage.result["layers"] if layer["bits"] is None]

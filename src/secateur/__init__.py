@@ -28,6 +28,7 @@ _LAZY = {
             "plan",
             "prune_channels",
             "quantize",
+            "quantize_",
             "frontier",
             "sensitivity",
             "sparsify",

@@ -44,8 +44,19 @@ from secateur.pipeline.quantization.options import QuantizeOptions
 from secateur.pipeline.quantization.options import recipe_for as quantize_recipe
 from secateur.pipeline.quantization.outcome import QuantizedNetwork, quantized_by
 from secateur.pipeline.sensitivity import SensitivitySettings, analyse_sensitivity
+from secateur.posttraining.calibration import choose_images
 from secateur.posttraining.frontier import Frontier
-from secateur.recipe import Data, Model, PosttrainingStage, Recipe, ReportStage, build_recipe, load_recipe
+from secateur.quantization.training import Prepared, prepare_
+from secateur.recipe import (
+    Data,
+    Model,
+    PosttrainingStage,
+    QuantizeStage,
+    Recipe,
+    ReportStage,
+    build_recipe,
+    load_recipe,
+)
 from secateur.registry import unknown
 from secateur.report import write_frontier_chart, write_report, write_sensitivity_chart
 
@@ -412,6 +423,26 @@ def quantize(
     return quantized_by(record, context.network)
 
 
+def quantize_(network: nn.Module, images: str | zoo.ImageData | None = None, **config: Any) -> Prepared:
+    """Make a torch network round its weights and activations, in place, to be trained that way.
+
+    images     training images that give the first ranges
+    config     keys of the section `qat` of a stage `quantize` (scheme, weight_bits, overrides, ...)
+    returns    what `hook()` gives training, and what secateur.quantization.training.finish_ makes a plain network with
+               rounded weights, its float file and the table of its scales of
+    raises     RecipeError, QuantizationError, DataError
+    """
+    section = {"stage": "quantize", "method": "qat", "qat": config}
+    stage = build_recipe({"model": {"name": "any"}, "stages": [section]}, "the call").stages[0]
+    assert isinstance(stage, QuantizeStage) and stage.qat is not None
+    preprocessing, batches = zoo.preprocessing_of(network), None
+    if images is not None:
+        data = zoo.data(images) if isinstance(images, str) else images
+        chosen = choose_images(data, stage.images, 0)
+        batches = chosen.batches(preprocessing, stage.batch_size)
+    return prepare_(network, stage.qat, input_size=preprocessing.input_size, batches=batches)
+
+
 def preview_quantize(
     model: str | Path | nn.Module,
     images: str | Path | zoo.ImageData | None = None,
@@ -580,6 +611,7 @@ __all__ = [
     "preview_sparsify",
     "prune_channels",
     "quantize",
+    "quantize_",
     "sensitivity",
     "sparsify",
     "structure",

@@ -10,7 +10,7 @@ from PIL import Image
 
 import secateur
 import tiny_networks
-from secateur.errors import ArtifactError
+from secateur.errors import ArtifactError, RecipeError
 from secateur.export import export_onnx, load_packed_onnx
 from secateur.pipeline import load_record
 
@@ -103,7 +103,7 @@ def test_an_onnx_file_gives_the_same_files_and_is_kept(call, file, photos, tmp_p
         ("--compute", "dynamic"),
         ("--compute", "float"),
         ("--mixed", "6"),
-        ("--ranges", "bn"),
+        ("--ranges", "global"),
         ("--ranges", "random"),
     ],
 )
@@ -134,7 +134,8 @@ def test_mistakes_are_one_sentence(refused, file, photos):
     assert "cannot be trained" in refused(file, "--images", photos, "--preprocessing", NORMAL, "--epochs", "2")
     assert "own weights" in refused(file, "--images", photos, "--weights", "none")
     assert "is for ONNX files" in refused("tiny_networks:network", "--images", photos, "--model-name", "resnet18")
-    assert "quantized already" not in refused("tiny_networks:network", "--images", photos, "--bits", "1")
+    assert "no batch norms" in refused(file, "--images", photos, "--preprocessing", NORMAL, "--ranges", "bn")
+    assert "greater than or equal to 2" in refused("tiny_networks:network", "--images", photos, "--bits", "1")
 
 
 def test_the_verb_takes_networks_and_images_in_memory(tmp_path):
@@ -148,3 +149,17 @@ def test_the_verb_takes_networks_and_images_in_memory(tmp_path):
     assert {row["name"] for row in found.layers} == {"stem", "body", "depthwise", "point", "classifier"}
     with pytest.raises(ArtifactError, match="--overwrite"):
         secateur.quantize(network, tiny_networks.images(), out=tmp_path / "run", **asked, bits=4)
+
+
+def test_the_verb_in_place_makes_a_network_round_while_it_is_trained():
+    torch.manual_seed(0)
+    network = tiny_networks.network().eval()
+    image = torch.randn(1, 3, 16, 16)
+    before = network(image)
+    prepared = secateur.quantize_(network, tiny_networks.images(), weight_bits=4, scheme="affine")
+    assert len(prepared.weights) == 5 and prepared.config.weight_bits == 4
+    assert not torch.allclose(network.body.weight, network.body.parametrizations.weight.original)
+    prepared.close_()
+    assert torch.equal(network(image), before)
+    with pytest.raises(RecipeError, match="wieght_bits"):
+        secateur.quantize_(network, wieght_bits=4)
