@@ -23,7 +23,7 @@ class Choice:
     vectors   V, vectors of pixels in registers together, at most
     block     positions (input channel, ky, kx) between which sums wait in memory; None: all positions at once
     resident  bytes of weights that all tiles use before the next ones are read; None: all weights for every tile
-    apart     panel: rows in registers while the others wait, of which patterns are told apart; None: all R
+    most      panel: rows of the largest pattern; larger sets of rows are walked in parts. None: R
     """
 
     format: Format
@@ -32,12 +32,12 @@ class Choice:
     vectors: int
     block: int | None = None
     resident: int | None = None
-    apart: int | None = None
+    most: int | None = None
 
     def __str__(self) -> str:
         text = f"{self.format} {self.rows}x{self.vectors} {self.primitive}"
-        if self.apart:
-            text += f" by {self.apart}"
+        if self.most:
+            text += f" by {self.most}"
         if self.block:
             text += f" of {self.block}"
         return text

@@ -28,7 +28,7 @@ LOOP_INSTRUCTIONS = 6
 AHEAD_INSTRUCTIONS = 3
 LOOP_EXIT = 14.0
 # Fitted to layers of 8-bit integers, whose loops are shorter.
-LOOP_EXIT_OF_QUADS = 8.0
+LOOP_EXIT_OF_QUADS = 10.0
 # The longest of four rows is longer than their mean by so many standard deviations.
 LONGEST_OF_FOUR = 1.03
 SPLIT = 1.8
@@ -97,16 +97,20 @@ def work_of(choice: Choice, pattern: Pattern, positions: int, *, sorted_: bool =
         mean = positions * d
         longest = mean if sorted_ else mean + LONGEST_OF_FOUR * sqrt(mean * (1 - d))
         return Work((rows * longest, *none), 1)
-    apart = choice.apart or rows
-    groups = rows // apart
-    found = [groups * positions * comb(apart, k) * d**k * (1 - d) ** (apart - k) for k in range(1, apart + 1)]
-    return Work((*found, *[0.0] * (rows - apart)), groups * (2**apart - 1))
+    counts = [positions * comb(rows, k) * d**k * (1 - d) ** (rows - k) for k in range(1, rows + 1)]
+    most = choice.most or rows
+    for k in range(rows, most, -1):
+        whole, rest = divmod(k, most)
+        counts[most - 1] += whole * counts[k - 1]
+        if rest:
+            counts[rest - 1] += counts[k - 1]
+        counts[k - 1] = 0.0
+    return Work(tuple(counts), sum(comb(rows, k) for k in range(1, most + 1)))
 
 
-def _loops(choice: Choice, k: int) -> int:
+def _loops(rows: int, k: int) -> int:
     """Patterns of k nonzero rows."""
-    apart = choice.apart or choice.rows
-    return choice.rows // apart * comb(apart, k)
+    return comb(rows, k)
 
 
 def tile_bytes(choice: Choice, shape: ConvShape, width: float) -> float:
@@ -167,7 +171,7 @@ def predict(choice: Choice, shape: ConvShape, pattern: Pattern, target: Target) 
         waiting = lines * (CYCLES_PER_LINE_FROM_L2 if aligned else CYCLES_PER_SPLIT_LINE_FROM_L2)
         cycles += count * (max(busy, waiting) + 0.25 * waiting if prefetched else busy + 0.8 * waiting)
     exits = sum(
-        min(1.0, 2.0 * count / _loops(choice, k)) * _loops(choice, k) for k, count in work.per_block(blocks) if count
+        min(1.0, 2.0 * count / _loops(choice.rows, k)) * _loops(choice.rows, k) for k, count in work.per_block(blocks)
     )
     if choice.format != "panel":
         exits = 1.0
@@ -261,11 +265,12 @@ def _sparse(shape: ConvShape, pattern: Pattern, target: Target) -> Iterator[Choi
     # Six rows would have 63 loops: a second to compile, and no faster than four.
     for rows in _heights((1, 2, 3, 4), shape):
         vectors = most_vectors(rows, target, quads=shape.quads)
-        for apart in (2, 1) if shape.quads and vectors < LONG_TILE <= target.registers // 4 else ():
-            yield Choice("panel", "direct", rows, LONG_TILE, apart=apart)
-        for block in _blocks(shape):
-            yield Choice("panel", "direct", rows, vectors, block)
-        yield Choice("panel", "gemm", rows, vectors)
-        yield Choice("panel", "pack", rows, vectors)
+        if shape.quads and vectors < LONG_TILE <= target.registers // 4:
+            yield Choice("panel", "direct", rows, LONG_TILE, most=1)
+        for most in (2, None) if shape.quads else (None,):
+            for block in _blocks(shape):
+                yield Choice("panel", "direct", rows, vectors, block, most=most)
+            yield Choice("panel", "gemm", rows, vectors, most=most)
+            yield Choice("panel", "pack", rows, vectors, most=most)
         if not shape.quads and shape.c // shape.groups * shape.kernel[0] * shape.kernel[1] > IN_L1:
             yield Choice("panel", "pack", rows, vectors, IN_L1)

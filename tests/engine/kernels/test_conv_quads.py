@@ -20,7 +20,7 @@ CPUS = {
     "neoverse-n1": ("neon", ("dotprod",), "sdot", 1),
     "neoverse-v1": ("neon", ("dotprod", "i8mm"), "usdot", 1),
 }
-PATTERNS = {"dense": (15,), "panel": tuple(range(1, 16)), "apart": (1, 2, 4, 8), "lockstep": ()}
+PATTERNS = {"dense": (15,), "panel": tuple(range(1, 16)), "single": (1, 2, 4, 8), "lockstep": ()}
 
 
 def target_of(cpu: str):
@@ -48,7 +48,7 @@ def test_inner_loops_multiply_and_load_only(name: str, cpu: str) -> None:
 
 def test_rows_that_wait_leave_their_registers_to_others() -> None:
     target = target_of("cascadelake")
-    kernel = ConvKernel(4, (7,), PATTERNS["apart"], requantize=Requantize())
+    kernel = ConvKernel(4, (7,), PATTERNS["single"], requantize=Requantize())
     loops = [loop for loop in innermost_loops(assembly([kernel], target), kernel.name) if products(loop, "vpdpbusd")]
     assert [products(loop, "vpdpbusd") for loop in loops] == [7, 7, 7, 7]
     assert all(loop.stack == 0 for loop in loops)

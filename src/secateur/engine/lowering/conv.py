@@ -212,8 +212,8 @@ def _patterns(choice: Choice) -> tuple[int, ...]:
         return ()
     if choice.format != "panel":
         return (full,)
-    apart = choice.apart or choice.rows
-    return tuple(code << first for first in range(0, choice.rows, apart) for code in range(1, 2**apart))
+    most = choice.most or choice.rows
+    return tuple(code for code in range(1, full + 1) if code.bit_count() <= most)
 
 
 def _per_row(values: NDArray[np.float32] | NDArray[np.int32] | None, rows: Ints) -> NDArray[np.float32 | np.int32]:
