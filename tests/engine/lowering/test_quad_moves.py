@@ -107,6 +107,23 @@ def test_gather_of_channels():
     moved("Gather", [x, picks], [x[:, picks]], {"axis": 1}, constants=[1])
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+def test_gather_of_other_axes(axis):
+    picks = np.array([[1, 0], [-1, 1]])
+    for shape in ((2, 6, 5, 9), (2, 6, 5), (2, 6)):
+        if axis < len(shape):
+            x = integers(*shape)
+            moved("Gather", [x, picks], [np.take(x, picks % shape[axis], axis)], {"axis": axis}, constants=[1])
+            one = np.array(1)
+            moved("Gather", [x, one], [np.ascontiguousarray(x.take(1, axis))], {"axis": axis}, constants=[1])
+
+
+def test_gather_that_makes_maps():
+    x = integers(7, 3, 4)
+    picks = np.array([[1, 0, 5], [6, 1, 2]])
+    moved("Gather", [x, picks], [x[picks]], {"axis": 0}, constants=[1])
+
+
 @pytest.mark.parametrize("perm", [(0, 2, 3, 1), (0, 3, 1, 2), (1, 0, 2, 3), (0, 1, 3, 2)])
 @pytest.mark.parametrize("shape", [(2, 6, 5, 9), (1, 3, 1, 8), (2, 5, 1, 1)])
 def test_transpose(perm, shape):

@@ -3,12 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.engine.layout import Picked, quads
+from secateur.engine.layout import Flat, Picked, Quads, quads
 from secateur.engine.lowering import quad_moves
 from secateur.engine.lowering.context import Context, lowers
 from secateur.engine.lowering.moves import View, move_rows
 from secateur.engine.lowering.picked import pick
-from secateur.engine.lowering.quad_relayout import to_quads
+from secateur.engine.lowering.quad_relayout import to_bytes, to_quads
 from secateur.engine.lowering.refusals import elements
 from secateur.engine.lowering.relayout import copy_planes, plane_offsets
 from secateur.engine.lowering.shape_ops import take
@@ -21,9 +21,7 @@ def _refuses(node: Node, graph: Graph) -> str | None:
     if node.inputs[1] not in graph.constants:
         return "its indices are computed while the network runs"
     kinds = [graph.type(name) for name in (node.inputs[0], node.outputs[0])]
-    if quad_moves.are_bytes(graph, node):
-        return elements(node, graph) if _channels(node, graph) is not None else "it gathers other axes of integers"
-    if any(kind.numpy.itemsize != 4 for kind in kinds):
+    if not quad_moves.are_bytes(graph, node) and any(kind.numpy.itemsize != 4 for kind in kinds):
         return f"it moves {kinds[0].dtype}"
     indices, shape = graph.constants[node.inputs[1]], graph.shape(node.inputs[0])
     side = shape[int(node.attributes.get("axis", 0))] if shape else 0
@@ -36,9 +34,8 @@ def _refuses(node: Node, graph: Graph) -> str | None:
 def gather(node: Node, context: Context) -> None:
     """Elements along an axis at constant indices: a view for one index, where a slice would be one, and of channels."""
     graph = context.graph
-    if quad_moves.are_bytes(graph, node):
-        channels, x = _channels(node, graph), context.tensor(node.inputs[0])
-        assert channels is not None
+    if quad_moves.are_bytes(graph, node) and (channels := _channels(node, graph)) is not None:
+        x = context.tensor(node.inputs[0])
         if not quad_moves.is_map(x):
             n, c, h, w = x.shape
             x = to_quads(context, x, quads((n, c, h, w), 0))
@@ -48,14 +45,19 @@ def gather(node: Node, context: Context) -> None:
         _select(context, node, chosen[0])
         return
     x, name = context.tensor(node.inputs[0]), node.outputs[0]
+    bytes_ = quad_moves.are_bytes(graph, node)
+    if bytes_:
+        x = to_bytes(context, x)
+    map_ = isinstance(context.layout_of(name), Quads)
     axis = int(node.attributes.get("axis", 0)) % len(x.shape)
     given = graph.constants[node.inputs[1]]
     indices = np.where(given < 0, given + x.shape[axis], given).reshape(-1).astype(np.int64)
     steps = strides_of(x)
-    if given.ndim == 0:
+    if given.ndim == 0 and not map_:
         take(context, name, View(x, (*steps[:axis], *steps[axis + 1 :]), int(indices[0]) * steps[axis]))
         return
-    y = context.place(name)
+    made = context.place(name)
+    y = context.temporary(Flat(made.shape), item=1) if map_ else made
     target = strides_of(y)
     behind = axis + given.ndim
     before = starts_of(x.shape[:axis], np.array([target[:axis], steps[:axis]], np.int64).reshape(2, -1))
@@ -63,7 +65,9 @@ def gather(node: Node, context: Context) -> None:
     inner = rows_of(x.shape[axis + 1 :], np.array([target[behind:], steps[axis + 1 :]], np.int64).reshape(2, -1))
     places = np.stack([chosen[0], indices * steps[axis]])
     starts = before[:, :, None, None] + places[:, None, :, None] + inner.starts[:, None, None, :]
-    move_rows(context, x, y, np.ascontiguousarray(starts.reshape(2, -1)), 1, inner.length)
+    move_rows(context, x, y, np.ascontiguousarray(starts.reshape(2, -1)), 1, inner.length, 1 if bytes_ else 4)
+    if isinstance(made.layout, Quads):
+        to_quads(context, y, made.layout, made)
 
 
 def _channels(node: Node, graph: Graph) -> NDArray[np.int64] | None:

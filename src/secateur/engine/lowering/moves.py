@@ -70,17 +70,19 @@ def fill(context: Context, target: View, sizes: Sequence[int], value: float) -> 
     move_rows(context, number, target.tensor, starts, 0, walk.length)
 
 
-def move_rows(context: Context, source: Tensor, target: Tensor, starts: Ints, step: int, length: int) -> None:
-    """Copy rows of `length` elements.
+def move_rows(
+    context: Context, source: Tensor, target: Tensor, starts: Ints, step: int, length: int, item: int = WORD
+) -> None:
+    """Copy rows of `length` elements of `item` bytes, 4 or 1.
 
     starts    (2, rows) first elements in the target, in the source
     step      elements of the source from one to the next; the target's are neighbours
     """
     rows = starts.shape[1]
-    if step not in (0, 1):
+    if step not in (0, 1) or item < WORD:
         arguments = {"x": source.address, "y": target.address, "sources": starts[1], "targets": starts[0]}
         arguments |= {"count": 1, "length": length, "source_step": 0, "target_step": 0, "element_step": step}
-        context.emit(context.layer, StridedCopy(), arguments, rows, reads=(source,), writes=(target,))
+        context.emit(context.layer, StridedCopy(item), arguments, rows, reads=(source,), writes=(target,))
         return
     part, parts = parts_of(context, rows, length)
     context.emit(
