@@ -13,8 +13,8 @@ start from the same float file and calibrate on the same images, and all files a
     4in-70, 1x4-70          sparse after training, then quantized; the float figures are those of the sparse network
     qat                     five epochs of training with the numbers
 
-Rows that the table has are left alone without --again; runs in runs/quantization/ are resumed. The table goes to benchmarks/results/quantization.md and .json, with
-CPU, versions and date.
+Rows that the table has are left alone without --again; runs in runs/quantization/ are resumed. The table goes to
+benchmarks/results/quantization.md and .json, with CPU, versions and date.
 """
 
 import argparse
