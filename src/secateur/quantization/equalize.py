@@ -5,8 +5,8 @@
              W1 <- W1 / s12, W2 <- W2 s12 / s23, W3 <- W3 s23, b1 <- b1 / s12, b2 <- b2 / s23     ranges t
 
 r is the largest magnitude of a channel's weights: r1 of what makes it, r2 and r3 of what reads it. Repeated until no
-factor moves; the network computes what it did. A channel that is nearly zero on either side stays as it is: what its
-factor would do to the bias is worse than what it would do to weights that do not matter (our own bound).
+factor moves; the network computes what it did. A channel that is nearly zero on either side has no say: it gets the
+mean factor of the others at last, or one at which it is not the largest on either side (our own).
 
 With calibration images the numbers that a channel reaches count like its weights: r1 = max(r1, reach R / A), where R
 and A are the largest range and the largest reach of the layer. Otherwise a channel of small weights and a high bias
@@ -164,10 +164,7 @@ class _Work:
         }
         self.scales = {name: np.ones(len(self.weights[name])) for name in named}
         triples = [] if self.reach else _triples(self.couples, self._is_depthwise)
-        dead = {
-            couple.first: _dead(_ranges(self.weights[couple.first])) | _dead(self._read(couple))
-            for couple in self.couples
-        }
+        dead = {couple.first: self._dead_channels(couple) for couple in self.couples}
         inside = {couple.first for triple in triples for couple in triple}
         done = 0
         for _ in range(rounds if named else 0):
@@ -187,8 +184,28 @@ class _Work:
                     moved = max(moved, _distance(scale))
             if moved < CONVERGED:
                 break
+        for couple in self.couples:
+            self._scale(couple, self._factor_of_dead(couple, dead[couple.first]))
         self._store_()
         return done
+
+    def _dead_channels(self, couple: Couple) -> Flags:
+        made = _dead(_ranges(self.weights[couple.first]))
+        # Weights that read a dead channel may be of any size: they are not what others are compared with.
+        read = self._read(couple)
+        return made | (read <= DEAD * read[~made].max(initial=0.0))
+
+    def _factor_of_dead(self, couple: Couple, dead: Flags) -> Doubles:
+        """(channels,) 1 but for dead channels."""
+        scale = np.ones(len(dead))
+        if dead.all() or not dead.any():
+            return scale
+        made, read = self._made(couple), self._read(couple)
+        least = made[dead] / made[~dead].max()
+        most = read[~dead].max() / np.maximum(read[dead], np.finfo(np.float64).tiny)
+        common = np.exp(np.log(self.scales[couple.first][~dead]).mean())
+        scale[dead] = np.maximum(np.minimum(common, most), np.maximum(least, np.finfo(np.float32).tiny))
+        return scale
 
     def spreads(self) -> dict[str, tuple[float, float]]:
         return {name: (_ratio(self.before[name]), _ratio(_ranges(self.weights[name]))) for name in self.scales}
