@@ -11,7 +11,17 @@ from secateur.report import write_report
 KEYS = {
     "": [
         *("schema", "secateur", "title", "model", "data", "command", "started", "finished", "seconds", "technique"),
-        *("accuracy", "runtime_accuracy", "after_training", "quantization", "reductions", "layers", "structure", "files", "load"),
+        *(
+            "accuracy",
+            "runtime_accuracy",
+            "after_training",
+            "quantization",
+            "reductions",
+            "layers",
+            "structure",
+            "files",
+            "load",
+        ),
         *("latencies", "layer_times", "advice", "export_checks", "epochs", "levels", "stages", "recipe", "machine"),
     ],
     "technique": ["pattern", "sparsity", "planned", "base", "criterion", "allocation"],
@@ -19,7 +29,7 @@ KEYS = {
     "accuracy.dense": ["top1", "top5", "loss", "images", "top1_standard_error"],
     "runtime_accuracy.0": ["runtime", "dense", "compressed"],
     "reductions.compressed": [
-        *("base", "input_shape", "parameters", "dynamic_macs", "weights", "nonzeros", "sparsity", "macs"),
+        *("base", "input_shape", "parameters", "dynamic_macs", "weights", "nonzeros", "bytes", "sparsity", "macs"),
         *("sparse_macs", "parameter_reduction", "compute_reduction"),
     ],
     "layers.1": [
