@@ -177,7 +177,7 @@ class Quads:
 
     @property
     def fill(self) -> int:
-        """The byte that stands for 0, 0 to 255, wherever there is padding; channels that the last quad lacks hold anything."""
+        """The byte that stands for 0, 0 to 255, in all padding; channels that the last quad lacks hold anything."""
         return self.words.fill
 
     @property
