@@ -306,6 +306,33 @@ def test_every_kind_of_integers_in_every_runtime(numbers, weights, per_channel):
     assert np.abs(in_openvino(written) - simulated).max() < bound
 
 
+@pytest.mark.parametrize("tail", ["none", "Relu", "Clip"])
+@pytest.mark.parametrize(("bits", "said"), [(8, True), (8, False), (6, True)])
+def test_float_layers_between_integers_stay_float_in_every_runtime(tail, bits, said):
+    """ONNX Runtime rounds the weights of such layers by itself, with one step for all channels."""
+    spread = np.geomspace(1e-4, 1, 8, dtype=np.float32)[:, None, None, None]
+    nodes = [
+        node("Conv", "x w1 b1", "a", name="one", pads=[1] * 4), node("Relu", "a", "r"),
+        node("Conv", "r w2 b2", "c" if tail != "none" else "t", name="two", pads=[1] * 4),
+        *({"Relu": [node("Relu", "c", "t")], "Clip": [node("Clip", "c zero six", "t")]}.get(tail, [])),
+        node("Conv", "t w3 b1", "y", name="three"),
+    ]  # fmt: skip
+    constants = {
+        "w1": draw(8, 3, 3, 3), "b1": draw(8, seed=1), "w2": draw(8, 8, 3, 3, seed=2) * spread, "b2": draw(8) * 1e-4,
+        "w3": draw(8, 8, 1, 1, seed=4) / spread.reshape(1, 8, 1, 1), "zero": np.float32(0), "six": np.float32(6),
+    }  # fmt: skip
+    model = model_of(nodes, {"x": ("n", 3, 8, 8)}, constants)
+    plain, table, written = quantized(model, keep=["two"] if said else [], numbers=Numbers(bits))
+    if not said:
+        weights = {name: scale for name, scale in table.weights.items() if name != "w2"}
+        written = write_qdq(plain, ScaleTable(table.values, weights))
+    simulated, found = run(written, optimized=False)[0], run(written)[0]
+    # One step of the value between them, through the third layer; rounding of all weights would be hundreds.
+    between = float(table.values["t"].step) * np.abs(constants["w3"]).max()
+    assert np.abs(found - simulated).max() <= between + 2 * table.values["y"].step
+    assert np.abs(in_openvino(written) - simulated).max() <= between + 2 * table.values["y"].step
+
+
 def test_a_table_of_another_model_is_refused():
     plain, table, _ = quantized(residual())
     with pytest.raises(QuantizationError, match="computes no value 'nowhere'"):

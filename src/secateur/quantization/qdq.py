@@ -159,7 +159,7 @@ class _Writer:
         else:
             graph.insert_after(producer, nodes)
         told, barrier = nodes[-1].outputs[0], None
-        kept = [use for use in readers if use[0].name in self.table.floats and self.roles[use[0]] == "layer"]
+        kept = [use for use in readers if _has_float_weight(use[0])]
         if kept:
             barrier = _node("Clip", [told], f"{name}.kept", value, value.dtype)
             self.graph.insert_after(nodes[-1], barrier)
@@ -261,6 +261,11 @@ def told_by(model: onnx.ModelProto, table: ScaleTable) -> Mapping[str, NDArray[n
         if array is not None:
             found[name] = to_floats(to_integers(array, scale), scale)
     return found
+
+
+def _has_float_weight(node: ir.Node) -> bool:
+    """Whether a node is a layer whose constant weight is float (weights that become integers have by now)."""
+    return is_op(node, "Conv", "ConvTranspose", "Gemm", "MatMul") and constant_of(operand(node, 1)) is not None
 
 
 def _node(kind: str, inputs: list[ir.Value], name: str, like: ir.Value, dtype: ir.DataType | None) -> ir.Node:
