@@ -170,9 +170,7 @@ def _tune(
         memory.add(row, run.model)
         if run.rule is None and memory.best and lost(row.held_out, memory.rows[memory.best_row].held_out):
             memory.back_(run.model, run.scene.optimizer)
-            say(
-                f"{name}: lost its way after {memory.step} steps; back to the best network, {memory.rate:.2g} of the rate"
-            )
+            say(f"{name}: lost its way in {memory.step} steps; back to the best network, {memory.rate:.2g} of the rate")
         if on_progress:
             on_progress(row)
 
