@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from tflite_files import CLASSES, SHAPE, STEP, ZERO, tflite_file, weights
 
 from secateur.errors import MeasureError
 from secateur.inference import benchmark as bench
 from secateur.measure import Failure, RunError, Subject, benchmark, runtimes
 from secateur.measure.litert_runtime import image_shape
+from tflite_files import CLASSES, SHAPE, STEP, ZERO, tflite_file, weights
 
 pytest.importorskip("ai_edge_litert")
 

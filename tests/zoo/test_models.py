@@ -100,12 +100,12 @@ def test_own_models_say_that_nothing_is_published() -> None:
         model("resnet20_cifar10", weights="pretrained")
 
 
-def test_failed_download_says_to_pass_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_download_says_to_pass_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def offline(*args: object, **kwargs: object) -> None:
         raise OSError("no route to host")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    monkeypatch.setenv("TORCH_HOME", "absent")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(WeightsError, match=r"could not be downloaded \(OSError: no route to host\); pass a"):
         model("squeezenet1_1", weights="pretrained")
 
