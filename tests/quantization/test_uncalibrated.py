@@ -92,6 +92,13 @@ def test_what_is_missing_is_said():
             uncalibrated_table(plain, points, source, **options)
 
 
+def test_observers_have_nothing_to_choose_from():
+    plain = prepared(residual())
+    points = points_of(plain)
+    tables = [uncalibrated_table(plain, points, "global", Settings(name)) for name in ("mse", "entropy", "minmax")]
+    assert tables[0] == tables[1] == tables[2]
+
+
 def test_settings_are_kept():
     plain = prepared(residual())
     table = uncalibrated_table(plain, points_of(plain), "global", Settings("minmax", per_channel=False))

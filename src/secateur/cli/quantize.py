@@ -126,7 +126,7 @@ def quantize(
             "mse, entropy (docs/quantization.md).",
             rich_help_panel=WAY,
         ),
-    ] = "minmax",
+    ] = "mse",
     ranges: Annotated[
         Ranges,
         Option(help="Where ranges are from; all but images are baselines that collapse.", rich_help_panel=WAY),

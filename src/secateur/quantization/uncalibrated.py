@@ -9,6 +9,7 @@ Weights have the ranges of their own numbers. Source: ALGORITHMS.md H1 (DLAS).
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -69,6 +70,8 @@ def uncalibrated_table(
         )
     known = _ranges(model, norms or {}, everything) if source == "bn" else {}
     seen = [_standing_for([known.get(name, everything) for name in group.observed]) for group in points.groups]
+    # There is a range and nothing else: whatever observer is set, it has nothing to choose from.
+    own = replace(own, observer="minmax", options=None)
     return table_of(model, points, seen, lambda _node, _kind: own)
 
 

@@ -38,7 +38,7 @@ class QuantizeOptions(JobOptions):
     per: Literal["channel", "tensor"] = "channel"
     reduce_range: bool = False
     ranges: Literal["images", "bn", "random", "global"] = "images"
-    observer: str = "minmax"
+    observer: str = "mse"
     equalize: bool = False
     correct_bias: bool = True
     rounding: Literal["nearest", "learned", "columns"] = "nearest"

@@ -74,7 +74,7 @@ class QuantizeStage(Section):
         default="images", description="where ranges of activations are from; all but images are baselines that collapse"
     )
     observer: str = Field(
-        default="minmax", description="minmax, moving, average, n_std, gauss, laplace, percentile, mse, entropy"
+        default="mse", description="minmax, moving, average, n_std, gauss, laplace, percentile, mse, entropy"
     )
     observer_options: dict[str, Any] = Field(default_factory=dict, description="arguments of the observer")
     calibration: str | None = Field(
