@@ -7,6 +7,7 @@ data      labelled images, whose test split gives accuracy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -74,6 +75,21 @@ def images_spec(text: str) -> str:
 def labelled_spec(text: str) -> str:
     """The labelled data that `--data` means: a folder of class folders, or a name. raises DataError"""
     return f"imagefolder:{text}" if Path(text).expanduser().is_dir() else images_spec(text)
+
+
+def recipe_with(stages: list[dict[str, Any]], model: str, options: JobOptions, data: str) -> Recipe:
+    """These stages for the network and the images of a job; `data` is their name. raises RecipeError"""
+    value = {
+        "model": {
+            "name": model,
+            "weights": options.weights if options.weights != "none" else None,
+            "classes": options.classes,
+        },
+        "data": data_of(options, data).model_dump(),
+        "seed": options.seed,
+        "stages": stages,
+    }
+    return build_recipe(value, source="the command")
 
 
 def data_of(options: JobOptions, name: str) -> Data:

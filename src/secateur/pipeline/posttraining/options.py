@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from secateur import zoo
-from secateur.pipeline.jobs import JobOptions, data_of
+from secateur.pipeline.jobs import JobOptions, recipe_with
 from secateur.recipe import PosttrainingStage, Recipe, build_recipe
 
 COSTS = ("macs", "parameters", "bytes", "seconds")
@@ -68,24 +68,15 @@ def recipe_for(
     raises         RecipeError
     """
     measure: list[dict[str, Any]] = [{"stage": "evaluate"}] if images.labelled else []
-    value = {
-        "model": {
-            "name": model,
-            "weights": options.weights if options.weights != "none" else None,
-            "classes": options.classes,
-        },
-        "data": data_of(options, data).model_dump(),
-        "seed": options.seed,
-        "stages": [
-            *measure,
-            _stage(options, calibration),
-            *measure,
-            {"stage": "export"},
-            *([{"stage": "benchmark"}] if options.benchmark else []),
-            {"stage": "report"},
-        ],
-    }
-    return build_recipe(value, source="the command")
+    stages = [
+        *measure,
+        _stage(options, calibration),
+        *measure,
+        {"stage": "export"},
+        *([{"stage": "benchmark"}] if options.benchmark else []),
+        {"stage": "report"},
+    ]
+    return recipe_with(stages, model, options, data)
 
 
 def _stage(options: SparsifyOptions, calibration: str | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from secateur import zoo
 from secateur.measure import installed_runtimes, runtimes
-from secateur.pipeline.jobs import JobOptions, data_of
+from secateur.pipeline.jobs import JobOptions, recipe_with
 from secateur.recipe import BenchmarkStage, QuantizeStage, Recipe, build_recipe
 
 
@@ -82,24 +82,15 @@ def recipe_for(
     raises         RecipeError
     """
     evaluate: list[dict[str, Any]] = [{"stage": "evaluate"}] if images.labelled else []
-    value = {
-        "model": {
-            "name": model,
-            "weights": options.weights if options.weights != "none" else None,
-            "classes": options.classes,
-        },
-        "data": data_of(options, data).model_dump(),
-        "seed": options.seed,
-        "stages": [
-            *evaluate,
-            quantize_section(options, calibration),
-            *(evaluate if options.epochs else []),
-            {"stage": "export", "tflite": options.tflite},
-            *([_benchmark(options)] if options.benchmark else []),
-            {"stage": "report"},
-        ],
-    }
-    return build_recipe(value, source="the command")
+    stages = [
+        *evaluate,
+        quantize_section(options, calibration),
+        *(evaluate if options.epochs else []),
+        {"stage": "export", "tflite": options.tflite},
+        *([_benchmark(options)] if options.benchmark else []),
+        {"stage": "report"},
+    ]
+    return recipe_with(stages, model, options, data)
 
 
 def quantize_section(options: QuantizeOptions, calibration: str | None = None) -> dict[str, Any]:
