@@ -142,11 +142,7 @@ def search_bits(
     sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer if tensor.name in table.weights}
     layers = tuple(BitDecision(name, sizes[name], int(np.prod(sizes[name]))) for name in table.weights)
     problem = BitProblem(layers, average, fewest, most)
-    if score is None:
-        wanted = logits_of(model, batches)
-        judged: Score = lambda file: top1_agreement(wanted, logits_of(file, batches))  # noqa: E731
-    else:
-        judged = score
+    judged = _as_the_float_file(model, batches) if score is None else score
 
     def worth(shares: Mapping[str, float]) -> float:
         bits = {name: int(own) for name, own in shares.items()}
@@ -156,3 +152,13 @@ def search_bits(
     bits = {name: int(own) for name, own in found.table.items()}
     used = sum(layer.weights * bits[layer.name] for layer in layers)
     return BitChoice(bits, used / problem.total, 1.0 - found.best.accuracy), found
+
+
+def _as_the_float_file(model: onnx.ModelProto, batches: Batches) -> Score:
+    """The share of the images that a file answers as the float one does."""
+    wanted = logits_of(model, batches)
+
+    def score(file: onnx.ModelProto) -> float:
+        return top1_agreement(wanted, logits_of(file, batches))
+
+    return score
