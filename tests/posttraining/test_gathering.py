@@ -92,7 +92,7 @@ def test_passes_do_not_change_the_result(subject, tmp_path, monkeypatch):
 
 
 def test_memory_is_a_bound(subject, tmp_path):
-    job = gathering._Job(subject, batches, None, 130_000, None, 0, 60)
+    job = gathering._Job(subject, batches, None, 130_000, None, 0, 60, None)
     for part in job.passes(NAMES):
         assert job.needed(part) <= 130_000
     assert job.needed(["body"]) >= 3 * 8 * 72 * 72

@@ -9,6 +9,7 @@ Of each batch at most `limit` columns count, drawn from a generator of their own
 result does not depend on how layers are dealt out to passes.
 """
 
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,6 +49,7 @@ def gather_grams(
     dense: Subject | None = None,
     seed: int = 0,
     save_seconds: float = SAVE_SECONDS,
+    images_digest: str | None = None,
 ) -> Mapping[str, Gram]:
     """Layer name -> Gram matrix of what the layer gets.
 
@@ -59,10 +61,11 @@ def gather_grams(
     dense      the dense network: its inputs of the same layers give `Gram.cross`, for the target correction
     seed       of the draw of columns
     save_seconds    between two savings of a pass that is not finished
+    images_digest   stands for the images where that is known; None: they are read once more for it
     raises     PosttrainingError  a layer that has no Gram (transposed convolution), one that does not fit into memory,
                inputs that are not finite;  DiskError
     """
-    job = _Job(subject, batches, limit, memory, dense, seed, save_seconds)
+    job = _Job(subject, batches, limit, memory, dense, seed, save_seconds, images_digest)
     layers = job.reached(names)
     if folder is None:
         together = job.passes(layers)
@@ -84,6 +87,15 @@ def gather_grams(
             cache.put(keys[name], {"layer": name, "columns": gram.columns}, _arrays(gram))
         cache.path(partial).unlink(missing_ok=True)
     return StoredGrams(cache, keys, {name: subject.weight(name).device for name in layers})
+
+
+def digest_of_images(batches: Batches) -> str:
+    """SHA-256 of all images, in their batches."""
+    images = hashlib.sha256()
+    for batch in batches():
+        images.update(f"{batch.dtype} {tuple(batch.shape)}".encode())
+        images.update(batch.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return images.hexdigest()
 
 
 class StoredGrams(Mapping[str, Gram]):
@@ -111,6 +123,19 @@ class StoredGrams(Mapping[str, Gram]):
         """The hash of all that this Gram matrix depends on; what is made from it can be kept under it."""
         return self._keys[name]
 
+    def with_those_of(self, other: "StoredGrams", order: Iterable[str]) -> "StoredGrams":
+        """Both in the order given, names that neither has left out; they are kept in one folder."""
+        keys, devices = {**self._keys, **other._keys}, {**self._devices, **other._devices}
+        return StoredGrams(self._cache, {name: keys[name] for name in order if name in keys}, devices)
+
+
+def joined(parts: Sequence[Mapping[str, Gram]], order: Iterable[str]) -> Mapping[str, Gram]:
+    """Several gatherings into one folder, or all of them into none, as one; names in the order given."""
+    order, stored = list(order), [part for part in parts if isinstance(part, StoredGrams)]
+    if not stored:
+        return {name: part[name] for name in order for part in parts if name in part}
+    return functools.reduce(lambda one, other: one.with_those_of(other, order), stored)
+
 
 def _arrays(gram: Gram) -> dict[str, Any]:
     parts = {"matrix": gram.matrix, "mean": gram.mean, "cross": gram.cross, "dense_mean": gram.dense_mean}
@@ -128,6 +153,7 @@ class _Job:
     dense: Subject | None
     seed: int
     save_seconds: float
+    images_digest: str | None
 
     def reached(self, names: Iterable[str]) -> list[str]:
         """The layers in the order in which they run, checked."""
@@ -173,16 +199,12 @@ class _Job:
 
     def keys(self, names: Sequence[str]) -> dict[str, str]:
         """Everything that a Gram depends on, as a hash."""
-        images = hashlib.sha256()
-        for batch in self.batches():
-            images.update(f"{batch.dtype} {tuple(batch.shape)}".encode())
-            images.update(batch.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         facts = {
             "what": "gram",
             "version": _VERSION,
             "network": self.subject.digest(),
             "dense": None if self.dense is None else self.dense.digest(),
-            "images": images.hexdigest(),
+            "images": self.images_digest or digest_of_images(self.batches),
             "limit": self.limit,
             "seed": self.seed,
         }

@@ -146,6 +146,7 @@ def choose_levels(
 
     scratch    a copy of the dense network that may be changed
     folder     keeps the database, so that a killed call goes on and other targets take seconds
+    batches    images that the Gram matrices are not of: what a layer was fitted to does not show what it loses
     census     of the dense network, for targets in MACs, bytes and parameters
     measure    pattern -> measured times, for a target in seconds without tables
     raises     PosttrainingError, SparsityError  a target out of reach;  RecipeError  keys that contradict each other

@@ -25,12 +25,12 @@ from secateur.pipeline.posttraining.choices import Choice, Chosen, choose_levels
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining import Gram, compress_layer
 from secateur.posttraining.bias_correction import correct_biases_, norms_behind, store_with_bias_
-from secateur.posttraining.gathering import gather_grams
 from secateur.posttraining.losses import Batches
 from secateur.posttraining.output_statistics import bias_or_zero, output_mean
 from secateur.posttraining.second_order import corrected_target
 from secateur.posttraining.stitch import apply_
 from secateur.posttraining.subject import Subject
+from secateur.posttraining.thin import GramImages, gather_enough
 from secateur.progress import say, track
 from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.sparsity import LayerSeconds
@@ -54,7 +54,8 @@ class Facts:
 def sparsify_closed_form_(
     subject: Subject,
     dense: Subject,
-    batches: Batches,
+    images: GramImages,
+    held_out: Batches,
     stage: PosttrainingStage,
     folder: Path,
     box: TimeBox,
@@ -64,23 +65,24 @@ def sparsify_closed_form_(
     """Make `subject`, which is still dense, sparse as `stage` says; masks hold the zeros.
 
     dense      the same network, which stays as it is
+    held_out   other images, which tell what a layer alone costs
     folder     keeps Gram matrices, the database and layers of the second pass, so that a killed call goes on
     raises     PosttrainingError, SparsityError, RecipeError, DataError, DiskError
     """
     names = selection_for(dense, stage).chosen
-    grams = gather_grams(dense, batches, names, folder=folder / "grams", seed=seed)
+    grams = gather_enough(dense, images, names, folder=folder / "grams", seed=seed)
     chosen = choose_levels(
         dense,
         subject,
         grams,
-        batches,
+        held_out,
         stage,
         folder / "database",
         census=facts.census,
         measure=facts.measure,
         seed=seed,
     )
-    write_zeros_(subject, dense, chosen, batches, grams, stage, folder / "second", box, seed)
+    write_zeros_(subject, dense, chosen, images, grams, stage, folder / "second", box, seed)
     return chosen
 
 
@@ -88,7 +90,7 @@ def write_zeros_(
     subject: Subject,
     dense: Subject,
     chosen: Chosen,
-    batches: Batches,
+    images: GramImages,
     grams: Mapping[str, Gram],
     stage: PosttrainingStage,
     folder: Path,
@@ -109,14 +111,14 @@ def write_zeros_(
                 store_with_bias_(subject, behind, name, *_compressed(dense, name, choice, own, own, stage))
                 progress.advance()
     if stage.second_pass:
-        _second_pass_(subject, dense, behind, batches, chosen.choices, grams, stage, folder, box, seed)
+        _second_pass_(subject, dense, behind, images, chosen.choices, grams, stage, folder, box, seed)
 
 
 def _second_pass_(
     subject: Subject,
     dense: Subject,
     behind: Mapping[str, tuple[Tensor, Tensor]],
-    batches: Batches,
+    images: GramImages,
     choices: Mapping[str, Choice],
     grams: Mapping[str, Gram],
     stage: PosttrainingStage,
@@ -138,7 +140,7 @@ def _second_pass_(
                 say(f"posttraining: the second pass ends after {number} of {len(order)} layers, for want of time")
                 return
             if done is None:
-                fresh = gather_grams(subject, batches, [name], dense=dense, seed=seed)
+                fresh = gather_enough(subject, images, [name], dense=dense, seed=seed)
                 found: tuple[Tensor | None, ...] = ()
                 if name in fresh:
                     found = _compressed(dense, name, choice, fresh[name], inputs, stage)

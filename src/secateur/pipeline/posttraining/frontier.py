@@ -25,15 +25,15 @@ from secateur.pipeline.posttraining.agreement import agreement_of
 from secateur.pipeline.posttraining.choices import chosen_by, method_of, patterns_of, selection_for, stitch_settings
 from secateur.pipeline.posttraining.closed_form import write_zeros_
 from secateur.pipeline.posttraining.gradients import JUDGE_TEMPERATURE, Steps, norms_
-from secateur.pipeline.posttraining.images import images_for
+from secateur.pipeline.posttraining.images import gram_images, images_for
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining.costs import CostKind
 from secateur.posttraining.database import build_database
 from secateur.posttraining.frontier import Frontier, frontier
-from secateur.posttraining.gathering import gather_grams
 from secateur.posttraining.losses import Divergence
 from secateur.posttraining.stitch import Stitched, Target
 from secateur.posttraining.subject_torch import TorchSubject
+from secateur.posttraining.thin import gather_enough
 from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.registry import unknown
 from secateur.sparsity import LayerSeconds, census
@@ -85,9 +85,10 @@ def draw_frontier(context: Context, stage: PosttrainingStage, settings: Frontier
     folder, seed, preprocessing = context.folder, context.recipe.seed, context.preprocessing
     dense = folded_copy(context.network).eval()
     subject = TorchSubject(dense)
-    _, batches, held_out = images_for(context.images, stage, seed, preprocessing)
+    calibration, batches, held_out = images_for(context.images, stage, seed, preprocessing)
     selection = selection_for(subject, stage)
-    grams = gather_grams(subject, batches, selection.chosen, folder=folder / "grams", seed=seed)
+    images = gram_images(calibration, preprocessing, stage, batches, seed)
+    grams = gather_enough(subject, images, selection.chosen, folder=folder / "grams", seed=seed)
     database = build_database(
         subject,
         grams,
@@ -103,7 +104,7 @@ def draw_frontier(context: Context, stage: PosttrainingStage, settings: Frontier
 
     measure = measured if "seconds" in settings.against else None
     skipped = {name: reason for name, reason in selection.skipped.items() if name in database.layers}
-    how = stitch_settings(subject, database, batches, stage, skipped, counts, measure)
+    how = stitch_settings(subject, database, held_out, stage, skipped, counts, measure)
     divergence = Divergence(subject, held_out)
     cache = Cache(folder / "points")
     named = {
@@ -132,7 +133,7 @@ def draw_frontier(context: Context, stage: PosttrainingStage, settings: Frontier
             # Kept until the point is measured; another start finds the layers that are done.
             work = folder / "work"
             steps = Steps(network, dense, divergence_of(divergence, own), work / "steps")
-            write_zeros_(own, subject, chosen, batches, grams, stage, work, TimeBox(None, work), seed)
+            write_zeros_(own, subject, chosen, images, grams, stage, work, TimeBox(None, work), seed)
             steps.begin("closed form")
             if stage.estimate_norms:
                 norms_(steps, batches)

@@ -33,7 +33,6 @@ from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.recipe.schema.posttraining import GradientReconstruction
 from secateur.sparsity import SparsityPlan, has_masks
 from secateur.sparsity.draws import generator_for
-from secateur.sparsity.norms import norm_modules
 from secateur.training.checkpoint import digest_of
 from secateur.training.cut_mix import cut_mixed
 from secateur.training.tuning import adapted
@@ -205,7 +204,7 @@ def tune_network_(
             steps.dense,
             epoch_of,
             list(held_out()),
-            adapted(config, steps.rows[-1]["distance"], normed=bool(norm_modules(steps.network))),
+            adapted(config, steps.rows[-1]["distance"]),
             steps=config.steps if config.steps or boxes else DEFAULT_STEPS,
             seconds=min(boxes) if boxes else None,
             folder=folder,

@@ -7,6 +7,7 @@ from torch import Tensor
 from secateur.errors import DataError
 from secateur.pipeline.network import build_images
 from secateur.posttraining.calibration import Calibration, choose_images
+from secateur.posttraining.thin import GramImages
 from secateur.recipe import Data, PosttrainingStage, QuantizeStage
 from secateur.zoo import ImageData, Preprocessing
 
@@ -56,6 +57,20 @@ def batches_of(
     if config is None or config.batch_size == stage.batch_size:
         return whole
     return lambda: calibration.batches(preprocessing, config.batch_size)
+
+
+def gram_images(
+    calibration: Calibration, preprocessing: Preprocessing, stage: PosttrainingStage, whole: Batches, seed: int
+) -> GramImages:
+    """What Gram matrices are gathered from: the calibration images, and variations of them where these are too few.
+
+    whole    the calibration images in batches of the stage
+    """
+
+    def varied(times: int) -> Batches:
+        return lambda: calibration.variations(preprocessing, stage.batch_size, times, seed=seed)
+
+    return GramImages(whole, varied, f"crops and mirror images, seed {seed}")
 
 
 def _kept(calibration: Calibration, preprocessing: Preprocessing, batch_size: int) -> Batches:

@@ -31,7 +31,7 @@ from secateur.pipeline.onnx_folder import claim, made, state_preprocessing_, wri
 from secateur.pipeline.posttraining.agreement import agreement_of
 from secateur.pipeline.posttraining.choices import plans_for
 from secateur.pipeline.posttraining.closed_form import Facts, sparsify_closed_form_
-from secateur.pipeline.posttraining.images import images_for
+from secateur.pipeline.posttraining.images import gram_images, images_for
 from secateur.pipeline.posttraining.jobs import OnnxJob
 from secateur.pipeline.posttraining.outcome import NO_LABELS, Sparsified
 from secateur.pipeline.posttraining.preview import check_posttraining, preview
@@ -116,7 +116,8 @@ def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path, box: TimeBox) -> d
         census_of_onnx(dense.model, input_shape=preprocessing.input_size),
         lambda pattern: kept_seconds(work, pattern, lambda: _seconds(dense, pattern, stage)),
     )
-    chosen = sparsify_closed_form_(subject, dense, batches, stage, work, box, facts, job.seed)
+    images = gram_images(calibration, preprocessing, stage, batches, job.seed)
+    chosen = sparsify_closed_form_(subject, dense, images, held_out, stage, work, box, facts, job.seed)
     box.note()
     plans = plans_for(subject, chosen, stage)
     for plan in plans:

@@ -16,7 +16,7 @@ from secateur.pipeline.posttraining.by_magnitude import sparsify_by_magnitude_
 from secateur.pipeline.posttraining.choices import DEFAULT_SPARSITY, patterns_of, plans_for, selection_for
 from secateur.pipeline.posttraining.closed_form import Facts, sparsify_closed_form_
 from secateur.pipeline.posttraining.gradients import Steps, norms_, reconstruct_units_, tune_network_
-from secateur.pipeline.posttraining.images import batches_of, images_for
+from secateur.pipeline.posttraining.images import batches_of, gram_images, images_for
 from secateur.pipeline.posttraining.preview import check_orders
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining.fold_norms import fold_norms_
@@ -64,7 +64,8 @@ def posttraining_stage(context: Context, stage: PosttrainingStage) -> dict[str, 
             census(network, context.preprocessing.input_size),
             lambda pattern: kept_seconds(folder, pattern, lambda: _seconds(dense, pattern, stage)),
         )
-        chosen = sparsify_closed_form_(subject, reference, batches, stage, cache, box, facts, seed)
+        images = gram_images(calibration, context.preprocessing, stage, batches, seed)
+        chosen = sparsify_closed_form_(subject, reference, images, held_out, stage, cache, box, facts, seed)
         plans = plans_for(subject, chosen, stage)
     box.note()
     steps.begin("closed form" if chosen is not None else "magnitude")
