@@ -14,6 +14,7 @@ from secateur.training.optimizer import (
     frozen_biases,
     load_optimizer_tensors_,
     optimizer_tensors,
+    rate_of,
     set_learning_rate_,
 )
 
@@ -143,3 +144,45 @@ def test_parametrized_biases_freeze_too():
     with frozen_biases(model, True):
         assert not model[0].parametrizations.bias.original.requires_grad and model[0].weight.requires_grad
     assert model[0].parametrizations.bias.original.requires_grad
+
+
+def test_relative_rates_are_those_of_each_tensors_size():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[3.0, 0.0, -4.0, 0.0]]).expand(4, 4))
+        model[0].bias.zero_()
+    before = model[0].weight.detach().clone()
+    optimizer = build_optimizer(model, settings(optimizer="adamw", weight_decay=0.0), relative=True)
+    set_learning_rate_(optimizer, 0.01)
+    assert rate_of(optimizer) == pytest.approx(0.01)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    # The first step of Adam is as long as the rate; zeros do not make a tensor smaller, one of zeros moves a little.
+    moved = 0.01 * (25 / 2) ** 0.5
+    torch.testing.assert_close(model[0].weight.detach(), before - moved, rtol=0, atol=1e-5)
+    torch.testing.assert_close(model[0].bias.detach(), torch.full((4,), -1e-5), rtol=1e-3, atol=0)
+
+
+def test_the_memory_of_relative_rates_comes_back():
+    def stepped(steps: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = nn.Linear(4, 4)
+        optimizer = build_optimizer(model, settings(optimizer="adamw"), relative=True)
+        for number in range(steps):
+            step_(model, optimizer, number)
+        return model, optimizer
+
+    def step_(model: nn.Module, optimizer: torch.optim.Optimizer, number: int) -> None:
+        set_learning_rate_(optimizer, 0.1)
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, 0.5 + number)
+        optimizer.step()
+
+    whole, _ = stepped(3)
+    model, optimizer = stepped(2)
+    fresh, again = stepped(0)
+    fresh.load_state_dict(model.state_dict())
+    load_optimizer_tensors_(again, optimizer_tensors(optimizer))
+    step_(fresh, again, 2)
+    torch.testing.assert_close(fresh.state_dict(), whole.state_dict(), rtol=0, atol=0)

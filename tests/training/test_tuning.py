@@ -6,17 +6,13 @@ from secateur.training.tuning import adapted, rate_at
 
 def test_a_network_that_is_near_is_tuned_gently():
     rates = [adapted(Tuning(), distance).learning_rate for distance in (10.0, 0.2, 0.05, 0.0125, 0.0)]
-    assert rates == pytest.approx([2e-3, 2e-3, 2e-3 * 0.25**0.75, 2e-3 * 0.0625**0.75, 1e-4])
+    assert rates == pytest.approx([1e-2, 1e-2, 1e-2 * 0.25**0.5, 1e-2 * 0.0625**0.5, 5e-4])
     # Once adapted it stays as it is.
-    assert adapted(adapted(Tuning(), 0.05), 0.05).learning_rate == pytest.approx(2e-3 * 0.25**0.75)
-
-
-def test_without_batch_norms_the_rate_is_a_tenth():
-    assert adapted(Tuning(), 1.0, normed=False).learning_rate == pytest.approx(2e-4)
+    assert adapted(adapted(Tuning(), 0.05), 0.05).learning_rate == pytest.approx(1e-2 * 0.25**0.5)
 
 
 def test_a_rate_that_was_asked_for_stays():
-    assert adapted(Tuning(learning_rate=0.01, adapt_rate=False), 0.001).learning_rate == 0.01
+    assert adapted(Tuning(learning_rate=0.03, adapt_rate=False), 0.001).learning_rate == 0.03
 
 
 def test_the_rate_rises_and_falls_to_zero():

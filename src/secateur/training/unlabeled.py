@@ -34,7 +34,7 @@ from secateur.training.distillation import as_teacher, soft_loss
 from secateur.training.features import FeatureMatch
 from secateur.training.hooks import Hook, Scene
 from secateur.training.methods.constrained_thresholds import ConstrainedThresholds
-from secateur.training.norm_modes import norms_follow, only_norms_train_
+from secateur.training.norm_modes import norms_follow, norms_should_follow, only_norms_train_
 from secateur.training.optimizer import build_optimizer, clip_gradients_, set_learning_rate_
 from secateur.training.placement import placed
 from secateur.training.reselection import Reselection
@@ -107,7 +107,7 @@ def tune_(
         stack.enter_context(norms_follow(network, settings.norm_momentum))
         for hook in hooks:
             stack.callback(hook.close)
-        optimizer = build_optimizer(network, optimizer_form(settings))
+        optimizer = build_optimizer(network, optimizer_form(settings), relative=settings.optimizer == "adamw")
         scene = Scene(network, optimizer, guide, optimizer_form(settings), 1, 0)
         for hook in hooks:
             hook.begin(scene)
@@ -117,7 +117,9 @@ def tune_(
         looks = [(images, answers(images)) for images in (_on(batch, device) for batch in held_out)]
         if not looks:
             raise TrainingError("a tuning needs held-out images to choose its result by; none were given.")
-        run = _Run(scene, settings, budget, rule, hooks, answers, looks, Path(folder) if folder else None, description)
+        follow = settings.norms == "train" or (settings.norms == "auto" and _follow(scene, epochs_of, settings))
+        where = Path(folder) if folder else None
+        run = _Run(scene, settings, follow, budget, rule, hooks, answers, looks, where, description)
         history = _tune(run, epochs_of, name, on_progress)
     if folder:
         write_json(Path(folder) / HISTORY, history.to_dict())
@@ -126,10 +128,14 @@ def tune_(
 
 @dataclass(frozen=True)
 class _Run:
-    """What one tuning works with."""
+    """What one tuning works with.
+
+    follow    whether batch norms follow the batch
+    """
 
     scene: Scene
     settings: Tuning
+    follow: bool
     budget: Budget
     rule: Reselection | ConstrainedThresholds | None
     hooks: tuple[Hook, ...]
@@ -222,7 +228,7 @@ def _step(run: _Run, memory: TuneMemory, share: float, images: Tensor) -> bool:
         run.rule.choose_()
         memory.selections += 1
     inputs = _on(images, next(run.model.parameters()).device)
-    only_norms_train_(run.model, settings.norms == "train")
+    only_norms_train_(run.model, run.follow)
     rate = memory.rate * rate_at(settings, share)
     set_learning_rate_(run.scene.optimizer, rate)
     loss = soft_loss(run.model(inputs).float(), run.answers(inputs), loss_form(settings))
@@ -267,6 +273,15 @@ def _look_due(run: _Run, memory: TuneMemory) -> bool:
     share = run.budget.share(memory.step)
     # A little less, so that rounding does not put a look off by a step.
     return share < 1.0 and share >= last + wait * (1.0 - 1e-6)
+
+
+def _follow(scene: Scene, epochs_of: Callable[[int], Iterable[Tensor]], settings: Tuning) -> bool:
+    """Whether batch norms follow the batch, judged by the first one."""
+    first = next(iter(epochs_of(0)), None)
+    if first is None or scene.teacher is None:
+        return False
+    images = _on(first, next(scene.model.parameters()).device)
+    return norms_should_follow(scene.model, scene.teacher, images, loss_form(settings))
 
 
 def _mask_rule(

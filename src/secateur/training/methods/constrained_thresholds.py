@@ -22,6 +22,7 @@ from secateur.training.history import Row
 from secateur.training.hooks import Scene
 from secateur.training.methods.threshold_memory import ThresholdMemory
 from secateur.training.methods.units import Units, catch, prune_to_, units_of
+from secateur.training.optimizer import rate_of
 
 # Thresholds are kept where the sigmoid can move them both ways.
 SMALLEST, LARGEST = 1e-12, 1.0 - 1e-6
@@ -62,7 +63,7 @@ class ConstrainedThresholds(ThresholdMemory):
     def after_step(self, step: int) -> None:
         if self.ended:
             return
-        self._optimizer.param_groups[0]["lr"] = self.rate * self._scene.optimizer.param_groups[0]["lr"]
+        self._optimizer.param_groups[0]["lr"] = self.rate * rate_of(self._scene.optimizer)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
 
