@@ -165,8 +165,8 @@ def test_remembered_answers_are_the_answers():
     counted = network()
     counted.register_forward_hook(lambda *_: calls.append(1))
     tune_(other, counted, same_epoch, HELD_OUT, QUICK, steps=20, same_images=True)
-    # Once for each image, and once with the statistics of a batch.
-    assert len(calls) == 5 + len(HELD_OUT) + 2
+    # Once for each image, twice for the choice of how norms work, and once for that of the memory layout.
+    assert len(calls) == 5 + len(HELD_OUT) + 2 + 1
     same_state(one, other)
 
 

@@ -104,9 +104,10 @@ def analyse_sensitivity(
     if scoring.needs & {"activations", "gradients"}:
         statistics = gather_statistics(network, images, preprocessing, scoring.needs, seed=settings.seed)
     levels = tuple(sorted({0.0, *settings.levels})) if rule.fixed_level is None else (0.0, rule.fixed_level)
-    with placed(folded_copy(network), distributed.device()) as model, torch.inference_mode():
+    model, size = folded_copy(network), preprocessing.input_size
+    with placed((model,), distributed.device(), size) as layout, torch.inference_mode():
         scorer = Scorer(model, scoring, statistics)
-        subject = _Subject(model, batches, settings.measure != "output_error")
+        subject = _Subject(model, batches, layout, settings.measure != "output_error")
         chosen = [layer for layer in layers_of(network) if layer.name in selection.chosen]
         rows: list[SensitivityRow] = []
         with track(len(chosen) * (len(levels) - 1), "sensitivity") as progress:
@@ -139,13 +140,19 @@ def analyse_sensitivity(
 class _Subject:
     """A network on its images, with the outputs that it gives unpruned."""
 
-    def __init__(self, model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], labelled: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Sequence[tuple[Tensor, Tensor]],
+        layout: torch.memory_format,
+        labelled: bool,
+    ) -> None:
         self.modules = weighted_modules(model)
-        self._model, self._batches, self._labelled = model, batches, labelled
+        self._model, self._batches, self._layout, self._labelled = model, batches, layout, labelled
         self._device = distributed.device()
         self._outputs: list[Tensor] = []
         for inputs, labels in batches:
-            outputs = model(moved(inputs, labels, self._device)[0]).float()
+            outputs = model(moved(inputs, labels, self._device, self._layout)[0]).float()
             if not bool(torch.isfinite(outputs).all()):
                 raise SparsityError("the network's outputs hold values that are not finite numbers.")
             if labelled:
@@ -163,7 +170,7 @@ class _Subject:
         top1 = top5 = images = 0
         loss = error = 0.0
         for (inputs, labels), before in zip(self._batches, self._outputs, strict=True):
-            given, targets = moved(inputs, labels, self._device)
+            given, targets = moved(inputs, labels, self._device, self._layout)
             outputs = self._model(given).float()
             error += float((outputs.double() - before.double()).square().sum())
             images += len(labels)

@@ -52,9 +52,10 @@ def evaluate(
     raises    DataError  no test images, or labels that the model has no output for
     """
     distributed.start()
-    with placed(model, torch.device(device) if device is not None else distributed.device()):
+    where = torch.device(device) if device is not None else distributed.device()
+    with placed((model,), where, preprocessing.input_size) as layout:
         return accuracy_where_it_is(
-            model, data, preprocessing, batch_size=batch_size, limit=limit, workers=workers, name="evaluate"
+            model, data, preprocessing, layout, batch_size=batch_size, limit=limit, workers=workers, name="evaluate"
         )
 
 
@@ -62,13 +63,14 @@ def accuracy_where_it_is(
     model: nn.Module,
     data: ImageData,
     preprocessing: Preprocessing,
+    layout: torch.memory_format,
     *,
     batch_size: int,
     limit: int | None,
     workers: int,
     name: str,
 ) -> Accuracy:
-    """`evaluate` of a model that is in its place already."""
+    """`evaluate` of a model that is in its place and layout already."""
     device = next((p.device for p in model.parameters()), distributed.device())
     batches = loader(
         data,
@@ -87,7 +89,7 @@ def accuracy_where_it_is(
     try:
         with torch.inference_mode(), track(len(batches), name) as progress:
             for images, labels in batches:
-                inputs, targets = moved(images, labels, device)
+                inputs, targets = moved(images, labels, device, layout)
                 outputs = model(inputs).float()
                 check_labels(outputs, labels)
                 totals += _counts(outputs, targets)

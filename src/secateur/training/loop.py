@@ -100,15 +100,15 @@ def fit(
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         # The choice of cuDNN kernels by timing would make two equal runs differ.
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True))
-        for network in filter(None, (model, teacher)):
-            stack.enter_context(placed(network, device))
+        networks = filter(None, (model, teacher))
+        layout = stack.enter_context(placed(networks, device, preprocessing.input_size))
         stack.enter_context(frozen_biases(model, config.freeze_bias))
         for hook in every_hook:
             stack.callback(hook.close)
-        return _train(run, device)
+        return _train(run, device, layout)
 
 
-def _train(run: Run, device: torch.device) -> History:
+def _train(run: Run, device: torch.device, layout: torch.memory_format) -> History:
     optimizer = build_optimizer(run.model, run.config)
     steps = len(run.batches(0))
     if not steps:
@@ -132,13 +132,13 @@ def _train(run: Run, device: torch.device) -> History:
             if place.batch == 0:
                 for hook in run.hooks:
                     hook.before_epoch(place.epoch)
-            place = _train_epoch(run, learner, optimizer, place, steps, save)
+            place = _train_epoch(run, learner, optimizer, place, steps, save, layout)
             if place.epoch + 1 == run.config.epochs:
                 for hook in run.hooks:
                     hook.end()
             for hook in run.hooks:
                 hook.before_evaluation(place.epoch)
-            row = _finish_epoch(run, place, steps)
+            row = _finish_epoch(run, place, steps, layout)
             for hook in run.hooks:
                 hook.after_epoch(row)
             log(row)
@@ -159,6 +159,7 @@ def _train_epoch(
     place: Place,
     steps: int,
     save: Callable[[Place], None],
+    layout: torch.memory_format,
 ) -> Place:
     """The rest of an epoch, from `place` on. returns the place after its last batch."""
     config, device = run.config, next(learner.parameters()).device
@@ -174,7 +175,7 @@ def _train_epoch(
             for hook in run.hooks:
                 hook.before_step(step)
 
-            inputs, targets = moved(images, labels, device)
+            inputs, targets = moved(images, labels, device, layout)
             with torch.autocast(device.type, torch.bfloat16, config.mixed_precision and device.type == "cuda"):
                 outputs = learner(inputs).float()
                 taught = None if run.teacher is None else outputs_of(run.teacher, inputs)
@@ -218,7 +219,7 @@ def _train_epoch(
     return place
 
 
-def _finish_epoch(run: Run, place: Place, steps: int) -> Row:
+def _finish_epoch(run: Run, place: Place, steps: int, layout: torch.memory_format) -> Row:
     """Evaluate where that is wanted, and sum the epoch up."""
     started, accuracy = time.monotonic(), None
     run.model.eval()
@@ -228,6 +229,7 @@ def _finish_epoch(run: Run, place: Place, steps: int) -> Row:
             run.model,
             run.data,
             run.preprocessing,
+            layout,
             batch_size=max(256, distributed.share_of(run.config.batch_size)),
             limit=run.test_limit,
             workers=run.workers,

@@ -1,38 +1,44 @@
-"""Where a network computes, and in which memory layout."""
+"""Where networks compute, and in which memory layout."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
 
+from secateur.sparsity.memory_layout import convolution_tensors, layout_for, with_layout
+
 
 @contextlib.contextmanager
-def placed(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
-    """`model` on `device` with convolutions in channels-last layout; afterwards back home, contiguous.
+def placed(
+    networks: Iterable[nn.Module], device: torch.device, input_size: Sequence[int]
+) -> Iterator[torch.memory_format]:
+    """Networks that see the same images, on `device` and in one layout; afterwards back home, contiguous.
 
-    Channels last: ResNet-20 on a CPU with AVX-512 trains 1.35 times and answers 1.24 times as fast with it.
+    input_size    of one image, (channels, height, width)
+    yields        the layout, for `moved`: channels last unless one of the networks cannot compute in it. ResNet-20 on
+                  a CPU with AVX-512 trains 1.35 times and answers 1.24 times as fast with channels last.
     """
-    first = next(model.parameters(), None)
-    home = device if first is None else first.device
-    model.to(device)
-    _set_layout(model, torch.channels_last)
-    try:
-        yield model
-    finally:
-        _set_layout(model, torch.contiguous_format)
-        model.to(home)
+    networks = tuple(networks)
+    layout = layout_for(networks, torch.zeros((1, *input_size), device=device))
+    with contextlib.ExitStack() as stack:
+        for network in networks:
+            first = next(network.parameters(), None)
+            stack.callback(network.to, device if first is None else first.device)
+            stack.callback(_set_layout, network, torch.contiguous_format)
+            network.to(device)
+            _set_layout(network, layout)
+        yield layout
 
 
-def _set_layout(model: nn.Module, layout: torch.memory_format) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            for tensor in (*module.parameters(), *module.buffers()):
-                if tensor.ndim == 4:
-                    tensor.data = tensor.data.contiguous(memory_format=layout)
+def _set_layout(network: nn.Module, layout: torch.memory_format) -> None:
+    for tensor in convolution_tensors(network):
+        tensor.data = tensor.data.contiguous(memory_format=layout)
 
 
-def moved(images: torch.Tensor, labels: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def moved(
+    images: torch.Tensor, labels: torch.Tensor, device: torch.device, layout: torch.memory_format
+) -> tuple[torch.Tensor, torch.Tensor]:
     """A batch on `device`, in the layout of `placed`."""
-    images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+    images = with_layout(images.to(device, non_blocking=True), layout)
     return images, labels.to(device, non_blocking=True)

@@ -58,8 +58,11 @@ def regress_(
         raise TrainingError(f"the dense network has no layer '{missing[0]}' that {missing[0]} could be fitted to.")
     teacher = copy.deepcopy(dense).eval()
     device = distributed.device()
-    with placed(model, device), placed(teacher, device):
-        return _fit(modules, weighted_modules(unwrapped(teacher)), names, teacher, batches, iterations, learning_rate)
+    source = _endless(batches)
+    first = next(source)
+    with placed((model, teacher), device, first.shape[1:]):
+        theirs = weighted_modules(unwrapped(teacher))
+        return _fit(modules, theirs, names, teacher, first.to(device), source, iterations, learning_rate)
 
 
 def _fit(
@@ -67,14 +70,14 @@ def _fit(
     theirs: dict[str, nn.Module],
     names: list[str],
     teacher: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    first: Tensor,
+    source: Iterator[Tensor],
     iterations: int,
     learning_rate: float,
 ) -> tuple[Fitted, ...]:
     weights = {name: cast(nn.Parameter, stored_weight(modules[name])) for name in names}
     device = next(teacher.parameters()).device
-    source = _endless(batches)
-    images = first = next(source).to(device)
+    images = first
     start = {name: weight.detach().clone() for name, weight in weights.items()}
     rates = {name: learning_rate * _size(cast(Tensor, modules[name].weight)) for name in names}
     groups: list[dict[str, Any]] = [{"params": [weights[name]], "lr": rates[name]} for name in names]

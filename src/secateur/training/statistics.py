@@ -76,9 +76,9 @@ def gather_statistics(
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
-        with placed(network, where):
-            activations = _activations(network, batches(batch_size), where) if "activations" in wanted else {}
-            gradients = _gradients(network, batches(1), where) if "gradients" in wanted else {}
+        with placed((network,), where, preprocessing.input_size) as layout:
+            activations = _activations(network, batches(batch_size), where, layout) if "activations" in wanted else {}
+            gradients = _gradients(network, batches(1), where, layout) if "gradients" in wanted else {}
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -120,7 +120,9 @@ class _Columns:
         return ActivationStatistics(square / columns, zeros / places, positive / places)
 
 
-def _activations(network: nn.Module, batches: Loader, device: torch.device) -> dict[str, ActivationStatistics]:
+def _activations(
+    network: nn.Module, batches: Loader, device: torch.device, layout: torch.memory_format
+) -> dict[str, ActivationStatistics]:
     modules, norms = weighted_modules(network), norm_modules(network)
     follows = following_norms(network)
     found = {layer.name: _Columns(layer, modules[layer.name], layer.name in follows) for layer in layers_of(network)}
@@ -132,7 +134,7 @@ def _activations(network: nn.Module, batches: Loader, device: torch.device) -> d
     try:
         with torch.no_grad(), parametrize.cached(), track(len(batches), "statistics of activations") as progress:
             for images, labels in batches:
-                network(moved(images, labels, device)[0])
+                network(moved(images, labels, device, layout)[0])
                 progress.advance()
     finally:
         for handle in handles:
@@ -190,7 +192,9 @@ def _number(value: int, like: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------------------------------ gradients
 
 
-def _gradients(network: nn.Module, images: Loader, device: torch.device) -> dict[str, GradientStatistics]:
+def _gradients(
+    network: nn.Module, images: Loader, device: torch.device, layout: torch.memory_format
+) -> dict[str, GradientStatistics]:
     modules, classes = weighted_modules(network), len(images.data.classes)
     layers = layers_of(network)
     weights = [stored_weight(modules[layer.name]) for layer in layers]
@@ -198,7 +202,7 @@ def _gradients(network: nn.Module, images: Loader, device: torch.device) -> dict
     count = torch.zeros(1, dtype=torch.float64, device=device)
     with _only_these_learn(network, weights), track(len(images), "statistics of gradients") as progress:
         for image, label in images:
-            inputs, target = moved(image, label, device)
+            inputs, target = moved(image, label, device, layout)
             outputs = network(inputs).float()
             if outputs.shape[1] != classes:
                 target = outputs.argmax(1)

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from secateur.files import write_json
 from secateur.progress import Tracker, say, track
 from secateur.recipe import Tuning
 from secateur.sparsity import SparsityPlan, has_masks, unwrapped
+from secateur.sparsity.memory_layout import with_layout
 from secateur.training import distributed
 from secateur.training.answers import Answers
 from secateur.training.checkpoint import Place, digest_of, load_checkpoint_, save_checkpoint
@@ -101,9 +102,12 @@ def tune_(
     }
     description = json.loads(json.dumps(description))
     guide, device = as_teacher(teacher), distributed.device()
+    given = iter(held_out)
+    first = next(given, None)
+    if first is None:
+        raise TrainingError("a tuning needs held-out images to choose its result by; none were given.")
     with contextlib.ExitStack() as stack:
-        for each in (network, guide):
-            stack.enter_context(placed(each, device))
+        layout = stack.enter_context(placed((network, guide), device, first.shape[1:]))
         stack.enter_context(norms_follow(network, settings.norm_momentum))
         for hook in hooks:
             stack.callback(hook.close)
@@ -113,13 +117,12 @@ def tune_(
             hook.begin(scene)
         answers = Answers(guide, same_images and not maps)
         if answers.remember:
-            answers.learn(_on(batch, device) for batch in epochs_of(0))
-        looks = [(images, answers(images)) for images in (_on(batch, device) for batch in held_out)]
-        if not looks:
-            raise TrainingError("a tuning needs held-out images to choose its result by; none were given.")
-        follow = settings.norms == "train" or (settings.norms == "auto" and _follow(scene, epochs_of, settings))
+            answers.learn(_on(batch, device, layout) for batch in epochs_of(0))
+        held = (_on(batch, device, layout) for batch in chain((first,), given))
+        looks = [(images, answers(images)) for images in held]
+        follow = settings.norms == "train" or (settings.norms == "auto" and _follow(scene, epochs_of, settings, layout))
         where = Path(folder) if folder else None
-        run = _Run(scene, settings, follow, budget, rule, hooks, answers, looks, where, description)
+        run = _Run(scene, layout, settings, follow, budget, rule, hooks, answers, looks, where, description)
         history = _tune(run, epochs_of, name, on_progress)
     if folder:
         write_json(Path(folder) / HISTORY, history.to_dict())
@@ -130,10 +133,12 @@ def tune_(
 class _Run:
     """What one tuning works with.
 
+    layout    of the images
     follow    whether batch norms follow the batch
     """
 
     scene: Scene
+    layout: torch.memory_format
     settings: Tuning
     follow: bool
     budget: Budget
@@ -227,7 +232,7 @@ def _step(run: _Run, memory: TuneMemory, share: float, images: Tensor) -> bool:
     elif isinstance(run.rule, Reselection) and share * settings.selections >= settings.settle * (memory.selections + 1):
         run.rule.choose_()
         memory.selections += 1
-    inputs = _on(images, next(run.model.parameters()).device)
+    inputs = _on(images, next(run.model.parameters()).device, run.layout)
     only_norms_train_(run.model, run.follow)
     rate = memory.rate * rate_at(settings, share)
     set_learning_rate_(run.scene.optimizer, rate)
@@ -275,12 +280,14 @@ def _look_due(run: _Run, memory: TuneMemory) -> bool:
     return share < 1.0 and share >= last + wait * (1.0 - 1e-6)
 
 
-def _follow(scene: Scene, epochs_of: Callable[[int], Iterable[Tensor]], settings: Tuning) -> bool:
+def _follow(
+    scene: Scene, epochs_of: Callable[[int], Iterable[Tensor]], settings: Tuning, layout: torch.memory_format
+) -> bool:
     """Whether batch norms follow the batch, judged by the first one."""
     first = next(iter(epochs_of(0)), None)
     if first is None or scene.teacher is None:
         return False
-    images = _on(first, next(scene.model.parameters()).device)
+    images = _on(first, next(scene.model.parameters()).device, layout)
     return norms_should_follow(scene.model, scene.teacher, images, loss_form(settings))
 
 
@@ -300,9 +307,8 @@ def _mask_rule(
     return ConstrainedThresholds(plan, settings.constraint, settings.squared_constraint, settings.threshold_rate)
 
 
-def _on(images: Tensor, device: torch.device) -> Tensor:
-    layout = torch.channels_last if images.dim() == 4 else torch.preserve_format
-    return images.to(device, non_blocking=True, memory_format=layout)
+def _on(images: Tensor, device: torch.device, layout: torch.memory_format) -> Tensor:
+    return with_layout(images.to(device, non_blocking=True), layout)
 
 
 def _show(progress: Tracker, shown: int, memory: TuneMemory, budget: Budget) -> int:
