@@ -40,6 +40,7 @@ def compile(
     format: str = "auto",
     tune: bool = False,
     denormals: str = "keep",
+    precision: str = "float32",
     images: Any = None,
 ) -> "Session":
     """A network compiled for this machine, whose zeros are used where that is faster.
@@ -54,6 +55,8 @@ def compile(
     tune         time candidates on this machine (seconds to minutes; results are kept in the user's cache), and let
                  ONNX Runtime run the network if it is clearly faster
     denormals    keep, or flush to compute with denormal numbers as zero
+    precision    float32; or bf16, on processors that have it: convolutions and products with weights round what they
+                 multiply to 8 significant bits, and sum in float32
     images       of a torch network without `preprocessing`: a batch of images, which says their size. The exported
                  network is checked on them
     raises       ModelError, EngineError, ExportError
@@ -67,7 +70,14 @@ def compile(
     from secateur.engine.session import compile_onnx
 
     return compile_onnx(
-        source, threads=threads, batch=batch, primitive=primitive, format=format, tune=tune, denormals=denormals
+        source,
+        threads=threads,
+        batch=batch,
+        primitive=primitive,
+        format=format,
+        tune=tune,
+        denormals=denormals,
+        precision=precision,
     )
 
 

@@ -76,6 +76,26 @@ def test_the_environment_restricts(processor, monkeypatch):
         host_target()
 
 
+@pytest.mark.parametrize(
+    ("listed", "found"),
+    [
+        ("Features\t: fp asimd bf16 i8mm\nFeatures\t: asimd bf16\n", True),
+        ("Features\t: fp asimd bf16\nFeatures\t: fp asimd\n", False),
+        ("Features\t: fp asimd svebf16\n", False),
+        ("flags\t: avx512_bf16\n", False),
+        (None, False),
+    ],
+    ids=["all", "some", "another", "x86", "unknown"],
+)
+def test_linux_says_whether_an_aarch64_processor_has_bf16(processor, monkeypatch, tmp_path, listed, found):
+    processor({"neon"}, "aarch64")
+    file = tmp_path / "cpuinfo"
+    if listed is not None:
+        file.write_text(f"processor\t: 0\n{listed}")
+    monkeypatch.setattr(module, "_PROCESSORS", file)
+    assert host_target().has("bf16") == found
+
+
 def test_an_old_processor_is_refused_in_a_sentence(processor):
     processor({"avx2"})
     with pytest.raises(EngineError, match=r"\(some\) has neither AVX2 with FMA, nor AVX-512, nor NEON"):

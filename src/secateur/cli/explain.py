@@ -8,6 +8,11 @@ import typer
 from typer import Argument, Option
 
 
+class Precision(StrEnum):
+    float32 = "float32"
+    bf16 = "bf16"
+
+
 class Primitive(StrEnum):
     auto = "auto"
     direct = "direct"
@@ -26,6 +31,9 @@ def explain(
     tune: Annotated[
         bool, Option("--tune", help="Time candidates of every layer on this machine; results are kept.")
     ] = False,
+    precision: Annotated[
+        Precision, Option(help="Of what is multiplied; bf16 where the processor has it.")
+    ] = Precision.float32,
     dense: Annotated[
         bool, Option("--dense/--no-dense", help="Also time every layer with its zeros kept: the achieved speedup.")
     ] = True,
@@ -53,7 +61,8 @@ def explain(
     from secateur.engine.dump import dump_kernels
     from secateur.files import write_json
 
-    with inference.compile(model, threads=threads, batch=batch, primitive=primitive.value, tune=tune) as session:
+    how = {"primitive": primitive.value, "tune": tune, "precision": precision.value}
+    with inference.compile(model, threads=threads, batch=batch, **how) as session:
         profile = session.profile(against_dense=dense)
         files = dump_kernels(session.kernels().values(), session.target, dump) if dump is not None else []
     if as_json is not None and str(as_json) == "-":

@@ -38,7 +38,7 @@ from secateur.engine.signature import Argument, ModelMetadata
 from secateur.errors import EngineError, ModelError, SecateurError
 
 PROVIDER = "CPUExecutionProvider"
-_OWN_OPTIONS = ("batch", "primitive", "format", "tune", "denormals")
+_OWN_OPTIONS = ("batch", "primitive", "format", "tune", "denormals", "precision")
 # Options of ONNX Runtime's class that change nothing here: there is one provider and one set of optimisations.
 _WITHOUT_EFFECT = ("enable_fallback", "read_config_from_model", "disabled_optimizers")
 _NOT_OFFERED = (
@@ -63,7 +63,7 @@ class InferenceSession:
     path_or_bytes    an ONNX file, or its bytes
     sess_options     an onnxruntime.SessionOptions; `intra_op_num_threads` counts, 0 are all cores
     providers, provider_options    accepted and without effect: everything runs on the CPU
-    kwargs           batch, primitive, format, tune and denormals, as `secateur.compile` has them
+    kwargs           batch, primitive, format, tune, denormals and precision, as `secateur.compile` has them
     raises           ModelError, EngineError
     """
 

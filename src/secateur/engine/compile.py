@@ -17,6 +17,7 @@ from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.lowering.families import lowerings
 from secateur.engine.lowering.fills import stored_fills
 from secateur.engine.lowering.flat_values import flat_values
+from secateur.engine.lowering.pairs import multiplied
 from secateur.engine.lowering.ports import export_output, import_input
 from secateur.engine.lowering.shape_ops import concat_views
 from secateur.engine.lowering.tiled_values import tiled_values
@@ -35,14 +36,16 @@ def lower(
     constants: Constants | None = None,
     *,
     zeros: bool = True,
+    bf16: bool = False,
 ) -> tuple[Program, tuple[LayerFacts, ...]]:
     """The program of a graph whose nodes all have lowerings, and facts about its layers.
 
     constants    where the program's constants go, layer by layer, if given. The graph's own arrays are then dropped
                  as soon as the last node that reads them is lowered
     zeros        weights that are zero may be left out
+    bf16         layers multiply numbers rounded to bf16 where they can
     """
-    context = Context(graph, target, threads, map_pads(graph), choose, zeros=zeros)
+    context = Context(graph, target, threads, map_pads(graph), choose, zeros=zeros, bf16=bf16)
     context.flat, context.fills = flat_values(graph), stored_fills(graph)
     context.views.update(concat_views(graph, context))
     context.tiled = tiled_values(
@@ -90,6 +93,8 @@ def _register_lines(context: Context, node: Node, shape: ConvShape) -> int:
     weight = context.graph.constants[node.inputs[1]]
     if node.op == "QConv":
         shape, weight = shape.in_quads, weight_quads(weight)
+    else:
+        shape, weight = multiplied(context, shape, weight)
     _, decision = context.decide(node.name, shape, weight)
     return max(decision.choice.vectors * context.target.lanes // ALIGN, 1)
 

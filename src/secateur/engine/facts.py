@@ -22,7 +22,7 @@ class LayerFacts:
     weight_bytes  memory of the weight streams
     reason        why the layer runs dense although it has zeros, or "" when it does not
     candidates    other choices and their measured seconds, where the layer was tuned
-    bits          of inputs and weights: 32, or 8 for integers
+    bits          of what is multiplied: 32, 16 for bf16, or 8 for integers
     """
 
     layer: str

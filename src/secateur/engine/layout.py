@@ -9,6 +9,7 @@ convolution reads its padding from memory and contains no code for borders.
 
 Integers of 8 bits lie in quads: four neighbouring channels of a pixel are one element of 4 bytes, and the quads of a
 tensor are its planes. What float32 maps do, these do too: copies, pitches, tiles and proofs speak of 4-byte elements.
+So do the pairs of bf16 numbers that a layer makes of float32 maps for itself: two channels of a pixel are one element.
 """
 
 from dataclasses import dataclass, replace
@@ -220,6 +221,11 @@ INTEGERS = ("uint8", "int8")
 def quads_of(channels: int) -> int:
     """Quads that hold so many channels."""
     return -(-channels // 4)
+
+
+def pairs_of(channels: int) -> int:
+    """Pairs that hold so many channels."""
+    return -(-channels // 2)
 
 
 def stored_zero(zero: int, dtype: str) -> int:

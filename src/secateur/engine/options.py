@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from secateur.engine.choose import ByPrediction
+from secateur.engine.emit.pairs import has_pair_dot
 from secateur.engine.lowering.context import Chooser
 from secateur.engine.target import Target
 from secateur.engine.tune import ByTiming
+from secateur.errors import EngineError
+
+PRECISIONS = ("float32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,7 @@ class Options:
     format       auto, or dense to ignore zeros
     tune         time the best candidates of every layer instead of trusting the prediction
     denormals    keep, or flush to compute with denormal numbers as zero
+    precision    float32, or bf16: layers multiply numbers rounded to bf16, and sum them in float32
     """
 
     threads: int
@@ -25,8 +30,22 @@ class Options:
     format: str = "auto"
     tune: bool = False
     denormals: str = "keep"
+    precision: str = "float32"
 
     def chooser(self, target: Target) -> Chooser:
         """What decides for each layer."""
         predicted = ByPrediction(target, self.primitive, self.format)
         return ByTiming(predicted, self.threads) if self.tune else predicted
+
+
+def check_precision(precision: str, target: Target) -> None:
+    """Raise EngineError for a word that is no precision, and for one that a processor has no instruction for."""
+    if precision not in PRECISIONS:
+        raise EngineError(f"precision '{precision}' is unknown; it can be {', '.join(PRECISIONS)}.")
+    if precision == "bf16" and not has_pair_dot(target):
+        missing = "bf16" if target.isa == "neon" else "avx512_bf16"
+        raise EngineError(
+            f"precision='bf16' needs a processor that multiplies bf16 numbers (x86 with avx512_bf16, AArch64 with "
+            f"bf16); {target.cpu}, for which kernels are compiled as {target.isa}, has no {missing}. Use "
+            "precision='float32', or quantize the network to int8, which runs here."
+        )

@@ -91,6 +91,7 @@ def make_plan(graph: Graph, target: Target, options: Options) -> Plan:
     (delegate.py).
     """
     asked = options.primitive != "auto" or options.format != "auto" or options.denormals != "keep"
+    asked = asked or options.precision != "float32"
     if not options.tune or asked or not can_delegate():
         return _native_plan(graph, target, options)
     plan = _native_plan(replace(graph, constants=dict(graph.constants)), target, options)
@@ -117,9 +118,8 @@ def _native_plan(graph: Graph, target: Target, options: Options) -> Plan:
         for piece in pieces:
             weights = sum(array.nbytes for array in piece.graph.constants.values())
             constants = Constants(weights + weights // 8)
-            program, facts = lower(
-                piece.graph, target, options.threads, choose, constants, zeros=options.format != "dense"
-            )
+            how = {"zeros": options.format != "dense", "bf16": options.precision == "bf16"}
+            program, facts = lower(piece.graph, target, options.threads, choose, constants, **how)
             native = NativeProgram(program, target, options.threads, denormals=options.denormals, constants=constants)
             parts.append(NativePart(native, piece.graph.inputs, piece.repeats))
             layers += [fact.repeated(piece.repeats) for fact in facts]

@@ -113,7 +113,7 @@ def row_of(fact: LayerFacts) -> tuple[str, ...]:
     """The cells of a layer under HEAD."""
     choice = fact.choice
     computed = f"{choice.format} {choice.rows}x{choice.vectors} {choice.primitive}" if choice else fact.operator
-    computed = f"int8 {computed}" if fact.bits == 8 else computed
+    computed = {8: "int8 ", 16: "bf16 "}.get(fact.bits, "") + computed
     return _short(fact.layer), dims(fact.shape), fact.pattern.partition(",")[0], computed
 
 
@@ -140,6 +140,12 @@ def notes(report: Report) -> list[str]:
     integers = sum(fact.bits == 8 for fact in report.layers)
     if integers:
         lines.append(f"{integers} of {len(report.layers)} layers compute with integers of 8 bits")
+    halves = sum(fact.bits == 16 for fact in report.layers)
+    if halves:
+        lines.append(
+            f"{halves} of {len(report.layers)} layers multiply numbers rounded to bf16 and sum them in float32; "
+            "everything else is float32"
+        )
     floats: dict[str, list[str]] = {}
     for name, reason in report.floats.items():
         floats.setdefault(reason, []).append(name)

@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from google.protobuf.message import DecodeError
 
 from secateur.engine.choose import check_primitive
 from secateur.engine.native import MAX_THREADS
-from secateur.engine.options import Options
+from secateur.engine.options import Options, check_precision
 from secateur.engine.plan import Plan, make_plan
 from secateur.engine.profile import Profile, make_profile
 from secateur.engine.program import Kernel
@@ -55,6 +56,7 @@ class Session:
         _check(batch, options)
         self.options = options
         self.target = host_target()
+        check_precision(options.precision, self.target)
         self._closed = False
         self._lock = threading.RLock()
         self._plans: OrderedDict[Shapes, Plan] = OrderedDict()
@@ -102,9 +104,7 @@ class Session:
             plan = self._plan_for(shapes)
             dense = None
             if against_dense and any(fact.choice and fact.choice.format != "dense" for fact in plan.layers):
-                options = Options(
-                    self.options.threads, self.options.primitive, "dense", self.options.tune, self.options.denormals
-                )
+                options = replace(self.options, format="dense")
                 dense = make_plan(_graph(self._stored(), shapes), self.target, options)
             return make_profile(plan, dense, self.target, self.options.threads, given, rounds)
 
@@ -206,6 +206,7 @@ def compile_onnx(
     format: str = "auto",
     tune: bool = False,
     denormals: str = "keep",
+    precision: str = "float32",
 ) -> Session:
     """Compile an ONNX model for this machine.
 
@@ -218,6 +219,8 @@ def compile_onnx(
     tune         time candidates on this machine (seconds; results are kept in the user's cache), and let ONNX Runtime
                  run the network if it is clearly faster
     denormals    keep, or flush
+    precision    float32; or bf16, on processors that have it: convolutions and products with weights round what they
+                 multiply to 8 significant bits, and sum in float32
     raises       ModelError, EngineError
     """
     if threads is None:
@@ -226,7 +229,7 @@ def compile_onnx(
         model = _parsed(model)
     # Another batch size reads the file again, wherever the process has gone by then.
     source = model if isinstance(model, onnx.ModelProto) else Path(model).absolute()
-    return Session(source, batch, Options(threads, primitive, format, tune, denormals))
+    return Session(source, batch, Options(threads, primitive, format, tune, denormals, precision))
 
 
 def _parsed(data: bytes) -> onnx.ModelProto:

@@ -28,6 +28,7 @@ _CROSS = {
     "neon": ("aarch64-unknown-linux-gnu", "neoverse-n1"),
 }
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_PROCESSORS = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def host_target(isa: str | None = None) -> Target:
         found.add("neon")  # part of the architecture; macOS reports no feature list
         if sys.platform == "darwin":
             found.add("dotprod")  # all of Apple's have it
+        found |= _bf16_of_linux()
     usable = [name for name, needs in NEEDS.items() if needs <= found]
     wanted = isa or os.environ.get("SECATEUR_ISA") or (usable[0] if usable else "")
     if not usable:
@@ -87,7 +89,8 @@ def host_target(isa: str | None = None) -> Target:
     if wanted not in usable:
         missing = ", ".join(sorted(NEEDS[wanted] - found))
         raise EngineError(f"This processor cannot run {wanted}: it has no {missing}. It can run {', '.join(usable)}.")
-    features: dict[str, bool] = dict(llvm.get_host_cpu_features()) | ({"dotprod": True} if "dotprod" in found else {})
+    beyond = {name: True for name in ("dotprod", "bf16") if name in found}
+    features: dict[str, bool] = dict(llvm.get_host_cpu_features()) | beyond
     if wanted == "avx2":
         features.update({name: False for name in features if name.startswith(("avx512", "avx10", "amx"))})
     return _target(wanted, llvm.get_process_triple(), llvm.get_host_cpu_name(), features, *_cache_sizes())
@@ -115,6 +118,17 @@ def _target(isa: str, triple: str, cpu: str, features: Mapping[str, bool], l1: i
 def _check_known(isa: str) -> None:
     if isa not in NEEDS:
         raise EngineError(f"Unknown instruction set '{isa}'; the engine knows {', '.join(NEEDS)}.")
+
+
+def _bf16_of_linux() -> set[str]:
+    """Whether an AArch64 processor multiplies bf16 numbers, of which LLVM says nothing."""
+    try:
+        lines = _PROCESSORS.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return set()
+    listed = [set(line.partition(":")[2].split()) for line in lines if line.startswith("Features")]
+    # Of processors of two kinds, both must have it.
+    return {"bf16"} if listed and all("bf16" in features for features in listed) else set()
 
 
 def _cache_sizes() -> tuple[int, int]:

@@ -161,7 +161,7 @@ class _Job:
         try:
             reason = engine.available()
             if reason is not None:
-                raise RunError(Failure.MISSING, reason)
+                raise RunError(getattr(engine, "unavailable", Failure.MISSING), reason)
             row = replace(row, version=engine.version())
             run = engine.load(subject, threads, batch)
             first_call = _first_call_ms(run, feed)

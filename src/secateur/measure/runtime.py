@@ -60,7 +60,8 @@ class Runtime(Protocol):
     name         the word used on the command line and in recipes
     uses_zeros   a plain sentence that starts with yes, partly or no: does it skip the work of zero weights
 
-    One that reads something other than ONNX files says which field of a Subject it reads in an attribute `reads`.
+    Further attributes, where they differ: `reads`, the field of a Subject that it reads (onnx); `on_request`, whether it
+    runs only where it is named (False); `unavailable`, the category of what `available` says (Failure.MISSING).
     """
 
     name: str
@@ -94,5 +95,6 @@ def can_read(runtime: Runtime, subject: Subject) -> bool:
 
 
 def installed_runtimes() -> tuple[str, ...]:
-    """Names of the registered runtimes that can be used here."""
-    return tuple(name for name in runtimes if runtimes[name]().available() is None)
+    """Names of the registered runtimes that can be used here, without those that run only where they are named."""
+    usual = (name for name in runtimes if not getattr(runtimes[name], "on_request", False))
+    return tuple(name for name in usual if runtimes[name]().available() is None)

@@ -46,9 +46,12 @@ CHOICES = {
 }
 
 
-def program_of(proto: object, choice: Choice = CHOICES["dense"]) -> Program:
+BF16 = {"bf16": CHOICES["dense in blocks"], "bf16 rows": CHOICES["rows"]}
+
+
+def program_of(proto: object, choice: Choice = CHOICES["dense"], *, bf16: bool = False) -> Program:
     graph = simplify(load_graph(proto, batch=1))
-    return lower(graph, TARGET, 2, lambda *_: Decision(choice))[0]
+    return lower(graph, TARGET, 2, lambda *_: Decision(choice), bf16=bf16)[0]
 
 
 def single(node: object, shape: list[int], out: list[int], constants: dict[str, np.ndarray] | None = None) -> object:
@@ -170,6 +173,7 @@ def of_integers() -> Iterator[tuple[str, object]]:
 @cache
 def programs() -> dict[str, Program]:
     found = {name: program_of(classifier(), choice) for name, choice in CHOICES.items()}
+    found |= {name: program_of(classifier(), choice, bf16=True) for name, choice in BF16.items()}
     return found | {name: program_of(proto) for name, proto in (*others(), *of_integers())}
 
 
@@ -268,7 +272,7 @@ def wrong(array: np.ndarray, field: str) -> Iterator[np.ndarray]:
             yield broken
 
 
-NAMES = (*CHOICES, *(name for name, _ in (*others(), *of_integers())))
+NAMES = (*CHOICES, *BF16, *(name for name, _ in (*others(), *of_integers())))
 # Whole numbers that are computed with.
 NUMBERS = ("weights", "bias", "table", "bits")
 

@@ -89,7 +89,7 @@ def test_any_number_of_rows(rows: int, isa: str) -> None:
 @pytest.mark.parametrize("rows", [1, 5])
 def test_gathered_blocks(rows: int, block: int, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     way = Way(0.0, min(block, TARGETS[isa].lanes))
-    monkeypatch.setattr(lowering, "choose_way", lambda *about: (way, ""))
+    monkeypatch.setattr(lowering, "choose_way", lambda *about, **how: (way, ""))
     for density in (0.0, 0.2, 1.0):
         weight = sparse(np.random.default_rng(block), 43, 29, density, block)
         facts = check(isa, (rows,), 43, weight, activation="relu", seed=block)

@@ -106,7 +106,7 @@ def _panels(step: Reader) -> tuple[int, int, int, int]:
         raise Fault("'panels' has negative numbers")
     counts = panels[:, _COUNTS:].astype(np.int64)
     sizes = np.array([pattern.bit_count() for pattern in kernel.patterns] or [kernel.rows], np.int64)
-    kind = np.uint32 if kernel.requantize else np.float32
+    kind = np.uint32 if kernel.requantize or kernel.pairs else np.float32
     step.check("weights", kind, int((panels[:, 2] + counts @ sizes).max()))
     ahead = AHEAD if kernel.prefetch else 0
     if kernel.shared_deltas:

@@ -23,6 +23,7 @@ def linear(step: Reader) -> Iterator[Extent]:
     width = kernel.slab * step.lanes
     yield floats("x", 0, 0, rows * inputs)
     quads = kernel.requantize is not None
+    kind = np.uint32 if quads or kernel.pairs else np.float32
     item = 1 if kernel.requantize and kernel.requantize.quads else 4
     yield Extent("y", 0, item * rows * outputs, write=True)
     if kernel.residual:
@@ -36,13 +37,13 @@ def linear(step: Reader) -> Iterator[Extent]:
     if (slabs - 1) * width >= outputs:
         raise Fault(f"{slabs} slabs of {width} are more than the {outputs} outputs")
     if not kernel.block:
-        step.check("weights", np.uint32 if quads else np.float32, slabs * inputs * width)
+        step.check("weights", kind, slabs * inputs * width)
         return
     starts = step.table("starts", slabs + 1)
     entries = int(starts.max())
     if starts.min() < 0:
         raise Fault("'starts' has negative numbers")
-    step.check("weights", np.uint32 if quads else np.float32, entries * step.lanes)
+    step.check("weights", kind, entries * step.lanes)
     count = entries * (step.lanes // kernel.block)
     indices = step.table("indices", count, np.uint16) if count else np.zeros(1, np.uint16)
     if int(indices.max()) >= inputs:

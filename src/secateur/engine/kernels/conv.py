@@ -15,8 +15,8 @@ is shared the R rows walk in lockstep instead, each over its own positions, with
     repeat longest row of the panel:   for r in rows:  x[r] += delta[i++] unit;  acc[r][v] += weight[i] x[r][v]
 
 What `x` points to is the primitive: the input itself, its im2col matrix, or a tile that was packed into this thread's
-scratch memory. What is multiplied are floats, or quads of 8-bit integers (emit.integers), whose sums are requantized at
-the end (kernels.requantize).
+scratch memory. What is multiplied are floats, pairs of bf16 numbers (emit.pairs), or quads of 8-bit integers
+(emit.integers), whose sums are requantized at the end (kernels.requantize).
 
 Sources: Park et al. 2017 (offsets instead of indices); Wilkinson, Cheshmi & Mehri Dehnavi 2023 (patterns).
 """
@@ -28,6 +28,7 @@ from llvmlite import ir
 from secateur.engine.emit.activations import activate, symbol
 from secateur.engine.emit.builder import F32, I16, I32, I64, PTR, KernelBody, KernelModule, Value, Var
 from secateur.engine.emit.integers import dot
+from secateur.engine.emit.pairs import pair_dot
 from secateur.engine.kernels.requantize import INTEGERS, Requantize, Results
 from secateur.graph.ir import Activation
 
@@ -62,6 +63,7 @@ class ConvKernel:
     prefetch        ask for the inputs of the position AHEAD further on; one pattern only
     requantize      quads are multiplied, and this happens to their sums; None for floats. Results in quads need panels
                     of whole quads of rows
+    pairs           inputs and weights are pairs of bf16 numbers; everything else is float32
     """
 
     rows: int
@@ -75,6 +77,7 @@ class ConvKernel:
     masked: bool = True
     prefetch: bool = False
     requantize: Requantize | None = None
+    pairs: bool = False
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -95,7 +98,7 @@ class ConvKernel:
             for flag in ("residual", "shared_deltas", "packed", "partial", "masked", "prefetch")
             if getattr(self, flag)
         )
-        element, ends = ("i8", self.requantize.symbol) if self.requantize else ("f32", "")
+        element, ends = ("i8", self.requantize.symbol) if self.requantize else ("bf16" if self.pairs else "f32", "")
         return f"{element}_conv_{self.rows}x{'x'.join(map(str, self.vectors))}_{patterns}_{kind}{flags}{ends}"
 
     @property
@@ -123,7 +126,8 @@ class _Writer:
         self.unit = body.integer("unit")
         self.results = Results(body, kernel.requantize, kernel.activation) if kernel.requantize else None
         self.quads = self.results is not None and self.results.how.quads
-        self.type = I32 if self.results else F32
+        self.type = I32 if self.results else F32  # of sums
+        self.element = I32 if self.results or kernel.pairs else F32
         if kernel.residual:
             self.pointers["residual"] = body.pointer("residual")
         if kernel.packed:
@@ -295,14 +299,16 @@ class _Writer:
 
     def inputs(self, x: Value, v: int) -> Value:
         """Vector v of the inputs of a position."""
-        return self.f.load(x, v * self.f.lanes, type=self.type)
+        return self.f.load(x, v * self.f.lanes, type=self.element)
 
     def weights(self, weights: Value, index: Value | int) -> Value:
         """One weight for all lanes."""
-        return self.f.splat(self.f.load_scalar(weights, index, self.type))
+        return self.f.splat(self.f.load_scalar(weights, index, self.element))
 
     def add(self, w: Value, x: Value, total: Value) -> Value:
-        """total + w x, for floats or quads."""
+        """total + w x, for floats, pairs or quads."""
+        if self.kernel.pairs:
+            return pair_dot(self.f, total, x, w)
         return dot(self.f, total, x, w) if self.results else self.f.fma(w, x, total)
 
     def flag(self, name: str) -> Value:

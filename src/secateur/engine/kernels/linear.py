@@ -5,8 +5,8 @@
 
 Several rows of x are computed together, so that the weights are read once for all of them. The sparse format keeps for
 each slab of L outputs the nonzero blocks of B neighbouring outputs in their lanes, filled up with zeros to the longest
-block row of the slab (ELLPACK in slices); B = 1 is unstructured. Inputs and weights are floats, or quads of 8-bit
-integers, whose sums are requantized.
+block row of the slab (ELLPACK in slices); B = 1 is unstructured. Inputs and weights are floats, pairs of bf16 numbers,
+or quads of 8-bit integers, whose sums are requantized.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from llvmlite import ir
 from secateur.engine.emit.activations import activate, symbol
 from secateur.engine.emit.builder import F32, I16, I32, KernelBody, KernelModule, Value, Var
 from secateur.engine.emit.integers import dot
+from secateur.engine.emit.pairs import pair_dot
 from secateur.engine.kernels.requantize import INTEGERS, Requantize, Results
 from secateur.graph.ir import Activation
 
@@ -42,6 +43,7 @@ class LinearKernel:
     block       B, outputs that share an index; 0 when dense
     prefetch    ask for weights ahead of their use: few rows wait for them more than they compute
     requantize  quads are multiplied, and this happens to their sums; None for floats. Integers are written as bytes
+    pairs       inputs and weights are pairs of bf16 numbers; everything else is float32
     """
 
     slab: int
@@ -51,6 +53,7 @@ class LinearKernel:
     residual: bool = False
     prefetch: bool = False
     requantize: Requantize | None = None
+    pairs: bool = False
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -59,8 +62,13 @@ class LinearKernel:
 
     @property
     def type(self) -> Any:
-        """Of an element, and of a sum."""
+        """Of a sum."""
         return I32 if self.requantize else F32
+
+    @property
+    def element(self) -> Any:
+        """The type of an input, and of a weight."""
+        return I32 if self.requantize or self.pairs else F32
 
     @property
     def name(self) -> str:
@@ -68,7 +76,7 @@ class LinearKernel:
         form = f"sparse{self.block}" if self.block else "dense"
         kind = f"_{symbol(self.activation)}" if self.activation else ""
         sizes = "x".join(map(str, (self.slab, *self.rows)))
-        element, ends = ("i8", self.requantize.symbol) if self.requantize else ("f32", "")
+        element, ends = ("i8", self.requantize.symbol) if self.requantize else ("bf16" if self.pairs else "f32", "")
         return (
             f"{element}_linear_{form}_{sizes}{kind}"
             + ("_residual" if self.residual else "")
@@ -93,7 +101,8 @@ class LinearKernel:
     def _tile(self, f: KernelBody, slab: Value, row: Value, rows: int) -> None:
         inputs, outputs = f.integer("inputs"), f.integer("outputs")
         first = f.b.mul(slab, f.i64(self.slab * f.lanes))
-        bias = [self._load(f, f.pointer("bias"), f.b.add(first, f.i64(j * f.lanes))) for j in range(self.slab)]
+        places = [f.b.add(first, f.i64(j * f.lanes)) for j in range(self.slab)]
+        bias = [f.load(f.pointer("bias"), place, type=self.type) for place in places]
         acc = [[f.var(bias[j].type, bias[j]) for j in range(self.slab)] for _ in range(rows)]
         numbers = [f.b.add(row, f.i64(r)) for r in range(rows)]
         sources = [f.element(f.pointer("x"), f.b.mul(number, inputs)) for number in numbers]
@@ -137,7 +146,7 @@ class LinearKernel:
                 f.prefetch(f.element(weights, f.b.add(at, f.i64(j * f.lanes + AHEAD))))
         vectors = [self._load(f, weights, f.b.add(at, f.i64(j * f.lanes)), 4 * f.lanes) for j in range(self.slab)]
         for source, sums in zip(sources, acc, strict=True):
-            value = f.splat(f.load_scalar(source, k, self.type))
+            value = f.splat(f.load_scalar(source, k, self.element))
             for total, vector in zip(sums, vectors, strict=True):
                 total.set(self._add(f, value, vector, total.get()))
 
@@ -153,12 +162,14 @@ class LinearKernel:
             for source, (total,) in zip(sources, acc, strict=True):
                 total.set(self._add(f, self._expanded(f, source, places), values, total.get()))
 
-    def _load(self, f: KernelBody, array: Value, index: Value, align: int = 4) -> Value:
-        """A vector of elements."""
-        return f.load(array, index, align, self.type)
+    def _load(self, f: KernelBody, array: Value, index: Value, align: int) -> Value:
+        """A vector of weights."""
+        return f.load(array, index, align, self.element)
 
     def _add(self, f: KernelBody, x: Value, w: Value, total: Value) -> Value:
-        """total + x w, for floats or quads."""
+        """total + x w, for floats, pairs or quads."""
+        if self.pairs:
+            return pair_dot(f, total, x, w)
         return dot(f, total, x, w) if self.requantize else f.fma(w, x, total)
 
     def _expanded(self, f: KernelBody, x: Value, places: list[Value]) -> Value:
@@ -167,11 +178,11 @@ class LinearKernel:
         Element by element: a gather takes as long as 26 cycles where its microcode guards against data sampling.
         """
         if len(places) == 1:
-            return f.splat(f.load_scalar(x, places[0], self.type))
-        few = ir.VectorType(self.type, len(places))
+            return f.splat(f.load_scalar(x, places[0], self.element))
+        few = ir.VectorType(self.element, len(places))
         found = ir.Constant(few, ir.Undefined)
         for lane, place in enumerate(places):
-            found = f.b.insert_element(found, f.load_scalar(x, place, self.type), ir.Constant(I32, lane))
+            found = f.b.insert_element(found, f.load_scalar(x, place, self.element), ir.Constant(I32, lane))
         if self.block == 1:
             return found
         return f.shuffle(found, ir.Constant(few, ir.Undefined), [lane // self.block for lane in range(f.lanes)])

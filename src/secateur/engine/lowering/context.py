@@ -133,6 +133,8 @@ class Context:
     tiled    values that lie in tiles -> lines of each tile (lowering.tiled_values)
     fills    8-bit integer value -> the byte that stands for 0 in it (lowering.fills); 0 when not given
     zeros    weights that are zero may be left out; else they count as all others
+    bf16     layers multiply numbers rounded to bf16 where they can (lowering.pairs)
+    paired   value -> its numbers rounded to bf16, in pairs, once a layer has asked for them
     layer    name of the node that is being lowered: conversions between layouts that it needs count as part of it
     """
 
@@ -149,7 +151,9 @@ class Context:
     tiled: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
     fills: Mapping[str, int] = field(default_factory=dict[str, int])
     zeros: bool = True
+    bf16: bool = False
     layer: str = ""
+    paired: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     _decisions: dict[str, tuple[Pattern, Decision]] = field(default_factory=dict[str, tuple[Pattern, Decision]])
     _count: int = 0
 

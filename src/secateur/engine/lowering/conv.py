@@ -39,8 +39,8 @@ def emit_conv(
 ) -> tuple[Streams, str]:
     """Steps of one convolution; returns its weight streams and the kernel's name for the report.
 
-    shape    its inputs are counted in elements of 4 bytes, floats or quads
-    weight   (O, C / groups, kh, kw), float32 or quads as uint32
+    shape    its inputs are counted in elements of 4 bytes, floats, pairs or quads
+    weight   (O, C / groups, kh, kw), float32, or pairs or quads as uint32
     """
     inner = _sums_layout(context, shape, y, choice, epilogue)
     out = y if isinstance(y.layout, Tiled) or _same_geometry(y, inner) else context.temporary(inner)
@@ -104,6 +104,7 @@ def emit_conv(
         masked=_needs_masks(inner, lanes),
         prefetch=prefetches(choice, shape, context.target),
         requantize=epilogue.requantized.how if epilogue.requantized else None,
+        pairs=shape.pairs,
     )
     blocks = -(-positions // block) if block else 1
     arguments: dict[str, Argument] = {

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
 
-from secateur.engine.layout import Planes, quads_of
+from secateur.engine.layout import Planes, pairs_of, quads_of
 from secateur.graph.ir import Graph, Node
 
 
@@ -13,6 +13,7 @@ class ConvShape:
     """Sizes of a 2-D convolution; pads are (top, left, bottom, right).
 
     quads    inputs are counted in quads of 8-bit integers (`in_quads`)
+    pairs    inputs are counted in pairs of bf16 numbers (`in_pairs`)
     """
 
     n: int
@@ -28,6 +29,7 @@ class ConvShape:
     out_h: int
     out_w: int
     quads: bool = False
+    pairs: bool = False
 
     @cached_property
     def reach(self) -> tuple[int, int]:
@@ -72,8 +74,13 @@ class ConvShape:
         return replace(self, c=self.groups * quads_of(self.c // self.groups), quads=True)
 
     @cached_property
+    def in_pairs(self) -> "ConvShape":
+        """The same with inputs counted in pairs, whole ones in each group."""
+        return replace(self, c=self.groups * pairs_of(self.c // self.groups), pairs=True)
+
+    @cached_property
     def macs(self) -> int:
-        """Multiply-adds with all weights, of floats or of quads."""
+        """Multiply-adds with all weights, of floats, quads or pairs."""
         return self.n * self.out_h * self.out_w * self.o * (self.c // self.groups) * self.kernel[0] * self.kernel[1]
 
 

@@ -10,6 +10,7 @@ from secateur.engine.lowering.depthwise import emit_depthwise, is_depthwise
 from secateur.engine.lowering.epilogue import Epilogue
 from secateur.engine.lowering.in_place import place_over
 from secateur.engine.lowering.linear import emit_linear
+from secateur.engine.lowering.pairs import multiplied, paired_maps
 from secateur.engine.lowering.refusals import convolution
 from secateur.engine.weights.pattern import detect
 from secateur.graph.ir import Node
@@ -35,11 +36,12 @@ def conv(node: Node, context: Context) -> None:
         kind = "linear" if shape.groups == 1 else operator(shape)
         emit_linear(context, node, shape.n, matrix, bias, epilogue, weight.shape, kind, shape.groups)
         return
-    x = context.tensor(node.inputs[0])
+    own, words = multiplied(context, shape, weight)
     if is_depthwise(shape):
         pattern, decision = detect(weight, shape.groups), None
     else:
-        pattern, decision = context.decide(node.name, shape, weight)
+        pattern, decision = context.decide(node.name, own, words)
+        pattern = detect(weight, shape.groups) if own.pairs else pattern
     # Sums may replace the residual operand that they are added to, whose cache lines are at hand; but not what the
     # convolution still reads, and not while sums of a block of positions wait in the output.
     blocked = decision is not None and decision.choice.block is not None
@@ -47,10 +49,12 @@ def conv(node: Node, context: Context) -> None:
     y = place_over(context, node, over)
     epilogue = Epilogue(residual, activation, slope)
     if decision is None:
+        x = context.tensor(node.inputs[0])
         kernel = emit_depthwise(context, node.name, shape, weight, bias, x, y, epilogue).name
         stored = weight.nbytes
     else:
-        streams, kernel = emit_conv(context, node.name, shape, weight, bias, x, y, decision.choice, epilogue)
+        x = paired_maps(context, node.inputs[0]) if own.pairs else context.tensor(node.inputs[0])
+        streams, kernel = emit_conv(context, node.name, own, words, bias, x, y, decision.choice, epilogue)
         stored = streams.nbytes
     context.layers.append(
         LayerFacts(
@@ -67,6 +71,7 @@ def conv(node: Node, context: Context) -> None:
             weight_bytes=stored,
             reason=decision.reason if decision else "",
             candidates=decision.candidates if decision else (),
+            bits=16 if own.pairs and decision else 32,
         )
     )
 

@@ -18,9 +18,11 @@ from secateur.engine.lowering.epilogue import Epilogue
 from secateur.engine.lowering.linear_choice import choose_way
 from secateur.engine.lowering.linear_cost import GATHERED_ROWS
 from secateur.engine.lowering.linear_pixels import emit_pixels
+from secateur.engine.lowering.pairs import pair_rows
 from secateur.engine.lowering.relayout import UNITS_PER_THREAD, to_flat, to_planes
 from secateur.engine.program import Argument
 from secateur.engine.registers import product_tile
+from secateur.engine.weights.pairs import weight_pairs
 from secateur.engine.weights.pattern import detect
 from secateur.engine.weights.slabs import dense_slabs, sparse_slabs
 from secateur.engine.weights.streams import Weights
@@ -101,9 +103,17 @@ def emit_product(
     residual = to_flat(context, epilogue.residual) if epilogue.residual else None
     epilogue = Epilogue(residual, epilogue.activation, epilogue.slope)
     out = y if isinstance(y.layout, Flat) else context.temporary(Flat(y.shape))
-    way, reason = choose_way(context, layer, rows, weight, pattern)
-    emit = (context, layer, rows, weight, bias, x, out)
-    stored, kernel = emit_pixels(*emit, way.choice, epilogue) if way.choice else emit_slabs(*emit, way.block, epilogue)
+    words: Weights = weight
+    if context.bf16:
+        words = weight_pairs(weight)
+        pattern = detect(words)
+    way, reason = choose_way(context, layer, rows, words, pattern, pairs=context.bf16)
+    if way.choice:
+        stored, kernel = emit_pixels(context, layer, rows, words, bias, x, out, way.choice, epilogue)
+    else:
+        x = pair_rows(context, x, rows, weight.shape[1]) if context.bf16 else x
+        emit = (context, layer, rows, words, bias, x, out, way.block, epilogue)
+        stored, kernel = emit_slabs(*emit, pairs=context.bf16)
     if out is not y:
         to_planes(context, out, target=y)
     context.layers.append(
@@ -121,6 +131,7 @@ def emit_product(
             weight_bytes=stored,
             reason=reason if own.kind != "dense" else "",
             candidates=way.candidates,
+            bits=16 if context.bf16 else 32,
         )
     )
 
@@ -135,12 +146,15 @@ def emit_slabs(
     y: Tensor,
     block: int,
     epilogue: Epilogue,
+    *,
+    pairs: bool = False,
 ) -> tuple[int, str]:
     """One step with the outputs in lanes; the bytes of its weights and its kernel's name.
 
     x, y     dense: floats, or bytes that the kernel reads as quads and writes one by one
-    weight   float32, or quads as uint32
+    weight   float32, or pairs or quads as uint32
     block    outputs that share an index; 0 for dense slabs
+    pairs    x and weight are pairs of bf16 numbers
     """
     outputs, inputs = weight.shape
     target = context.target
@@ -159,6 +173,7 @@ def emit_slabs(
         residual=epilogue.residual is not None,
         prefetch=not block and (rows <= FEW_ROWS or inputs >= MANY_INPUTS),
         requantize=epilogue.requantized.how if epilogue.requantized else None,
+        pairs=pairs,
     )
     arguments: dict[str, Argument] = {
         "x": x.address,

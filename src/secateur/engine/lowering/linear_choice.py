@@ -43,13 +43,18 @@ class Way:
     candidates: tuple[tuple[Choice, float], ...] = ()
 
 
-def choose_way(context: Context, layer: str, rows: int, weight: Weights, pattern: Pattern) -> tuple[Way, str]:
-    """The cheapest way, and why zeros are not left out where there are some, or ""."""
+def choose_way(
+    context: Context, layer: str, rows: int, weight: Weights, pattern: Pattern, *, pairs: bool = False
+) -> tuple[Way, str]:
+    """The cheapest way, and why zeros are not left out where there are some, or "".
+
+    weight    float32, or pairs or quads as uint32
+    """
     outputs, inputs = weight.shape
     dense = Way(dense_cycles(rows, inputs, outputs, context.target))
     if pattern.kind == "dense" or not context.zeros:
         return dense, ""
-    ways = [*_gathered(context, rows, weight, pattern), *_pixels(context, layer, rows, weight, pattern)]
+    ways = [*_gathered(context, rows, weight, pattern), *_pixels(context, layer, rows, weight, pattern, pairs)]
     best = min(ways, key=lambda way: way.cycles, default=dense)
     if best.cycles < (1 - MARGIN) * dense.cycles:
         return best, ""
@@ -65,11 +70,11 @@ def _gathered(context: Context, rows: int, weight: Weights, pattern: Pattern) ->
         yield Way(gathered_cycles(rows, weight, block, context.target), block)
 
 
-def _pixels(context: Context, layer: str, rows: int, weight: Weights, pattern: Pattern) -> Iterator[Way]:
-    if rows < LEAST_PIXELS or weight.dtype != np.float32:
+def _pixels(context: Context, layer: str, rows: int, weight: Weights, pattern: Pattern, pairs: bool) -> Iterator[Way]:
+    if rows < LEAST_PIXELS or (weight.dtype != np.float32 and not pairs):
         return
     outputs, inputs = weight.shape
-    shape = pixel_shape(rows, inputs, outputs)
+    shape = pixel_shape(rows, inputs, outputs, pairs=pairs)
     decision = context.choose(layer, shape, weight[:, :, None, None], pattern)
     if decision.choice.format != "dense":
         cycles = predict(decision.choice, shape, pattern, context.target)

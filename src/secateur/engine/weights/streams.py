@@ -7,8 +7,8 @@
 
 A position is stored as the distance to the position before it, in units of `unit` bytes, in 16 bits; the first of a
 group counts from the panel's own start. A distance that does not fit passes over intermediate positions with weight 0.
-Bytes per nonzero: 4 + 2 / (rows per position). A weight is a float32, or four 8-bit integers of neighbouring input
-channels as one uint32, which is zero when all four are.
+Bytes per nonzero: 4 + 2 / (rows per position). A weight is a float32, or one uint32: four 8-bit integers or two bf16
+numbers of neighbouring input channels, zero when all of them are.
 """
 
 from dataclasses import dataclass
