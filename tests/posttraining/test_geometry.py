@@ -29,6 +29,22 @@ def test_rule_1_and_2_unfolded_with_the_layers_own_padding_and_groups(mode, opti
     assert torch.allclose(outputs, by_columns, atol=1e-5)
 
 
+@pytest.mark.parametrize("limit", [None, 40])
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize("side, stride", [(1, 1), (1, 2), (3, 1), (3, 2)])
+def test_columns_do_not_depend_on_the_memory_layout(side, stride, groups, limit):
+    geometry = geometry_of(nn.Conv2d(8, 8, side, stride, side // 2, groups=groups))
+    inputs = torch.randn(3, 8, 7, 6)
+    last = inputs.to(memory_format=torch.channels_last)
+    assert torch.equal(columns_of(last, geometry, limit), columns_of(inputs, geometry, limit))
+    for found, wanted in zip(
+        columns_in_two(last, 2 * inputs, geometry, limit, None),
+        columns_in_two(inputs, 2 * last, geometry, limit, None),
+        strict=True,
+    ):
+        assert torch.equal(found, wanted)
+
+
 @pytest.mark.parametrize(
     "module, shape", [(nn.Conv1d(4, 2, 3, 2, 1), (2, 4, 9)), (nn.Conv3d(2, 3, 2), (1, 2, 4, 3, 5))]
 )

@@ -12,7 +12,7 @@ from secateur.errors import ModelError, PosttrainingError, SparsityError
 from secateur.posttraining.subject_torch import TorchSubject
 from secateur.sparsity import attach_masks_, filters_first, mask_of, masks, set_mask_, stored_weight
 from secateur.zoo import Preprocessing
-from tiny_networks import Tiny
+from tiny_networks import LeNet, Tiny
 
 SMALL = Preprocessing((3, 8, 8), (0.5,) * 3, (0.5,) * 3)
 
@@ -64,6 +64,20 @@ def test_layers_are_those_of_the_census(odd):
         subject.weight("frist")
 
 
+def test_images_lie_channels_last_where_the_network_can_compute_so():
+    images = torch.randn(5, 3, 16, 16)
+    tiny, lenet = Tiny(), LeNet()
+    for network, name, layout in (
+        (tiny, "depthwise", torch.channels_last),
+        (lenet, "conv2", torch.contiguous_format),
+    ):
+        seen, logits = collected(TorchSubject(network), images, [name])
+        assert seen[name][0].is_contiguous(memory_format=layout)
+        assert all(value.is_contiguous() for value in network.state_dict().values())
+        with torch.no_grad():
+            assert torch.equal(logits, network.eval()(images.to(memory_format=layout)))
+
+
 def test_logits_are_those_of_evaluation_mode_and_modes_come_back(odd, images):
     odd.train()
     odd.one.eval()
@@ -71,7 +85,9 @@ def test_logits_are_those_of_evaluation_mode_and_modes_come_back(odd, images):
     logits = TorchSubject(odd).run(images)
     assert [module.training for module in odd.modules()] == modes
     assert not logits.requires_grad
-    torch.testing.assert_close(logits, copy.deepcopy(odd).eval()(images), rtol=0, atol=0)
+    torch.testing.assert_close(
+        logits, copy.deepcopy(odd).eval()(images.to(memory_format=torch.channels_last)), rtol=0, atol=0
+    )
 
 
 def test_watched_inputs_give_the_outputs(odd, images):

@@ -80,7 +80,7 @@ def columns_of(
     returns    (groups, d, n)
     raises     PosttrainingError  a transposed convolution, an input of another rank
     """
-    view = _positions_first(inputs, geometry)
+    view = _positions_first(inputs, geometry, limit)
     positions = draw_positions(math.prod(view.shape[: _axes(geometry)]), limit, generator)
     return _columns(view, geometry, positions)
 
@@ -89,7 +89,7 @@ def columns_in_two(
     inputs: Tensor, others: Tensor, geometry: Geometry, limit: int | None, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
     """`columns_of` two inputs of the same layer at the same positions."""
-    views = [_positions_first(each, geometry) for each in (inputs, others)]
+    views = [_positions_first(each, geometry, limit) for each in (inputs, others)]
     if views[0].shape != views[1].shape:
         raise PosttrainingError(f"inputs of {tuple(inputs.shape)} and {tuple(others.shape)} are not of the same layer.")
     positions = draw_positions(math.prod(views[0].shape[: _axes(geometry)]), limit, generator)
@@ -112,7 +112,7 @@ def _axes(geometry: Geometry) -> int:
     return 1 + len(geometry.kernel)
 
 
-def _positions_first(inputs: Tensor, geometry: Geometry) -> Tensor:
+def _positions_first(inputs: Tensor, geometry: Geometry, limit: int | None) -> Tensor:
     """A view (N, out..., C, kernel...), or (N, features) of a linear layer."""
     if geometry.kind == "conv_transpose":
         raise PosttrainingError(
@@ -132,10 +132,16 @@ def _positions_first(inputs: Tensor, geometry: Geometry) -> Tensor:
     if any(side for sides in geometry.padding for side in sides):
         pads = [side for sides in reversed(geometry.padding) for side in sides]
         inputs = F.pad(inputs, pads, mode="constant" if geometry.padding_mode == "zeros" else geometry.padding_mode)
-    for axis, (side, step, rate) in enumerate(zip(geometry.kernel, geometry.stride, geometry.dilation, strict=True), 2):
-        extent = rate * (side - 1) + 1
-        if inputs.shape[axis] < extent:
-            raise PosttrainingError(f"the padded input {tuple(inputs.shape[2:rank])} is smaller than the kernel.")
+    extents = [rate * (side - 1) + 1 for side, rate in zip(geometry.kernel, geometry.dilation, strict=True)]
+    if any(whole < extent for whole, extent in zip(inputs.shape[2:], extents, strict=True)):
+        raise PosttrainingError(f"the padded input {tuple(inputs.shape[2:])} is smaller than the kernel.")
+    walks = zip(inputs.shape[2:], extents, geometry.stride, strict=True)
+    total = len(inputs) * math.prod((whole - extent) // step + 1 for whole, extent, step in walks)
+    if math.prod(geometry.kernel) > 1 and (limit is None or limit >= total):
+        # 64 channels of 28x28, 3x3: all columns of a channels-last input take 230 ms, with this 60. Drawn ones are
+        # quicker from channels last, and 1x1 kernels need no copy there.
+        inputs = inputs.contiguous()
+    for axis, (extent, step, rate) in enumerate(zip(extents, geometry.stride, geometry.dilation, strict=True), 2):
         inputs = inputs.unfold(axis, extent, step)[..., ::rate]
     return inputs.movedim(1, rank - 1)
 
@@ -148,4 +154,6 @@ def _columns(view: Tensor, geometry: Geometry, positions: Tensor | None) -> Tens
         axes = 1
     count, groups = math.prod(view.shape[:axes]), geometry.groups
     lead = tuple(range(axes, view.dim()))
-    return view.permute(*lead, *range(axes)).reshape(groups, math.prod(view.shape[axes:]) // groups, count)
+    columns = view.permute(*lead, *range(axes)).reshape(groups, math.prod(view.shape[axes:]) // groups, count)
+    # Groups innermost, as channels last has them, make products of each group 1.5 to 2 times as slow.
+    return columns.contiguous() if columns.stride(0) < columns.stride(1) else columns

@@ -16,6 +16,7 @@ from secateur.sparsity import Layer, as_stored, attach_masks_, filters_first, la
 from secateur.sparsity.census import evaluating
 from secateur.sparsity.layers import stored_weight, weighted_modules
 from secateur.sparsity.mask import Mask, fold_parametrizations_
+from secateur.sparsity.memory_layout import layout_for, with_layout
 from secateur.zoo import Preprocessing, preprocessing_of
 
 
@@ -33,6 +34,7 @@ class TorchSubject(Subject):
         self.layers = layers_of(self.model)
         self._modules = weighted_modules(self.model)
         self._trace: list[str] | None = None
+        self._layout: torch.memory_format | None = None
 
     def geometry(self, name: str) -> Geometry:
         layer = self.layer(name)
@@ -150,6 +152,10 @@ class TorchSubject(Subject):
     def _forward(self, images: Tensor, got: Callable[[str, Tensor], None] | None) -> Tensor:
         like = next((p for p in self.model.parameters() if p.is_floating_point()), images)
         images = images.to(like.device, like.dtype)
+        if self._layout is None:
+            # The weights stay as they lie: channels-last images alone bring most of what the layout gains.
+            self._layout = layout_for([self.model], images, weights=False)
+        images = with_layout(images, self._layout)
         with self._hooked(got), evaluating(self.model), parametrize.cached():
             logits = self.model(images)
         if not isinstance(logits, Tensor):
