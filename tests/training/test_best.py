@@ -49,8 +49,8 @@ def scripted(job, monkeypatch, tmp_path):
         script = Script(top1, settled)
         honest = loop._finish_epoch
 
-        def finish(run, place, steps):
-            found = honest(run, place, steps)
+        def finish(run, place, steps, layout):
+            found = honest(run, place, steps, layout)
             return Row(**{**vars(found), "top1": float(top1[place.epoch]), "top5": 99.0})
 
         model = job.network(dropout=0.0)

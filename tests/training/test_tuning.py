@@ -18,3 +18,10 @@ def test_a_rate_that_was_asked_for_stays():
 def test_the_rate_rises_and_falls_to_zero():
     settings = Tuning(learning_rate=0.1, warmup=0.2)
     assert [rate_at(settings, share) for share in (0.0, 0.1, 0.2, 0.6, 1.0)] == pytest.approx([0, 0.05, 0.1, 0.05, 0])
+
+
+def test_the_rate_rises_again_after_going_back():
+    settings = Tuning(learning_rate=0.1, warmup=0.2)
+    assert rate_at(settings, 0.6, since=0.6) == 0.0
+    assert rate_at(settings, 0.6, since=0.5) == pytest.approx(0.5 * rate_at(settings, 0.6))
+    assert rate_at(settings, 0.8, since=0.5) == pytest.approx(rate_at(settings, 0.8))

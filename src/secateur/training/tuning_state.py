@@ -39,10 +39,14 @@ class Budget:
 
 
 class TuneMemory(Hook):
-    """Steps, sums since the last look, all looks, the best network so far, and what is left of the rate."""
+    """Steps, sums since the last look, all looks, the best network so far, and what is left of the rate.
+
+    since    share of the budget at which the best network was taken back last
+    """
 
     def __init__(self) -> None:
         self.step, self.spent, self.selections, self.rate = 0, 0.0, 0, 1.0
+        self.since = 0.0
         self.loss_sum, self.loss_steps = 0.0, 0
         self.rows: list[TuneRow] = []
         self.best: dict[str, Tensor] = {}
@@ -58,23 +62,34 @@ class TuneMemory(Hook):
             self.best_row = len(self.rows) - 1
             self.best = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
-    def back_(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """The best network again, a lower rate, and an optimiser that knows of no step before."""
+    def back_(self, model: nn.Module, optimizer: torch.optim.Optimizer, share: float) -> None:
+        """The best network again, a lower rate from `share` on, and an optimiser that knows of no step before."""
         model.load_state_dict(self.best)
         for state in optimizer.state.values():
             for value in state.values():
                 if isinstance(value, Tensor):
                     value.zero_()
         self.rate *= SLOWER
+        self.since = share
 
     def state(self) -> dict[str, Tensor]:
-        numbers = [self.step, self.spent, self.selections, self.loss_sum, self.loss_steps, self.best_row, self.rate]
+        numbers = [
+            self.step,
+            self.spent,
+            self.selections,
+            self.loss_sum,
+            self.loss_steps,
+            self.best_row,
+            self.rate,
+            self.since,
+        ]
         rows = torch.tensor([astuple(row) for row in self.rows], dtype=torch.float64)
         named = {f"best.{name}": value for name, value in self.best.items()}
         return {"numbers": torch.tensor(numbers, dtype=torch.float64), "rows": rows} | named
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        step, self.spent, selections, self.loss_sum, loss_steps, best_row, self.rate = state["numbers"].tolist()
+        numbers = state["numbers"].tolist()
+        step, self.spent, selections, self.loss_sum, loss_steps, best_row, self.rate, self.since = numbers
         self.step, self.selections, self.loss_steps, self.best_row = map(int, (step, selections, loss_steps, best_row))
         self.rows = [
             TuneRow(int(step), share, loss, held_out, agreement, bool(counts), seconds)

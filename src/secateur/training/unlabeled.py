@@ -180,7 +180,7 @@ def _tune(
         budget.reserve = max(budget.reserve, 1.2 * (time.monotonic() - started))
         memory.add(row, run.model)
         if run.rule is None and memory.best and lost(row.held_out, memory.rows[memory.best_row].held_out):
-            memory.back_(run.model, run.scene.optimizer)
+            memory.back_(run.model, run.scene.optimizer, share)
             say(f"{name}: lost its way in {memory.step} steps; back to the best network, {memory.rate:.2g} of the rate")
         if on_progress:
             on_progress(row)
@@ -234,7 +234,7 @@ def _step(run: _Run, memory: TuneMemory, share: float, images: Tensor) -> bool:
         memory.selections += 1
     inputs = _on(images, next(run.model.parameters()).device, run.layout)
     only_norms_train_(run.model, run.follow)
-    rate = memory.rate * rate_at(settings, share)
+    rate = memory.rate * rate_at(settings, share, memory.since)
     set_learning_rate_(run.scene.optimizer, rate)
     loss = soft_loss(run.model(inputs).float(), run.answers(inputs), loss_form(settings))
     for hook in run.hooks:
