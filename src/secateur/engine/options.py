@@ -46,6 +46,6 @@ def check_precision(precision: str, target: Target) -> None:
         missing = "bf16" if target.isa == "neon" else "avx512_bf16"
         raise EngineError(
             f"precision='bf16' needs a processor that multiplies bf16 numbers (x86 with avx512_bf16, AArch64 with "
-            f"bf16); {target.cpu}, for which kernels are compiled as {target.isa}, has no {missing}. Use "
-            "precision='float32', or quantize the network to int8, which runs here."
+            f"bf16); here ({target.cpu}, compiled for {target.isa}) {missing} is missing. Use precision='float32', or "
+            "quantize the network to int8."
         )

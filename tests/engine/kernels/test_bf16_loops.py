@@ -10,6 +10,7 @@ from secateur.engine.kernels.conv import ConvKernel
 from secateur.engine.kernels.linear import LinearKernel
 from secateur.engine.kernels.pairs import PairPlanes, PairRows
 from secateur.engine.object_file import read_object
+from secateur.engine.program import Kernel
 from secateur.engine.registers import most_vectors, product_tile
 from secateur.engine.target import Target, cross_target
 
@@ -67,6 +68,14 @@ def test_objects_call_nothing(cpu: str) -> None:
     found = read_object(compile_kernels(kernels, target_of(cpu)))
     assert found.defined == {kernel.name for kernel in kernels}
     assert not found.undefined
+
+
+@pytest.mark.parametrize("kernel", [PairPlanes(), PairRows()], ids=lambda kernel: kernel.name)
+def test_x86_rounds_with_its_instruction(kernel: Kernel) -> None:
+    loops = innermost_loops(assembly([kernel], target_of("znver4")), kernel.name)
+    loop = max(loops, key=lambda loop: sum(line.startswith("vcvtneps2bf16") for line in loop.lines))
+    assert sum(line.startswith("vcvtneps2bf16") for line in loop.lines) == 2
+    assert (loop.stack, loop.calls) == (0, 0)
 
 
 def test_kernels_of_different_numbers_have_different_names() -> None:

@@ -4,7 +4,7 @@
               stays one
     dot       (total + x1 w1) + x0 w0,  each sum rounded once to float32              x0 in the lower half of a lane
 
-That is what VDPBF16PS computes (Intel SDM, volume 2C), which also takes denormal numbers and sums as zero. BFDOT of
+That is what VCVTNEPS2BF16 and VDPBF16PS compute (Intel SDM, volume 2C), the latter with denormal sums as zero. BFDOT of
 AArch64 adds the two products first and rounds sums to odd (Arm ARM, BFDotAdd), so its last bits differ. Processors
 without either get the same in ordinary instructions, for tests: nobody would be served by it, the engine refuses.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from secateur.engine.emit.builder import I32, KernelBody, Value
+from secateur.engine.emit.builder import I16, I32, KernelBody, Value
 from secateur.engine.emit.integers import splat
 from secateur.engine.target import Target
 
@@ -42,7 +42,11 @@ def has_pair_dot(target: Target) -> bool:
 
 def rounded(f: KernelBody, x: Value) -> Value:
     """A vector of floats as bits whose upper halves are bf16; the lower halves hold anything."""
-    b, kind = f.b, ir.VectorType(I32, x.type.count)
+    b, kind, target = f.b, ir.VectorType(I32, x.type.count), f.module.target
+    if target.isa == "avx512" and has_pair_dot(target):
+        half: Any = ir.VectorType(_BFloat(), x.type.count)
+        made = b.call(f.module.intrinsic("llvm.x86.avx512bf16.cvtneps2bf16.512", half, [x.type]), [x])
+        return b.shl(b.zext(b.bitcast(made, ir.VectorType(I16, x.type.count)), kind), splat(kind, 16))
     bits = b.bitcast(x, kind)
     odd = b.and_(b.lshr(bits, splat(kind, 16)), splat(kind, 1))
     nearest = b.add(bits, b.add(odd, splat(kind, 0x7FFF)))
