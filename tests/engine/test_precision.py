@@ -35,7 +35,7 @@ def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def all_kinds() -> onnx.ModelProto:
-    """A stem of 3 channels; depthwise, grouped, transposed layers; a sum, concatenation, pooling; zeros of all kinds."""
+    """A stem of 3 channels; depthwise, grouped, transposed layers; sum, concatenation, pooling; zeros of all kinds."""
     constants = {
         "stem": zeroed((12, 3, 3, 3), 0.0, seed=1),
         "depthwise": zeroed((12, 1, 3, 3), 0.0, seed=2),
