@@ -60,8 +60,8 @@ class Runtime(Protocol):
     name         the word used on the command line and in recipes
     uses_zeros   a plain sentence that starts with yes, partly or no: does it skip the work of zero weights
 
-    Further attributes, where they differ: `reads`, the field of a Subject that it reads (onnx); `on_request`, whether it
-    runs only where it is named (False); `unavailable`, the category of what `available` says (Failure.MISSING).
+    Further attributes, where they differ: `reads`, the field of a Subject that it reads (onnx); `on_request`, whether
+    it runs only where it is named (False); `unavailable`, the category of what `available` says (Failure.MISSING).
     """
 
     name: str
