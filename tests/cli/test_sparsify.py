@@ -199,6 +199,17 @@ def test_onnx_file_becomes_a_sparse_onnx_file(call, file, photos, tmp_path):
     assert (out / "report.json").read_bytes() != before
 
 
+def test_a_budget_tunes_an_onnx_file(call, file, photos, tmp_path):
+    code, out, err = call(*onnx_command(file, photos, tmp_path / "run", "--budget", "20s"))
+    assert code == 0, err
+    assert "tuning: KL distance" in out
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert [row["step"] for row in report["steps"]] == ["closed form", "tuning"]
+    assert report["tuning"]["rows"][-1]["share"] == 1.0 and report["check"]["max_rel_error"] < 1e-3
+    code, out, _ = call(*onnx_command(file, photos, tmp_path / "other", "--budget", "20s", "--no-tuning", "--dry-run"))
+    assert code == 0 and "no tuning" in out
+
+
 def test_onnx_with_labels_reports_accuracy(call, file, photos, labelled, tmp_path):
     code, out, err = call(*onnx_command(file, photos, tmp_path / "run", "--data", labelled))
     assert code == 0, err
@@ -235,7 +246,6 @@ def test_mistakes_with_onnx_are_one_sentence(refused, file, photos, labelled, tm
         ((file, "--images", photos, "--preprocessing", '{"mean": "x"}'), "mean"),
         ((*given, "--model-name", "resnet20_cifar10"), "give one of them"),
         ((file, "--images", photos, "--model-name", "resnet20_cifar10"), "takes images of"),
-        ((*given, "--tuning"), "tuning"),
         ((*given, "--pattern", "2:4", "--permute"), "order of channels"),
         ((*given, "--weights", "pretrained"), "its own weights"),
         ((*given, "--benchmark"), "secateur bench"),

@@ -145,8 +145,8 @@ def sparsify(
         bool | None,
         Option(
             "--tuning/--no-tuning",
-            help="Tune the whole network on the images, towards the dense one's answers (torch only); by default in "
-            "what is left of --budget.",
+            help="Tune the whole network on the images, towards the dense one's answers; by default in what is left of "
+            "--budget.",
             rich_help_panel=WAY,
         ),
     ] = None,

@@ -51,7 +51,7 @@ class OnnxSubject(Subject):
         self._sessions: dict[tuple[frozenset[str], bool], tuple[onnxruntime.InferenceSession, int]] = {}
 
     def geometry(self, name: str) -> Geometry:
-        first, *others = self._uses(name)
+        first, *others = self.uses(name)
         if any(other.geometry != first.geometry for other in others):
             raise PosttrainingError(
                 f"{name}: operators that share its weight walk over their inputs differently; give them tensors of "
@@ -65,7 +65,15 @@ class OnnxSubject(Subject):
         return filters_first(stored, layer.kind, layer.groups).contiguous()
 
     def bias(self, name: str) -> Tensor | None:
-        found = self._found.bias(self._uses(name)[0])
+        return self.bias_of(self.uses(name)[0])
+
+    def uses(self, name: str) -> list[Use]:
+        """The operators that read a layer's weight; `bias` is that of the first one."""
+        return self._found.layers[self.layer(name).name].uses
+
+    def bias_of(self, use: Use) -> Tensor | None:
+        """(C_out,) what is added to the outputs of one operator, None when nothing constant is."""
+        found = self._found.bias(use)
         return None if found is None else torch.from_numpy(found)
 
     def store_(self, name: str, weight: Tensor, bias: Tensor | None = None, mask: Tensor | None = None) -> None:
@@ -87,7 +95,7 @@ class OnnxSubject(Subject):
 
     def run(self, images: Tensor, watch: Watch = NOTHING, *, stop_early: bool = False) -> Any:
         calls = self._by_layer(watch)
-        watched = [(use, calls[name]) for name in calls for use in self._uses(name)]
+        watched = [(use, calls[name]) for name in calls for use in self.uses(name)]
         place = {node.output[0]: index for index, node in enumerate(self.model.graph.node) if node.output}
         watched.sort(key=lambda entry: place[entry[0].node.output[0]])
         if stop_early and not watched:
@@ -114,12 +122,9 @@ class OnnxSubject(Subject):
     def digest(self) -> str:
         return hashlib.sha256(self.model.SerializeToString(deterministic=True)).hexdigest()
 
-    def _uses(self, name: str) -> list[Use]:
-        return self._found.layers[self.layer(name).name].uses
-
     def _store_bias_(self, name: str, bias: np.ndarray) -> None:
         """Operators that share the weight keep the differences between their biases."""
-        uses = self._uses(name)
+        uses = self.uses(name)
         before = [self._found.bias(use) for use in uses]
         for use, own in zip(uses, before, strict=True):
             shift = bias if before[0] is None else bias - before[0]

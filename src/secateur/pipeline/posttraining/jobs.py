@@ -22,6 +22,7 @@ class OnnxJob:
     name          of the file
     images        calibrate
     data          labelled images to measure accuracy on, `test_limit` of them
+    tuning_asked  a file that cannot be tuned is an error; otherwise the closed form is the result, and a note says why
     """
 
     name: str
@@ -32,6 +33,7 @@ class OnnxJob:
     data: zoo.ImageData | None = None
     test_limit: int | None = None
     seed: int = 0
+    tuning_asked: bool = False
 
 
 def onnx_job(
@@ -44,8 +46,7 @@ def onnx_job(
         raise RecipeError("of an ONNX file times are measured afterwards: `secateur bench` takes the run folder.")
     model = read_model(file)
     prepared = zoo.onnx_preprocessing(model, file, stated=preprocessing, name=model_name, crop_pct=options.crop_pct)
-    # A budget brings tuning only where it can be had.
-    stage = stage_of(replace(options, tuning=bool(options.tuning)))
+    stage = stage_of(options)
     return OnnxJob(
         str(file),
         model,
@@ -55,6 +56,7 @@ def onnx_job(
         images.data if images.data.labelled else None,
         options.test_limit,
         options.seed,
+        bool(options.tuning),
     )
 
 

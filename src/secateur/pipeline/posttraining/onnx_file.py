@@ -8,9 +8,11 @@ run/
   dense/model.onnx              the file as it was
   plan.json  report.json        what was decided, layer by layer, and what came of it
 
-What changes channels' order, and what needs gradients, only torch can do: it is refused.
+Tuning needs a torch network, which is made of the file (onnx_twin.py); where that cannot be done, the closed form is
+the result. What changes channels' order, and reconstruction, only torch networks can have: it is refused.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from secateur.errors import DataError, ExportError, RecipeError
+from secateur.errors import DataError, ExportError, ModelError, PosttrainingError, QuantizationError, RecipeError
 from secateur.export import DENSE_FOLDER, MODEL_FILE, PLAN_FILE, WEIGHTS_FILE, save_weights
 from secateur.export.check import TOLERANCE
 from secateur.files import read_json, remove_leftovers, write_json
@@ -33,6 +35,8 @@ from secateur.pipeline.posttraining.choices import plans_for
 from secateur.pipeline.posttraining.closed_form import Facts, sparsify_closed_form_
 from secateur.pipeline.posttraining.images import gram_images, images_for
 from secateur.pipeline.posttraining.jobs import OnnxJob
+from secateur.pipeline.posttraining.onnx_tuning import check_tuning, checked_twin, tune_onnx_
+from secateur.pipeline.posttraining.onnx_twin import Twin, twin_of
 from secateur.pipeline.posttraining.outcome import NO_LABELS, Sparsified
 from secateur.pipeline.posttraining.preview import check_posttraining, preview
 from secateur.pipeline.posttraining.time_box import TimeBox
@@ -85,7 +89,12 @@ def sparsify_onnx(
 def preview_onnx(job: OnnxJob) -> str:
     """What `sparsify_onnx` may change, as text; nothing is written. raises as it does"""
     subject = _checked(job)
-    return "\n".join([preview(subject.layers, job.stage), *_left_out(subject)])
+    stage, notes = job.stage, _left_out(subject)
+    if stage.tuning is not None:
+        twin, reason = _twin(job, lambda: twin_of(subject))
+        stage = stage if twin is not None else stage.model_copy(update={"tuning": None})
+        notes += reason
+    return "\n".join([preview(subject.layers, stage), *notes])
 
 
 def _checked(job: OnnxJob) -> OnnxSubject:
@@ -99,18 +108,41 @@ def check_for_onnx(stage: PosttrainingStage) -> None:
     """raises RecipeError for what needs torch"""
     needs_torch = {
         "permute or rearrange, which change the order of channels": stage.permute or stage.rearrange,
-        "tuning, which trains": stage.tuning is not None,
         "reconstruction, which trains": stage.reconstruction is not None or stage.method == "magnitude",
     }
     for what, wanted in needs_torch.items():
         if wanted:
             raise RecipeError(f"an ONNX file cannot have {what}: give the torch network with its weights instead.")
+    if stage.tuning is not None:
+        check_tuning(stage.tuning)
+
+
+def _twin(job: OnnxJob, make: Callable[[], Twin]) -> tuple[Twin | None, list[str]]:
+    """(what `make` gives, or None, and why). raises PosttrainingError where tuning was asked for"""
+    try:
+        return make(), []
+    except (ModelError, PosttrainingError, QuantizationError) as error:
+        if job.tuning_asked:
+            raise PosttrainingError(f"{job.name}: cannot be tuned: {error}") from error
+        reason = f"not tuned, the closed form is the result: {error}"
+        say(f"posttraining: {reason}")
+        return None, [reason]
 
 
 def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path, box: TimeBox) -> dict[str, Any]:
     stage, data, preprocessing, work = job.stage, job.data, job.preprocessing, out / WORK_FOLDER
     calibration, batches, held_out = images_for(job.images, stage, job.seed, preprocessing)
     subject = OnnxSubject(dense.model, preprocessing)
+    for layer in subject.layers:
+        # Without a name it is called after its place, which a bias that is added before it changes.
+        first = subject.uses(layer.name)[0].node
+        first.name = first.name or layer.name
+    notes = _left_out(dense)
+    teacher: Twin | None = None
+    if stage.tuning is not None:
+        # Beforehand, so that a tuning that was asked for and cannot be had costs nobody the time of the closed form.
+        teacher, reason = _twin(job, lambda: checked_twin(dense, batches))
+        notes += reason
     before = None if data is None else _accuracy(dense, data, job.test_limit)
     facts = Facts(
         census_of_onnx(dense.model, input_shape=preprocessing.input_size),
@@ -122,6 +154,13 @@ def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path, box: TimeBox) -> d
     plans = plans_for(subject, chosen, stage)
     for plan in plans:
         say(f"posttraining: {plan.pattern} {100 * plan.achieved:.2f} % of {plan.base}, {len(plan.levels)} layers")
+    tuned = None
+    if teacher is not None:
+        student, reason = _twin(job, lambda: checked_twin(subject, batches))
+        notes += reason
+        if student is not None:
+            tuned = tune_onnx_(subject, student, teacher, calibration, held_out, stage, plans, box, work, job.seed)
+            box.note()
     state_preprocessing_(subject.model, preprocessing)
     write_model(subject.model, out / MODEL_FILE)
     write_model(dense.model, out / DENSE_FOLDER / MODEL_FILE)
@@ -152,7 +191,9 @@ def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path, box: TimeBox) -> d
         "dense_accuracy": None if before is None else asdict(before),
         "accuracy": None if after is None else asdict(after),
         "check": check,
-        "notes": _left_out(dense) if data is not None else [*_left_out(dense), NO_LABELS],
+        "steps": [] if tuned is None else tuned.steps,
+        "tuning": None if tuned is None else tuned.rows,
+        "notes": notes if data is not None else [*notes, NO_LABELS],
         "budget": {"seconds": stage.budget, "spent": box.spent},
     }
 
@@ -203,8 +244,9 @@ def _check(written: OnnxSubject, subject: OnnxSubject, batches: Batches, path: P
     relative = error / scale if scale else error
     if not relative <= TOLERANCE:
         raise ExportError(f"{path}: its outputs differ by {relative:.1e} of the largest logit from what was written.")
-    for layer in subject.layers:
-        if not torch.equal(written.weight(layer.name), subject.weight(layer.name)):
+    # In order: a layer may be called after its tensor, and have got one of its own.
+    for layer, own in zip(subject.layers, written.layers, strict=True):
+        if not torch.equal(written.weight(own.name), subject.weight(layer.name)):
             raise ExportError(f"{path}: the weight of {layer.name} is not what was written.")
     return {"max_abs_error": error, "max_rel_error": relative, "tolerance": TOLERANCE}
 

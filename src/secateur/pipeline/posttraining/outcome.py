@@ -1,6 +1,8 @@
 """What sparsity after training has made, of a torch network and of an ONNX file alike."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ class Sparsified:
     plans        one for each pattern in use
     stitched     how levels were chosen, where they came from the database
     agreement    with the dense network, on held-out images
+    steps        what followed the zeros (tuning ...), as the rows of `Steps`
     accuracy     on labelled test images, and `dense_accuracy` before; None without labels
     record       of the run, and network the sparse network, masks and all, of a torch network
     """
@@ -33,6 +36,7 @@ class Sparsified:
     dense_accuracy: Accuracy | None = None
     accuracy: Accuracy | None = None
     notes: tuple[str, ...] = ()
+    steps: tuple[Mapping[str, Any], ...] = ()
     record: RunRecord | None = field(default=None, repr=False)
     network: nn.Module | None = field(default=None, repr=False)
 
@@ -41,7 +45,7 @@ class Sparsified:
             table = str(self.stitched)
         else:
             table = str(self.plans[0]) if len(self.plans) == 1 else parts_table(self.plans) if self.plans else ""
-        lines = [table, str(self.agreement)]
+        lines = [table, *_steps(self.steps), str(self.agreement)]
         if self.dense_accuracy is not None:
             lines.append(f"dense   {self.dense_accuracy}")
         if self.accuracy is not None:
@@ -61,6 +65,7 @@ class Sparsified:
                 Agreement(**value["agreement"]),
                 None if value.get("levels") is None else Stitched.from_dict(value["levels"]),
                 notes=tuple(map(str, value.get("notes", ()))),
+                steps=tuple(_checked(row) for row in value.get("steps") or ()),
                 **accuracies,
                 **more,
             )
@@ -80,6 +85,17 @@ def sparsified_by(record: RunRecord, network: nn.Module) -> Sparsified:
     else:
         value["notes"] = [NO_LABELS]
     return Sparsified.from_dict(record.folder, value, record=record, network=network)
+
+
+def _checked(row: Any) -> Mapping[str, Any]:
+    """raises KeyError, TypeError, ValueError for what is no row of `Steps`"""
+    return {**row, "step": str(row["step"]), "distance": float(row["distance"]), "kept": bool(row["kept"])}
+
+
+def _steps(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for before, row in pairwise(rows):
+        tried = row.get("tried", row["distance"])
+        yield f"{row['step']}: KL distance {before['distance']:.4g} -> {tried:.4g}{'' if row['kept'] else ', undone'}"
 
 
 NO_LABELS = "no labels, so no accuracy was measured; labelled test images (--data) give it"
