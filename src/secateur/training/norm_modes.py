@@ -46,7 +46,7 @@ def only_norms_train_(model: nn.Module, on: bool) -> None:
 
 @torch.no_grad()
 def norms_should_follow(model: nn.Module, teacher: nn.Module, images: Tensor, form: Distillation) -> bool:
-    """Whether statistics of such batches move the teacher by less than twice the distance that the model has from it."""
+    """Whether statistics of such batches move the teacher by less than twice the distance of the model from it."""
     if not norm_modules(teacher):
         return False
     model.eval()
