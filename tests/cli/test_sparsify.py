@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-import secateur
+import secateur.api
 import tiny_networks
 from secateur.errors import RecipeError
 from secateur.export import export_onnx, load_weights
@@ -199,6 +199,7 @@ def test_onnx_file_becomes_a_sparse_onnx_file(call, file, photos, tmp_path):
     assert (out / "report.json").read_bytes() != before
 
 
+@pytest.mark.slow
 def test_a_budget_tunes_an_onnx_file(call, file, photos, tmp_path):
     code, out, err = call(*onnx_command(file, photos, tmp_path / "run", "--budget", "20s"))
     assert code == 0, err

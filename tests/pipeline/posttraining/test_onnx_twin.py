@@ -8,7 +8,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_networks
+import tiny_networks
 from secateur.errors import PosttrainingError
+from secateur.export import export_onnx
+from secateur.graph import read_model
 from secateur.pipeline.posttraining.onnx_twin import Product, check_twin, twin_of
 from secateur.posttraining.subject_onnx import OnnxSubject
 from secateur.posttraining.subject_torch import TorchSubject
@@ -182,6 +185,34 @@ def test_the_network_of_other_tests_is_found_whole():
     model = onnx_networks.network()
     _, made = twin(model)
     assert set(made.names) == {"a", "d", "b", "fc"}
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+@pytest.mark.parametrize("network", [tiny_networks.Tiny, tiny_networks.LeNet])
+def test_files_of_torch_are_found_whole(tmp_path, network, dynamic):
+    """Opset 18: means have their axes as an operand, and every Reshape says allowzero."""
+    torch.manual_seed(0)
+    dense = network().eval()
+    file = export_onnx(dense, tmp_path / "file.onnx", (3, 16, 16), dynamic_batch=dynamic)
+    subject = OnnxSubject(read_model(file), dense.preprocessing)
+    assert {entry.version for entry in subject.model.opset_import} == {18}
+    made = twin_of(subject)
+    check_twin(made, subject, torch.randn(3, 3, 16, 16))
+    assert set(made.names) == {layer.name for layer in subject.layers}
+
+
+def test_no_side_that_is_zero_is_taken_for_another(tmp_path):
+    """With allowzero and a 0 a value is empty: that is nothing to tune."""
+    nodes = [
+        node("Reshape", ["x", "sides"], "r", allowzero=1),
+        node("ReduceSum", ["r"], "s", keepdims=0),
+        node("Flatten", ["x"], "f"),
+        node("Gemm", ["f", "w"], "g"),
+        node("Add", ["g", "s"], "y"),
+    ]
+    model = model_of(nodes, [numbers("sides", 0, 5), tensor("w", 192, 4)])
+    with pytest.raises(PosttrainingError, match="allowzero"):
+        twin_of(OnnxSubject(model, SMALL))
 
 
 def unknown():

@@ -79,9 +79,9 @@ def sparsify_onnx(
             say(f"{out}: finished before, kept")
             return Sparsified.from_dict(out, read_json(out / REPORT_FILE))
         remove_leftovers(out)
-        box = TimeBox(job.stage.budget, made(out / WORK_FOLDER))
+        made(out / WORK_FOLDER)
         report = {"model": job.name, "command": command, "machine": machine().to_dict(), "request": request}
-        report |= _carried_out(job, dense, out, box)
+        report |= _carried_out(job, dense, out)
         write_json(out / REPORT_FILE, report)
         return Sparsified.from_dict(out, report)
 
@@ -129,8 +129,11 @@ def _twin(job: OnnxJob, make: Callable[[], Twin]) -> tuple[Twin | None, list[str
         return None, [reason]
 
 
-def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path, box: TimeBox) -> dict[str, Any]:
+def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path) -> dict[str, Any]:
     stage, data, preprocessing, work = job.stage, job.data, job.preprocessing, out / WORK_FOLDER
+    before = None if data is None else _accuracy(dense, data, job.test_limit)
+    # As of torch networks, measuring accuracy is not what the budget is for.
+    box = TimeBox(stage.budget, work)
     calibration, batches, held_out = images_for(job.images, stage, job.seed, preprocessing)
     subject = OnnxSubject(dense.model, preprocessing)
     for layer in subject.layers:
@@ -143,7 +146,6 @@ def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path, box: TimeBox) -> d
         # Beforehand, so that a tuning that was asked for and cannot be had costs nobody the time of the closed form.
         teacher, reason = _twin(job, lambda: checked_twin(dense, batches))
         notes += reason
-    before = None if data is None else _accuracy(dense, data, job.test_limit)
     facts = Facts(
         census_of_onnx(dense.model, input_shape=preprocessing.input_size),
         lambda pattern: kept_seconds(work, pattern, lambda: _seconds(dense, pattern, stage)),
@@ -169,6 +171,7 @@ def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path, box: TimeBox) -> d
     save_weights(out / WEIGHTS_FILE, _tensors(subject.model), {"producer": "secateur"})
     agreement = agreement_of(written, dense, held_out)
     say(f"posttraining: {agreement}")
+    spent = box.spent
     after = None if data is None else _accuracy(written, data, job.test_limit)
     counts = census_of_onnx(subject.model, input_shape=preprocessing.input_size)
     made = [plan.to_dict() for plan in plans]
@@ -194,7 +197,7 @@ def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path, box: TimeBox) -> d
         "steps": [] if tuned is None else tuned.steps,
         "tuning": None if tuned is None else tuned.rows,
         "notes": notes if data is not None else [*notes, NO_LABELS],
-        "budget": {"seconds": stage.budget, "spent": box.spent},
+        "budget": {"seconds": stage.budget, "spent": spent},
     }
 
 

@@ -105,9 +105,7 @@ def check_twin(twin: Twin, subject: OnnxSubject, images: Tensor) -> None:
     """Whether both answer alike. raises PosttrainingError"""
     expected = subject.run(images).float()
     try:
-        with warnings.catch_warnings():  # of torch, on how onnx2torch takes slices
-            warnings.simplefilter("ignore", UserWarning)
-            actual = TorchSubject(twin.module, subject.preprocessing).run(images).float()
+        actual = TorchSubject(twin.module, subject.preprocessing).run(images).float()
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, NotImplementedError) as error:
         raise PosttrainingError(f"the torch network made of it cannot run {len(images)} images: {_line(error)}.") from (
             error
@@ -206,6 +204,8 @@ def _converted(model: onnx.ModelProto) -> fx.GraphModule:
         converter = importlib.import_module("onnx2torch")
     except ModuleNotFoundError as error:
         raise PosttrainingError(f"onnx2torch is not installed ({error}); install secateur[torch].") from error
+    # How it takes slices; should torch ever take them otherwise, comparing outputs tells.
+    warnings.filterwarnings("ignore", "Using a non-tuple sequence", UserWarning, r"onnx2torch\.")
     try:
         return converter.convert(model)
     except Exception as error:  # what it raises for operators that it does not know shares no base class
