@@ -153,7 +153,7 @@ def quantize(
             "class; 0 turns it off.",
             rich_help_panel=LAYERS,
         ),
-    ] = 1.0,
+    ] = 3.0,
     keep_float: Annotated[
         list[str] | None,
         Option(

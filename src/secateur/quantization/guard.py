@@ -28,7 +28,9 @@ from secateur.quantization.subjects import Batches, copy_of
 from secateur.quantization.suspects import Suspects, find_suspects
 from secateur.quantization.table import ScaleTable
 
-BOUND = 0.01
+# Of a hundred images some get another class without any loss of accuracy: MobileNetV1 in integers alone agrees on 94 of
+# them and is .6 points less accurate. A bound of one sent 40 layers of MobileNetV2 back to float.
+BOUND = 0.03
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class QuantizeOptions(JobOptions):
     equalize: bool = False
     correct_bias: bool = True
     rounding: Literal["nearest", "learned", "columns"] = "nearest"
-    guard: float = 1.0
+    guard: float = 3.0
     float_layers: tuple[str, ...] = ()
     epochs: int = 0
     learning_rate: float = 0.001

@@ -92,7 +92,7 @@ class QuantizeStage(Section):
     )
     learned: LearnedRounding = Field(default=LearnedRounding(), description="of rounding: learned")
     guard: Annotated[float, Field(gt=0.0, le=100.0)] | None = Field(
-        default=1.0,
+        default=3.0,
         description="layers go back to float, worst first, until at most this percentage of the calibration images "
         "gets another class than from the float network; null: none does",
     )
