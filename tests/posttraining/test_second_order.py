@@ -190,14 +190,25 @@ def test_more_zeros_never_cost_less(spec):
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 4))
 def test_against_the_best_subset(seed, removed):
-    """Greedy is not optimal, but for few weights it is near, and never below."""
+    """Greedy is not optimal, but never below, and one weight alone it finds."""
+    found, best = against_the_best(seed, removed)
+    assert best * (1 - 1e-6) - 1e-12 <= found
+    if removed == 1:
+        assert found == pytest.approx(best, rel=1e-6, abs=1e-12)
+
+
+def test_greedy_is_mostly_the_best_subset():
+    pairs = [against_the_best(seed, removed) for seed in range(40) for removed in (2, 3, 4)]
+    worse = sorted(found / best for found, best in pairs)
+    assert worse[len(worse) // 2] == pytest.approx(1.0, abs=1e-6) and worse[-len(worse) // 10] < 1.5
+
+
+def against_the_best(seed: int, removed: int) -> tuple[float, float]:
+    """(error of what was chosen, of the best choice) of six weights."""
     weight, of = random_weight(1, 6, seed=seed), random_gram(6, seed=seed)
     (found,) = compress_layer(weight, of, parse_pattern("unstructured"), [removed / 6], damping=0.0)
     masks = [torch.tensor([[p not in gone for p in range(6)]]) for gone in itertools.combinations(range(6), removed)]
-    best = min(refit(weight, mask, of, damping=0.0).error for mask in masks)
-    assert best * (1 - 1e-6) - 1e-12 <= found.error <= 2.5 * best + 1e-9
-    if removed == 1:
-        assert found.error == pytest.approx(best, rel=1e-6, abs=1e-12)
+    return found.error, min(refit(weight, mask, of, damping=0.0).error for mask in masks)
 
 
 def test_levels_of_one_sweep_are_those_of_single_calls():

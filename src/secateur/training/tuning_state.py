@@ -35,6 +35,9 @@ class Budget:
         if self.seconds is not None:
             room = self.seconds - self.reserve
             by_time = self.spent / room if room > 0 else 1.0
+        # As long as the time is not short, numbers must not depend on it: within one step it is not.
+        if self.steps and by_time <= (step + 1) / self.steps:
+            return min(1.0, by_steps)
         return min(1.0, max(by_steps, by_time))
 
 
