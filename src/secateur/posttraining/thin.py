@@ -18,6 +18,7 @@ from pathlib import Path
 from torch import Tensor
 
 from secateur.cache import key_of
+from secateur.errors import PosttrainingError
 from secateur.posttraining.gathering import Batches, digest_of_images, gather_grams, joined
 from secateur.posttraining.geometry import columns_of
 from secateur.posttraining.gram import Gram
@@ -35,11 +36,17 @@ class GramImages:
     varied     number of times -> every image so often, each time varied otherwise, the same each time that it is
                called; None: there is nothing but the images
     varied_by  stands for how they are varied
+    count      of the calibration images, for `varied`: they are not read to be counted
     """
 
     batches: Batches
     varied: Callable[[int], Batches] | None = None
     varied_by: str = ""
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        if self.varied is not None and self.count < 1:
+            raise PosttrainingError("variations of images need to know how many images there are.")
 
 
 def gather_enough(
@@ -56,19 +63,16 @@ def gather_enough(
     raises    as `gather_grams`
     """
     wanted = list(names)
-    times = {} if images.varied is None else times_for(subject, images.batches, wanted)
+    times = {} if images.varied is None else times_for(subject, images, wanted)
+    digest = None if folder is None else digest_of_images(images.batches)
     parts: list[Mapping[str, Gram]] = []
     for often in sorted({times.get(name, 1) for name in wanted} or {1}):
         some = [name for name in wanted if times.get(name, 1) == often]
-        batches, known = images.batches, None
+        batches, known = images.batches, digest
         if often > 1 and images.varied is not None:
             say(f"every calibration image {often} times, varied, for {', '.join(some)}")
             batches = images.varied(often)
-            known = (
-                None
-                if folder is None
-                else key_of(["varied", often, images.varied_by, digest_of_images(images.batches)])
-            )
+            known = digest and key_of(["varied", often, images.varied_by, digest])
         parts.append(gather_grams(subject, batches, some, folder=folder, dense=dense, seed=seed, images_digest=known))
     if len(parts) == 1:
         return parts[0]
@@ -76,18 +80,17 @@ def gather_enough(
     return joined(parts, subject.order(first))
 
 
-def times_for(subject: Subject, batches: Batches, names: Sequence[str]) -> dict[str, int]:
+def times_for(subject: Subject, images: GramImages, names: Sequence[str]) -> dict[str, int]:
     """Layer -> how often every image is needed, where once is not enough; layers that are not reached are missing."""
-    count, columns = 0, dict[str, int]()
-    for batch in batches():
-        if not count:
-            watch = {name: _Count(columns, name, subject) for name in names if subject.geometry(name).kind in _KINDS}
-            subject.run(batch[:1], watch, stop_early=True)
-        count += len(batch)
+    columns = dict[str, int]()
+    first = next(iter(images.batches()), None)
+    if first is not None:
+        watch = {name: _Count(columns, name, subject) for name in names if subject.geometry(name).kind in _KINDS}
+        subject.run(first[:1], watch, stop_early=True)
     times = dict[str, int]()
     for name, of_one in columns.items():
         width = math.prod(subject.layer(name).filter_shape[1:])
-        often = min(MOST_VARIATIONS, math.ceil(ENOUGH * width / (of_one * count)))
+        often = min(MOST_VARIATIONS, math.ceil(ENOUGH * width / (of_one * images.count)))
         if often > 1:
             times[name] = often
     return times

@@ -11,7 +11,7 @@ within 30 steps. Where a look finds the network twice as far away as it has been
 rate rises again to a third of what it was: our own design. A lower bound sends runs back that are on their way: at 1.4
 times, 1x4 blocks of ResNet-20 were taken back from 3.9 to 2.6 a quarter of the time into a run whose loss still fell,
 and ended at 1.76; an earlier run that went on ended at 1.56. (Adam's first step is as long as the rate for all weights
-at once: at the full third, SqueezeNet and MobileNetV1 were thrown away again.)
+at once: at the full third, MobileNetV1 was thrown away again.)
 """
 
 import math

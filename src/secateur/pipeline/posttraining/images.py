@@ -70,7 +70,7 @@ def gram_images(
     def varied(times: int) -> Batches:
         return lambda: calibration.variations(preprocessing, stage.batch_size, times, seed=seed)
 
-    return GramImages(whole, varied, f"crops and mirror images, seed {seed}")
+    return GramImages(whole, varied, f"crops and mirror images, seed {seed}", len(calibration))
 
 
 def _kept(calibration: Calibration, preprocessing: Preprocessing, batch_size: int) -> Batches:
