@@ -5,7 +5,7 @@
     efficiency = (dense time / thinned time) / (dense MACs / thinned MACs)
 
 Half the MACs of every network are taken out as channels, by `secateur.api.prune_channels`, in all ways that the options
-`scope` and `round_to` give; the dense file and all thinned ones are timed in one process, round by round, in ONNX
+`scope` and `round_to` give, and as residual branches, evenly over the depth; the dense file and all thinned ones are timed in one process, round by round, in ONNX
 Runtime and in Secateur. Times do not depend on the values, so weights are random. A second table has chains of residual
 blocks of given widths: what a runtime makes of narrow convolutions limits every choice of channels.
 
@@ -13,6 +13,7 @@ The tables go to benchmarks/results/channel_efficiency.md and .json, with CPU, v
 """
 
 import argparse
+import copy
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,14 +23,17 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from secateur import api, zoo
+from secateur.channels import Branch, drop_branches_, residual_branches
 from secateur.engine.session import compile_onnx
 from secateur.errors import SparsityError
 from secateur.files import write_json, write_text
 from secateur.graph import census_of_onnx, read_model
 from secateur.measure import machine, time_interleaved
 from secateur.measure.onnxruntime_runtime import open_session
+from secateur.sparsity import census
 
 HERE = Path(__file__).resolve().parent
 SCOPES, MULTIPLES = ("uniform", "global"), (1, 4, 8, 16)
@@ -80,6 +84,9 @@ def network_rows(name: str, folder: Path, repeats: int) -> list[dict[str, Any]]:
                 print(f"{name}, {scope}, multiples of {multiple}: {error}")
                 continue
             files[f"{scope}, multiples of {multiple}"] = file
+    if (shallow := without_half(network, shape)) is not None:
+        files["residual branches"] = folder / f"{name}-branches.onnx"
+        api.export_onnx(shallow, files["residual branches"])
     times = milliseconds(files, shape, repeats)
     macs = {label: macs_of(file, shape) for label, file in files.items()}
     return [
@@ -96,6 +103,22 @@ def network_rows(name: str, folder: Path, repeats: int) -> list[dict[str, Any]]:
         }
         for label in files
     ]
+
+
+def without_half(network: nn.Module, shape: tuple[int, int, int]) -> nn.Module | None:
+    """Every second residual branch gone, then others, until half of the MACs are; None where there are too few."""
+    found = residual_branches(network, shape)
+    goal, gone = census(network, shape).macs / 2, 0
+    chosen: list[Branch] = []
+    for branch in (*found[1::2], *found[::2]):
+        if gone < goal:
+            chosen.append(branch)
+            gone += branch.macs
+    if gone < goal:
+        return None
+    shallow = copy.deepcopy(network)
+    drop_branches_(shallow, {branch.name: branch.rest for branch in chosen})
+    return shallow
 
 
 def chain(outside: int, inside: int, side: int) -> onnx.ModelProto:

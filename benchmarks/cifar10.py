@@ -47,7 +47,12 @@ def pattern(spec: str, sparsity: float, **more: Any) -> dict[str, Any]:
 
 
 def channels(target: float) -> dict[str, Any]:
-    return {"stage": "remove_channels", "target": target, "base": "macs"}
+    # Runtimes compute channels in blocks: what stays is a multiple of eight.
+    return {"stage": "remove_channels", "target": target, "base": "macs", "scope": "global", "round_to": 8}
+
+
+def branches(target: float) -> dict[str, Any]:
+    return {"stage": "remove_branches", "target": target}
 
 
 def _patterns() -> dict[str, Row]:
@@ -79,7 +84,8 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
     "channels": {
         name: Row(name, 10, channels(0.5))
         for name in ("resnet20_cifar10", "resnet56_cifar10", "shufflenetv2_x0_5_cifar10")
-    },
+    }
+    | {f"{name} branches": Row(name, 10, branches(0.5)) for name in ("resnet20_cifar10", "resnet56_cifar10")},
 }
 
 

@@ -45,8 +45,41 @@ class LeNet(nn.Module):
         return self.fc2(torch.relu(self.fc1(x)))
 
 
+class Block(nn.Module):
+    """A residual block, with or without an activation after the sum."""
+
+    def __init__(self, channels: int, activation: bool = True) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.activation = activation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x + self.conv2(torch.relu(self.bn1(self.conv1(x))))
+        return torch.relu(y) if self.activation else y
+
+
+class Residual(nn.Module):
+    """Three residual blocks for 3x16x16 images; the second sum has no activation behind it."""
+
+    def __init__(self, classes: int = 4) -> None:
+        super().__init__()
+        self.preprocessing = zoo.Preprocessing(input_size=(3, 16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.blocks = nn.Sequential(Block(8), Block(8, activation=False), Block(8))
+        self.classifier = nn.Linear(8, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.blocks(torch.relu(self.stem(x))).mean(dim=(2, 3)))
+
+
 def network(classes: int = 4) -> nn.Module:
     return Tiny(classes)
+
+
+def residual(classes: int = 4) -> nn.Module:
+    return Residual(classes)
 
 
 def images() -> zoo.ImageData:

@@ -13,6 +13,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from secateur.channels.branch_plan import BranchPlan
+    from secateur.channels.branches import (
+        Branch,
+        drop_branches_,
+        idle_branches,
+        residual_branches,
+        without_branches,
+    )
     from secateur.channels.groups import ChannelGroup, ChannelGroups
     from secateur.channels.importance import group_scores
     from secateur.channels.mask import mask_channels_
@@ -32,14 +40,18 @@ if TYPE_CHECKING:
 
 # name -> file that has it
 _LAZY = {
+    "Branch": "branches",
+    "BranchPlan": "branch_plan",
     "ChannelGroup": "groups",
     "ChannelGroups": "groups",
     "OrderPlan": "order_plan",
     "Reconstruction": "reconstruct",
     "RemovalPlan": "plan",
     "channel_groups": "trace",
+    "drop_branches_": "branches",
     "group_scores": "importance",
     "groups_of_onnx": "onnx_trace",
+    "idle_branches": "branches",
     "mask_channels_": "mask",
     "permute_for_nm_": "rearrange",
     "permute_group_": "permute",
@@ -51,19 +63,25 @@ _LAZY = {
     "remove_channels_": "remove",
     "remove_channels_onnx": "onnx_remove",
     "replay_orders_": "rearrange",
+    "residual_branches": "branches",
     "thin_plan": "thin",
     "thin_plan_onnx": "onnx_thin",
+    "without_branches": "branches",
 }
 
 __all__ = [
+    "Branch",
+    "BranchPlan",
     "ChannelGroup",
     "ChannelGroups",
     "OrderPlan",
     "Reconstruction",
     "RemovalPlan",
     "channel_groups",
+    "drop_branches_",
     "group_scores",
     "groups_of_onnx",
+    "idle_branches",
     "mask_channels_",
     "permute_for_nm_",
     "permute_group_",
@@ -75,8 +93,10 @@ __all__ = [
     "remove_channels_",
     "remove_channels_onnx",
     "replay_orders_",
+    "residual_branches",
     "thin_plan",
     "thin_plan_onnx",
+    "without_branches",
 ]
 
 

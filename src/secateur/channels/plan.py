@@ -16,11 +16,11 @@ from typing import Any, get_args
 import numpy as np
 
 from secateur.channels.groups import ChannelGroups, IntArray, Role
+from secateur.channels.plan_fields import number, pair, text, whole
 from secateur.errors import ArtifactError
 from secateur.graph.table import percent, text_table
 
 ZEROS = "zeros"  # the base of a plan that removes what is zero already
-_LIMIT = 2**62
 
 
 @dataclass(frozen=True)
@@ -109,18 +109,18 @@ class RemovalPlan:
         try:
             plan = cls(
                 target=float(value["target"]),
-                base=_text(value["base"]),
-                criterion=_text(value["criterion"]),
+                base=text(value["base"]),
+                criterion=text(value["criterion"]),
                 cuts=tuple(_cut(cut) for cut in value["cuts"]),
                 groups=tuple(_group(group) for group in value["groups"]),
-                shapes={_text(name): tuple(_whole(n) for n in shape) for name, shape in value["shapes"].items()},
-                parameters_before=_whole(value["parameters_before"]),
-                parameters_after=_whole(value["parameters_after"]),
-                macs_before=_whole(value["macs_before"]),
-                macs_after=_whole(value["macs_after"]),
-                bias={_text(name): tuple(_number(n) for n in values) for name, values in value["bias"].items()},
+                shapes={text(name): tuple(whole(n) for n in shape) for name, shape in value["shapes"].items()},
+                parameters_before=whole(value["parameters_before"]),
+                parameters_after=whole(value["parameters_after"]),
+                macs_before=whole(value["macs_before"]),
+                macs_after=whole(value["macs_after"]),
+                bias={text(name): tuple(number(n) for n in values) for name, values in value["bias"].items()},
             )
-            _number(plan.target)
+            number(plan.target)
             axes = [(cut.tensor, cut.axis) for cut in plan.cuts]
             if len(set(axes)) < len(axes):
                 raise ValueError("an axis is cut twice")
@@ -269,9 +269,9 @@ def _counts(
 
 
 def _cut(value: Any) -> Cut:
-    kept = tuple(_whole(index) for index in value["kept"])
-    cut = Cut(_text(value["tensor"]), _whole(value["axis"]), value["role"], _whole(value["length"]), kept)
-    groups = _whole(value["groups"])
+    kept = tuple(whole(index) for index in value["kept"])
+    cut = Cut(text(value["tensor"]), whole(value["axis"]), value["role"], whole(value["length"]), kept)
+    groups = whole(value["groups"])
     cut = Cut(cut.tensor, cut.axis, cut.role, cut.length, kept, groups)
     if cut.role not in get_args(Role):
         raise ValueError(f"a tensor has no role {cut.role!r}")
@@ -289,37 +289,14 @@ def _cut(value: Any) -> Cut:
 def _group(value: Any) -> PlannedGroup:
     reason = value["reason"]
     group = PlannedGroup(
-        _text(value["name"]),
-        tuple(_text(layer) for layer in value["layers"]),
-        _whole(value["before"]),
-        _whole(value["after"]),
-        _pair(value["parameters"]),
-        _pair(value["macs"]),
-        None if reason is None else _text(reason),
+        text(value["name"]),
+        tuple(text(layer) for layer in value["layers"]),
+        whole(value["before"]),
+        whole(value["after"]),
+        pair(value["parameters"]),
+        pair(value["macs"]),
+        None if reason is None else text(reason),
     )
     if not 0 < group.after <= group.before:
         raise ValueError(f"{group.name} cannot go from {group.before} to {group.after} channels")
     return group
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
-
-
-def _whole(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _LIMIT:
-        raise ValueError(f"{value!r} is no whole number")
-    return value
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    before, after = value
-    return _whole(before), _whole(after)
-
-
-def _number(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no number")
-    return float(value)

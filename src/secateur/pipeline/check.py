@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 
 import secateur.pipeline.torch_runtimes  # noqa: F401  (registers torch and torch.compile)
-from secateur.channels import RemovalPlan
+from secateur.channels import Branch, RemovalPlan
 from secateur.errors import DataError, RecipeError
 from secateur.export.tflite import tflite_missing
 from secateur.measure import runtimes
+from secateur.pipeline.branch_choice import branches_that_may_go
 from secateur.pipeline.channel_choice import preview_of
 from secateur.pipeline.channel_search import check_channel_search
 from secateur.pipeline.context import Context
@@ -25,6 +26,7 @@ from secateur.recipe import (
     FinetuneStage,
     PosttrainingStage,
     QuantizeStage,
+    RemoveBranchesStage,
     RemoveChannelsStage,
     SparsifyStage,
     ThinStage,
@@ -33,7 +35,8 @@ from secateur.recipe import (
 from secateur.sparsity import SparsityPlan, layers_of
 
 # What changes the network that `quantize` has quantized.
-CHANGES = (TrainStage, SparsifyStage, PosttrainingStage, RemoveChannelsStage, ThinStage, FinetuneStage)
+REMOVES = (RemoveChannelsStage, RemoveBranchesStage, ThinStage)
+CHANGES = (TrainStage, SparsifyStage, PosttrainingStage, *REMOVES, FinetuneStage)
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,12 @@ class Checked:
 
     zeros       the plans of the parts of stages that make zeros
     removals    the channels that stages would take out in one round
+    branches    the residual branches that stages may choose from
     """
 
     zeros: dict[int, tuple[SparsityPlan, ...]] = field(default_factory=dict[int, tuple[SparsityPlan, ...]])
     removals: dict[int, RemovalPlan] = field(default_factory=dict[int, RemovalPlan])
+    branches: dict[int, list[Branch]] = field(default_factory=dict[int, list[Branch]])
 
 
 def check_recipe(context: Context) -> Checked:
@@ -67,6 +72,9 @@ def check_recipe(context: Context) -> Checked:
         if isinstance(stage, RemoveChannelsStage) and whole:
             checked.removals[index] = preview_of(context, stage)
             check_channel_search(context, stage)
+        if isinstance(stage, RemoveBranchesStage) and whole:
+            checked.branches[index] = branches_that_may_go(context, stage)[0]
+            context.images.split("train")
         if isinstance(stage, PosttrainingStage) and whole:
             check_posttraining(layers_of(context.network), stage)
             source_of(context.images, stage)
@@ -83,8 +91,8 @@ def check_recipe(context: Context) -> Checked:
                 f"{context.images.name}: has no labels, so that no accuracy can be measured; leave the stage "
                 "'evaluate' out, or give images in class folders (imagefolder:DIR)."
             )
-        # What is left after channels went cannot be known before.
-        whole = whole and not isinstance(stage, RemoveChannelsStage | ThinStage)
+        # What is left after channels or branches went cannot be known before.
+        whole = whole and not isinstance(stage, REMOVES)
         if isinstance(stage, BenchmarkStage):
             for name in stage.runtimes:
                 _ = runtimes[name]

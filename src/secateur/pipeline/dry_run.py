@@ -12,6 +12,7 @@ from secateur.recipe import (
     LevelSearch,
     PosttrainingStage,
     QuantizeStage,
+    RemoveBranchesStage,
     RemoveChannelsStage,
     SparsifyPart,
     SparsifyStage,
@@ -38,7 +39,7 @@ def describe(context: Context) -> str:
     ]
     for index, stage in enumerate(context.recipe.stages):
         text = f"[{index + 1}/{len(context.recipe.stages)}] {stage.stage}"
-        if isinstance(stage, TrainStage | FinetuneStage | SparsifyStage | RemoveChannelsStage):
+        if isinstance(stage, TrainStage | FinetuneStage | SparsifyStage | RemoveChannelsStage | RemoveBranchesStage):
             text += f": {_training(stage.training)}"
             if stage.distillation and stage.training.epochs:
                 text += f", distillation {stage.distillation.form} at temperature {stage.distillation.temperature:g}"
@@ -49,6 +50,9 @@ def describe(context: Context) -> str:
             lines += ["", preview(layers_of(context.network), stage), ""]
         if isinstance(stage, QuantizeStage):
             lines[-1] += f": {quantize_line(stage)}"
+        if isinstance(stage, RemoveBranchesStage):
+            may_go = [f"{branch.name} ({branch.macs:,} MACs)" for branch in checked.branches.get(index, [])]
+            lines += ["", f"{100 * stage.target:g} % of the {stage.base} in residual branches, chosen of", *may_go, ""]
         if isinstance(stage, RemoveChannelsStage):
             shown = checked.removals.get(index, "what is left after the channels before went is planned then")
             lines += ["", f"{shown}{_by_readers(stage)}", ""]

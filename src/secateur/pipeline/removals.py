@@ -1,18 +1,18 @@
-"""Networks that have lost channels: what was taken out travels with them, so that they can be built again."""
+"""Networks that have lost channels or branches: what was taken out travels with them, to build them again."""
 
 import json
 from typing import Any
 
 from torch import nn
 
-from secateur.channels import RemovalPlan, remove_channels_
+from secateur.channels import BranchPlan, RemovalPlan, remove_channels_
 from secateur.errors import ArtifactError, SecateurError
 
 # The attribute of a network that lists its removals, as `zoo_options` says how it was built.
 ATTRIBUTE = "removed_channels"
 
 
-def note_removal_(network: nn.Module, plan: RemovalPlan) -> None:
+def note_removal_(network: nn.Module, plan: RemovalPlan | BranchPlan) -> None:
     """Remember on the network that `plan` was carried out on it."""
     done: list[dict[str, Any]] = getattr(network, ATTRIBUTE, [])
     setattr(network, ATTRIBUTE, [*done, plan.to_dict()])
@@ -30,11 +30,15 @@ def replay_removals_(network: nn.Module, plans: Any) -> None:
     raises    ArtifactError  these are no removal plans, or plans of another network
     """
     if not isinstance(plans, list):
-        raise ArtifactError("the removed channels are not a list of plans.")
+        raise ArtifactError("what was removed is not a list of plans.")
     for value in plans:
-        plan = RemovalPlan.from_dict(value)
+        of_branches = isinstance(value, dict) and "branches" in value
+        plan = BranchPlan.from_dict(value) if of_branches else RemovalPlan.from_dict(value)
         try:
-            remove_channels_(network, plan)
+            if isinstance(plan, BranchPlan):
+                plan.apply_(network)
+            else:
+                remove_channels_(network, plan)
         except SecateurError as error:
-            raise ArtifactError(f"the removed channels belong to another network: {error}") from error
+            raise ArtifactError(f"what was removed belongs to another network: {error}") from error
         note_removal_(network, plan)

@@ -55,9 +55,9 @@ ARTIFACT_OF = {
 }
 
 # Stages that change the network, and those that every process of a group takes part in.
-CHANGING = ("train", "sparsify", "posttraining", "remove_channels", "thin", "finetune", "quantize")
+CHANGING = ("train", "sparsify", "posttraining", "remove_channels", "remove_branches", "thin", "finetune", "quantize")
 # Stages after which the network is no longer the dense one.
-COMPRESSING = ("sparsify", "posttraining", "remove_channels", "thin")
+COMPRESSING = ("sparsify", "posttraining", "remove_channels", "remove_branches", "thin")
 COLLECTIVE = (*(kind for kind in CHANGING if kind not in ("posttraining", "quantize")), "evaluate")
 
 

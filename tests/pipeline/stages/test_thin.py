@@ -48,3 +48,20 @@ def test_a_network_without_zero_channels_stays_as_it_is(tmp_path):
     context, record = start(tmp_path, {"stage": "thin"})
     assert context.network.body.out_channels == tiny_networks.network().body.out_channels
     assert record.results("thin")[0]["removals"][0]["cuts"] == []
+
+
+def test_residual_branches_that_add_nothing_are_gone_as_a_whole(tmp_path):
+    """What a penalty on whole layers (4D groups) ends in."""
+    named = {"model": {"name": "tiny_networks:residual"}, "data": {"name": "tiny_networks:images"}}
+    context = Context.of(build_recipe(named | {"stages": [{"stage": "thin"}]}), tmp_path)
+    with torch.no_grad():
+        context.network.blocks[1].conv2.weight.zero_()
+        context.network.blocks[1].conv2.bias.zero_()
+    image = torch.randn(2, 3, 16, 16)
+    wanted = context.network.eval()(image)
+    branches, channels = run_recipe(context).results("thin")[0]["removals"]
+    assert [branch["name"] for branch in branches["branches"]] == ["blocks.1"]
+    assert channels["macs_before"] == branches["macs"][1]
+    assert not list(context.network.blocks[1].parameters())
+    with torch.inference_mode():
+        assert torch.allclose(context.network(image), wanted, atol=1e-6)

@@ -6,7 +6,14 @@ from typing import Any
 
 from secateur.pipeline.context import Context, stage_handlers
 from secateur.pipeline.methods import hooks_of
-from secateur.recipe import FinetuneStage, QuantizeStage, RemoveChannelsStage, SparsifyStage, TrainStage
+from secateur.recipe import (
+    FinetuneStage,
+    QuantizeStage,
+    RemoveBranchesStage,
+    RemoveChannelsStage,
+    SparsifyStage,
+    TrainStage,
+)
 from secateur.sparsity import MaskKeeper
 from secateur.training import fit
 from secateur.training.hooks import Hook
@@ -26,7 +33,7 @@ def finetune_stage(context: Context, stage: FinetuneStage) -> dict[str, Any]:
 
 def train_network(
     context: Context,
-    stage: TrainStage | FinetuneStage | SparsifyStage | RemoveChannelsStage | QuantizeStage,
+    stage: TrainStage | FinetuneStage | SparsifyStage | RemoveChannelsStage | RemoveBranchesStage | QuantizeStage,
     sparsifiers: Sequence[MaskKeeper] = (),
     hooks: Sequence[Hook] = (),
     folder: Path | None = None,

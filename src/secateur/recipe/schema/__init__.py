@@ -28,7 +28,14 @@ from secateur.recipe.schema.schedules import (
     Thresholds,
 )
 from secateur.recipe.schema.search import ChannelSearch, LevelSearch, Search
-from secateur.recipe.schema.sparsify import LevelsStage, RemoveChannelsStage, SparsifyPart, SparsifyStage, ThinStage
+from secateur.recipe.schema.sparsify import (
+    LevelsStage,
+    RemoveBranchesStage,
+    RemoveChannelsStage,
+    SparsifyPart,
+    SparsifyStage,
+    ThinStage,
+)
 from secateur.recipe.schema.stages import (
     BenchmarkStage,
     EvaluateStage,
@@ -74,6 +81,7 @@ __all__ = [
     "Recipe",
     "Regression",
     "Regularizer",
+    "RemoveBranchesStage",
     "RemoveChannelsStage",
     "ReportStage",
     "RigL",

@@ -178,8 +178,20 @@ class RemoveChannelsStage(Section):
         return self
 
 
+class RemoveBranchesStage(Section):
+    """Take whole residual branches out of the network: of their blocks only the shortcut is left."""
+
+    stage: Literal["remove_branches"] = "remove_branches"
+    target: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(default=0.3, description="fraction of `base` to remove")
+    base: Literal["macs", "parameters"] = "macs"
+    images: Positive = Field(default=256, description="training images on which the choice is made, without labels")
+    exclude: tuple[str, ...] = Field(default=(), description="blocks that stay, by name or glob")
+    training: Training = Training()
+    distillation: Distillation | None = None
+
+
 class ThinStage(Section):
-    """Take out the channels that are entirely zero."""
+    """Take out the channels that are entirely zero, and the residual branches that add nothing."""
 
     stage: Literal["thin"] = "thin"
     shift: Literal["keep", "zero"] = Field(

@@ -8,7 +8,13 @@ from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.recipe.schema.base import Positive, Section
 from secateur.recipe.schema.inputs import Data, Model
 from secateur.recipe.schema.quantization import QuantizeStage
-from secateur.recipe.schema.sparsify import LevelsStage, RemoveChannelsStage, SparsifyStage, ThinStage
+from secateur.recipe.schema.sparsify import (
+    LevelsStage,
+    RemoveBranchesStage,
+    RemoveChannelsStage,
+    SparsifyStage,
+    ThinStage,
+)
 from secateur.recipe.schema.training import Distillation, Regularizer, Training
 
 
@@ -80,6 +86,7 @@ Stage = Annotated[
     | LevelsStage
     | PosttrainingStage
     | RemoveChannelsStage
+    | RemoveBranchesStage
     | ThinStage
     | FinetuneStage
     | QuantizeStage
