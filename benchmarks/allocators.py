@@ -13,13 +13,12 @@ table goes to benchmarks/results/allocators.md and .json.
 import argparse
 import statistics
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from secateur import zoo
 from secateur.files import read_json, write_json, write_text
-from secateur.measure import machine
+from secateur.measure import provenance, provenance_line
 from secateur.pipeline import Context, build_images, run_recipe
 from secateur.pipeline.judge import Chosen
 from secateur.pipeline.level_search import LevelJudge, search_levels
@@ -138,8 +137,7 @@ def table(rows: dict[str, dict[str, Any]], about: dict[str, Any]) -> str:
     lines = [
         "# Allocations with the same number of evaluations",
         "",
-        f"{about['date']}, {about['cpu']}, {about['cpus']} CPUs, "
-        + ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items())),
+        provenance_line(about),
         "",
         f"{NETWORK}, unstructured, target {100 * about['sparsity']:g} % of the layers pruned (base selected), by "
         f"magnitude, all zeros at once. {about['evaluations']} evaluations each: {about['regression']} steps of "
@@ -195,20 +193,14 @@ def main() -> None:
         images.classes,
         images.flip,
     )
-    here = machine()
     settings = ("sparsity", "evaluations", "iterations", "regression", "batch_size", "images", "epochs", "note")
-    about = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": here.cpu,
-        "cpus": here.cpus,
-        "versions": {k: v for k, v in here.packages.items() if k in ("torch", "secateur", "stable-baselines3")},
-        "training images": len(images.split("train")),
-        "test images": len(images.split("test")),
-        **{name: getattr(options, name) for name in settings},
-    }
+    counts = {"training images": len(images.split("train")), "test images": len(images.split("test"))}
+    own = {name: getattr(options, name) for name in settings}
+    about = provenance("torch", "secateur", "stable-baselines3", **counts, **own)
     kept = options.results / "allocators.json"
     before = read_json(kept) if kept.is_file() else {"about": {}, "rows": {}}
-    same = all(before["about"].get(key) == value for key, value in about.items() if key not in ("date", "note", "cpu"))
+    where = ("date", "note", "cpu", "features")
+    same = all(before["about"].get(key) == value for key, value in about.items() if key not in where)
     rows: dict[str, Any] = before["rows"] if same else {}
     for name in options.rows.split(","):
         for seed in map(int, options.seeds.split(",")):

@@ -5,9 +5,10 @@
     efficiency = (dense time / thinned time) / (dense MACs / thinned MACs)
 
 Half the MACs of every network are taken out as channels, by `secateur.api.prune_channels`, in all ways that the options
-`scope` and `round_to` give, and as residual branches, evenly over the depth; the dense file and all thinned ones are timed in one process, round by round, in ONNX
-Runtime and in Secateur. Times do not depend on the values, so weights are random. A second table has chains of residual
-blocks of given widths: what a runtime makes of narrow convolutions limits every choice of channels.
+`scope` and `round_to` give, and as residual branches, evenly over the depth. The dense file and all thinned ones are
+timed in one process, round by round, in ONNX Runtime and in Secateur. Times do not depend on the values, so weights are
+random. A second table has chains of residual blocks of given widths: what a runtime makes of narrow convolutions limits
+every choice of channels.
 
 The tables go to benchmarks/results/channel_efficiency.md and .json, with CPU, versions and date.
 """
@@ -15,7 +16,6 @@ The tables go to benchmarks/results/channel_efficiency.md and .json, with CPU, v
 import argparse
 import copy
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from secateur.engine.session import compile_onnx
 from secateur.errors import SparsityError
 from secateur.files import write_json, write_text
 from secateur.graph import census_of_onnx, read_model
-from secateur.measure import machine, time_interleaved
+from secateur.measure import provenance, provenance_line, time_interleaved
 from secateur.measure.onnxruntime_runtime import open_session
 from secateur.sparsity import census
 
@@ -168,8 +168,7 @@ def table(networks: list[dict[str, Any]], chains: list[dict[str, Any]], about: d
     lines = [
         "# Channels: half the multiplications, half the time?",
         "",
-        f"{about['date']}, {about['cpu']}, one thread, one image, "
-        + ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items())),
+        provenance_line(about, "one thread, one image"),
         "",
         "Efficiency: dense time / thinned time, over dense MACs / thinned MACs; least times of rounds in which all",
         "files ran one after the other.",
@@ -207,14 +206,7 @@ def main() -> None:
         folder = Path(name)
         rows = [row for each in options.networks.split(",") for row in network_rows(each, folder, options.repeats)]
         chains = chain_rows(folder, options.repeats)
-    here = machine()
-    about = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": here.cpu,
-        "versions": {
-            name: here.packages[name] for name in ("onnxruntime", "secateur", "torch") if name in here.packages
-        },
-    }
+    about = provenance("onnxruntime", "secateur", "torch")
     write_json(options.results / "channel_efficiency.json", {"about": about, "networks": rows, "chains": chains})
     write_text(options.results / "channel_efficiency.md", table(rows, chains, about))
     print(table(rows, chains, about))

@@ -17,13 +17,12 @@ import fnmatch
 import json
 import statistics
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from secateur import api
 from secateur.files import read_json, write_json, write_text
-from secateur.measure import machine
+from secateur.measure import provenance, provenance_line
 from secateur.pipeline import RunRecord, build_images
 from secateur.recipe import Recipe, build_recipe, load_recipe
 
@@ -144,8 +143,7 @@ def table(experiment: str, runs: dict[str, dict[str, Any]], about: dict[str, Any
     lines = [
         f"# CIFAR-10: {experiment}",
         "",
-        f"{about['date']}, {about['cpu']}, {about['cpus']} CPUs, "
-        + ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items())),
+        provenance_line(about),
         "",
         f"{about['training images']:,} training and {about['test images']:,} test images; gradual pruning with "
         "distillation from the dense network. Sparsity and both reductions are over all convolution and linear "
@@ -203,15 +201,9 @@ def main() -> None:
                 command=f"python benchmarks/cifar10.py {options.experiment} --rows '{name}' --seeds {seed}",
             )
             runs[f"{name} seed {seed}"] = figures(row, result.record)
-            images, here = build_images(result.record.recipe.data), machine()
-            about = {
-                "date": datetime.now(UTC).date().isoformat(),
-                "cpu": here.cpu,
-                "cpus": here.cpus,
-                "versions": {k: v for k, v in here.packages.items() if k in ("torch", "onnxruntime", "secateur")},
-                "training images": len(images.train or ()),
-                "test images": len(images.test),
-            }
+            images = build_images(result.record.recipe.data)
+            counts = {"training images": len(images.train or ()), "test images": len(images.test)}
+            about = provenance("torch", "onnxruntime", "secateur", **counts)
             write_json(kept, {"about": about, "runs": runs})
             write_text(kept.with_suffix(".md"), table(options.experiment, runs, about))
             print(name, seed, json.dumps(runs[f"{name} seed {seed}"]), flush=True)

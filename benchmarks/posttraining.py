@@ -15,7 +15,6 @@ import argparse
 import fnmatch
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import torch
 
 from secateur import api
 from secateur.files import read_json, write_json, write_text
-from secateur.measure import machine
+from secateur.measure import provenance, provenance_line
 from secateur.pipeline import RunRecord
 from secateur.recipe import Recipe, build_recipe
 
@@ -118,8 +117,7 @@ def table(found: dict[str, dict[str, Any]], about: dict[str, Any]) -> str:
     lines = [
         "# Sparsity after training",
         "",
-        f"{about['date']}, {about['cpu']}, {about['threads']} thread(s), "
-        + ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items())),
+        provenance_line(about, f"{about['threads']} thread(s)"),
         "",
         "Unlabelled images calibrate; test images are looked at once, at the end. `minutes` are those of the stage, on",
         "a shared machine; rows of one network and pattern share Gram matrices and database: the first pays for them.",
@@ -148,14 +146,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    here = machine()
-    packages = ("secateur", "torch", "torchvision")
-    about = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": here.cpu,
-        "threads": options.threads,
-        "versions": {name: version for name, version in here.packages.items() if name in packages},
-    }
+    about = provenance("secateur", "torch", "torchvision", threads=options.threads)
     kept = options.results / "posttraining.json"
     found: dict[str, dict[str, Any]] = read_json(kept)["rows"] if kept.is_file() else {}
     for name, row in ROWS.items():

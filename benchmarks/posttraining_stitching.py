@@ -9,13 +9,12 @@ next. The table goes to benchmarks/results/posttraining_stitching.md and .json, 
 
 import argparse
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from secateur import zoo
 from secateur.files import write_json, write_text
-from secateur.measure import machine
+from secateur.measure import provenance, provenance_line
 from secateur.posttraining.database import Database
 from secateur.posttraining.stitch import Target, apply_, solve
 from secateur.posttraining.subject_torch import TorchSubject
@@ -55,8 +54,7 @@ def table(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
     lines = [
         "# Stitching a network from its database",
         "",
-        f"{about['date']}, {about['cpu']}, "
-        + ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items())),
+        provenance_line(about),
         "",
         "| network | pattern | zeros | options of all layers | seconds to choose | to write weights and masks |",
         "|---|---|--:|--:|--:|--:|",
@@ -81,12 +79,7 @@ def main() -> None:
         if (folder / "database").is_dir()
         for row in rows_of(folder, options.weights)
     ]
-    here = machine()
-    about = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": here.cpu,
-        "versions": {name: here.packages[name] for name in ("secateur", "torch") if name in here.packages},
-    }
+    about = provenance("secateur", "torch")
     write_json(options.results / "posttraining_stitching.json", {"about": about, "rows": rows})
     write_text(options.results / "posttraining_stitching.md", table(rows, about))
     print(table(rows, about))

@@ -22,7 +22,6 @@ import fnmatch
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ import torch
 from secateur import api, zoo
 from secateur.export import export_onnx
 from secateur.files import read_json, write_json, write_text
-from secateur.measure import SIMULATED, Comparison, machine
+from secateur.measure import SIMULATED, Comparison, provenance, provenance_line
 from secateur.pipeline import build_images
 from secateur.pipeline.quantization.judge import judged
 from secateur.posttraining.calibration import choose_images
@@ -229,8 +228,7 @@ def table(found: dict[str, dict[str, Any]], about: dict[str, Any]) -> str:
     lines = [
         "# Quantization",
         "",
-        f"{about['date']}, {about['cpu']}, "
-        + ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items())),
+        provenance_line(about),
         "",
         "Top-1 in percent: of the float file in ONNX Runtime, and of the 8-bit file in every runtime and simulated",
         "(float operators between rounding). All methods of a network start from the same float file, calibrate on",
@@ -270,13 +268,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    here = machine()
-    packages = ("secateur", "torch", "onnxruntime", "openvino", "nncf")
-    about = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": here.cpu,
-        "versions": {name: version for name, version in here.packages.items() if name in packages},
-    }
+    about = provenance("secateur", "torch", "onnxruntime", "openvino", "nncf")
     kept = options.results / "quantization.json"
     found: dict[str, dict[str, Any]] = read_json(kept)["rows"] if kept.is_file() else {}
     for name, row in ROWS.items():

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import numpy as np
 from secateur import zoo
 from secateur.engine.session import compile_onnx
 from secateur.files import write_json, write_text
-from secateur.measure import machine
+from secateur.measure import provenance, provenance_line
 from secateur.measure.onnxruntime_runtime import open_session
 from secateur.zoo.preprocessing import CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD
 
@@ -165,8 +164,7 @@ def table(rows: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]) -> st
     lines = [
         "# Pretrained networks on real images: the engine and ONNX Runtime",
         "",
-        f"{about['date']}, {about['cpu']}, "
-        + ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items())),
+        provenance_line(about),
         "",
         "Published: top-1 that was measured with ONNX Runtime on the same files and images. Difference: largest "
         "difference of a logit between the engines, as a share of the largest logit of its batch.",
@@ -198,19 +196,13 @@ def main() -> int:
         subprocess.run([sys.executable, options.shared / "tools" / "unpack_data.py", options.images], check=True)
     kept = options.results / "engine_accuracy.json"
     found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))["rows"] if kept.is_file() else {}
-    here = machine()
-    packages = ("secateur", "onnxruntime", "numpy")
+    about = provenance("secateur", "onnxruntime", "numpy")
     for name in options.models.split(","):
         file = options.shared / "data" / "onnx" / f"{name}.onnx"
-        key = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "limit": options.limit, "cpu": here.cpu}
+        key = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "limit": options.limit, "cpu": about["cpu"]}
         if name in found and found[name]["key"] == key and not options.again:
             continue
         found[name] = row_of(name, file, options.images, options.threads, options.limit) | {"key": key}
-        about = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "cpu": here.cpu,
-            "versions": {name: version for name, version in here.packages.items() if name in packages},
-        }
         rows = {name: found[name] for name in SUBJECTS if name in found}
         write_json(kept, {"about": about, "rows": rows})
         write_text(options.results / "engine_accuracy.md", table(rows, about))

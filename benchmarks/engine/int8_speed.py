@@ -13,7 +13,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from planted import plant
 from speed import AGAINST, Case, Files, cases, child
 
 from secateur.files import write_json, write_text
-from secateur.measure import machine
+from secateur.measure import provenance, provenance_line
 
 HERE = Path(__file__).resolve().parent
 # Dense: within 15 % of the faster one. Of blocks at 80 %: twice as fast, wanted is 3.5.
@@ -114,12 +113,11 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def report(found: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]) -> str:
     """The result as Markdown."""
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items()))
     return "\n".join(
         (
             "# Speed of the engine on 8-bit networks",
             "",
-            f"{about['date']}, {about['cpu']}, {about['cpus']} CPUs ({', '.join(about['features'])}), {versions}",
+            provenance_line(about),
             "",
             "Random weights; every convolution loses the same share of its weights at random places, except the first; "
             "linear layers stay dense. 4-in: blocks of 4 input channels of one output; 4x4-in: those of 4 neighbouring "
@@ -150,18 +148,10 @@ def main() -> int:
 
     files, result = QuantizedFiles(options.runs / "onnx"), options.results / "engine_int8.json"
     found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))["cases"] if result.is_file() else {}
-    here = machine()
-    packages = ("secateur", "onnxruntime", "openvino", "llvmlite", "numpy")
+    about = provenance("secateur", "onnxruntime", "openvino", "llvmlite", "numpy")
     for case in cases(options):
         row = measured(case, files, options)
         found[case.key] = row | {"case": [case.model, case.pattern, case.percent, case.threads, case.batch]}
-        about = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "cpu": here.cpu,
-            "cpus": here.cpus,
-            "features": here.features,
-            "versions": {name: version for name, version in here.packages.items() if name in packages},
-        }
         write_json(result, {"about": about, "cases": found})
         write_text(result.with_suffix(".md"), report(found, about))
         said = row.get("failed") or f"{row['ratios']['secateur']['median']:.2f}x, goal {goal(case):.2f}x"

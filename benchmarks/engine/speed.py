@@ -17,7 +17,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ import onnx
 from planted import plant, realistic_onnx
 
 from secateur.files import write_json, write_text
-from secateur.measure import RunError, Subject, machine, peak_memory
+from secateur.measure import RunError, Subject, peak_memory, provenance, provenance_line
 
 HERE = Path(__file__).resolve().parent
 # What issue and docs call them -> the zoo's name
@@ -230,12 +229,11 @@ def report(found: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]) -> 
         (Case(*row["case"]) for row in found.values()),
         key=lambda case: (case.model, case.batch, case.threads, case.pattern, case.percent),
     )
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items()))
     return "\n".join(
         (
             "# Speed of the engine",
             "",
-            f"{about['date']}, {about['cpu']}, {about['cpus']} CPUs ({', '.join(about['features'])}), {versions}",
+            provenance_line(about),
             "",
             "Random weights; every convolution loses the same share of its weights at random places, except the first, "
             "depthwise and grouped ones; linear layers stay dense. Ratio: time of the faster dense engine / time here, "
@@ -277,8 +275,7 @@ def main() -> int:
 
     files, kept = Files(options.runs / "onnx"), options.runs / "speed.json"
     found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    here = machine()
-    packages = ("secateur", "onnxruntime", "openvino", "llvmlite", "numpy")
+    about = provenance("secateur", "onnxruntime", "openvino", "llvmlite", "numpy")
     todo = list(cases(options))
     shown: set[str] = set()
     for index, case in enumerate(todo, 1):
@@ -292,13 +289,6 @@ def main() -> int:
         if case.threads == 1 and case.batch == 1 and not options.no_costs:
             row["costs"] = costs(case, files)
         found[case.key] = row
-        about = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "cpu": here.cpu,
-            "cpus": here.cpus,
-            "features": here.features,
-            "versions": {name: version for name, version in here.packages.items() if name in packages},
-        }
         write_json(kept, found)
         write_json(options.results / "engine_speed.json", {"about": about, "cases": found})
         write_text(options.results / "engine_speed.md", report(found, about))

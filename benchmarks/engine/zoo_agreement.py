@@ -19,12 +19,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from secateur.files import write_json, write_text
-from secateur.measure import machine
+from secateur.measure import provenance, provenance_line
 
 HERE = Path(__file__).resolve().parent
 BATCHES = (1, 3)
@@ -121,8 +120,7 @@ def table(found: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]) -> s
     lines = [
         "# Networks of the zoo in the engine and in ONNX Runtime",
         "",
-        f"{about['date']}, {about['cpu']}, "
-        + ", ".join(f"{name} {version}" for name, version in sorted(about["versions"].items())),
+        provenance_line(about),
         "",
         f"Random weights; dense, 90 % unstructured and 80 % in 1x4 blocks; batches of 1 and 3. A network agrees where "
         f"no logit differs by more than {TOLERANCE:g} of the largest one. It is sensitive where ONNX Runtime differs",
@@ -176,13 +174,7 @@ def main() -> int:
             write_json(kept, found)
             result = found[name]
             print(f"{index}/{len(names)} {name}: {result['status']} {result.get('reason', '')}", flush=True)
-    here = machine()
-    packages = ("secateur", "onnxruntime", "torch", "torchvision", "timm", "onnx")
-    about = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": here.cpu,
-        "versions": {name: version for name, version in here.packages.items() if name in packages},
-    }
+    about = provenance("secateur", "onnxruntime", "torch", "torchvision", "timm", "onnx")
     write_json(options.results / "engine_zoo.json", {"about": about, "models": found})
     write_text(options.results / "engine_zoo.md", table(found, about))
     bad = [name for name in names if found[name]["status"] not in ("agrees", "sensitive", "no export")]

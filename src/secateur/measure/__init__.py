@@ -14,6 +14,7 @@ from secateur.measure.failure import Failure, RunError
 from secateur.measure.layers import PROFILERS, LayerTime, LayerTimes, layer_times
 from secateur.measure.machine import Machine, machine, usable_cpus
 from secateur.measure.memory import peak_memory
+from secateur.measure.provenance import provenance, provenance_line
 from secateur.measure.result import BenchmarkResult, Row, RowFailure
 from secateur.measure.runtime import Runner, Runtime, Subject, ignores_zeros, installed_runtimes, runtimes
 from secateur.measure.speedup import (
@@ -64,6 +65,8 @@ __all__ = [
     "layer_times",
     "machine",
     "peak_memory",
+    "provenance",
+    "provenance_line",
     "ratio",
     "runtimes",
     "same",
