@@ -85,7 +85,7 @@ def test_an_onnx_file_gives_the_same_files_and_is_kept(call, file, photos, tmp_p
     model = onnx.load(out / "model.int8.onnx")
     assert load_packed_onnx(out / "weights.int8.safetensors").SerializeToString() == model.SerializeToString()
     assert {entry.key for entry in model.metadata_props} >= {"preprocessing"}
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "result.json").read_text())
     assert report["numbers"] == "int8" and report["runtimes"]["rows"] and report["verification"]["agreement"] >= 50
     assert json.loads((out / "plan.json").read_text())["quantize"]["layers"]
     before = (out / "model.int8.onnx").stat().st_mtime_ns
@@ -111,11 +111,11 @@ def test_other_numbers_and_ways(call, file, photos, tmp_path, way):
     out = tmp_path / "run"
     code, _, err = call(*onnx_command(file, photos, out, *way))
     assert code == 0, err
-    rows = json.loads((out / "report.json").read_text())["runtimes"]["rows"]
+    rows = json.loads((out / "result.json").read_text())["runtimes"]["rows"]
     row = next(row for row in rows if row["runtime"] == "onnxruntime" and row["subject"] != "float")
     assert row["failure"] is None and row["same_class"] >= (0 if "--ranges" in way else 50)
     if "--mixed" in way:
-        layers = json.loads((out / "report.json").read_text())["layers"]
+        layers = json.loads((out / "result.json").read_text())["layers"]
         assert {layer["bits"] for layer in layers} == {4, 8}
 
 

@@ -174,10 +174,11 @@ def test_onnx_file_becomes_a_sparse_onnx_file(call, file, photos, tmp_path):
     code, said, err = call(*onnx_command(file, photos, out))
     assert code == 0, err
     assert "KL distance" in said and "no labels" in said and str(out) in said
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "result.json").read_text())
     assert sum(plan["achieved"] for plan in report["plans"]) >= 0.3
     assert report["check"]["max_rel_error"] < 1e-3 and report["accuracy"] is None
     assert (out / "dense" / "model.onnx").is_file()
+    assert said.rstrip().endswith("report.html") and "model.onnx" in (out / "report.md").read_text()
     assert secateur.census(out / "model.onnx").sparsity >= 0.3
     stored, _ = load_weights(out / "weights.safetensors")
     assert {tensor.name for tensor in onnx.load(out / "model.onnx").graph.initializer} == set(stored)
@@ -190,13 +191,13 @@ def test_onnx_file_becomes_a_sparse_onnx_file(call, file, photos, tmp_path):
     code, _, err = call("sparsify", out / "model.onnx", "--images", photos, "--dry-run")
     assert code == 0, err
     # Given again, the same command keeps what is there; another one is refused, unless it may overwrite.
-    before = (out / "report.json").read_bytes()
+    before = (out / "result.json").read_bytes()
     assert call(*onnx_command(file, photos, out))[0] == 0
-    assert (out / "report.json").read_bytes() == before
+    assert (out / "result.json").read_bytes() == before
     code, _, err = call(*onnx_command(file, photos, out, "--seed", "7"))
     assert code == 2 and "--overwrite" in err
     assert call(*onnx_command(file, photos, out, "--seed", "7", "--overwrite"))[0] == 0
-    assert (out / "report.json").read_bytes() != before
+    assert (out / "result.json").read_bytes() != before
 
 
 @pytest.mark.slow
@@ -204,7 +205,7 @@ def test_a_budget_tunes_an_onnx_file(call, file, photos, tmp_path):
     code, out, err = call(*onnx_command(file, photos, tmp_path / "run", "--budget", "20s"))
     assert code == 0, err
     assert "tuning: KL distance" in out
-    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    report = json.loads((tmp_path / "run" / "result.json").read_text())
     assert [row["step"] for row in report["steps"]] == ["closed form", "tuning"]
     assert report["tuning"]["rows"][-1]["share"] == 1.0 and report["check"]["max_rel_error"] < 1e-3
     code, out, _ = call(*onnx_command(file, photos, tmp_path / "other", "--budget", "20s", "--no-tuning", "--dry-run"))
@@ -228,7 +229,7 @@ def test_a_target_in_seconds_is_measured_where_no_table_is_given(call, file, pho
     assert code == 0 and "measures how long every layer takes with unstructured zeros" in err, err
     table = LayerSeconds.read(out / "work" / "seconds-unstructured.json")
     assert set(table.layers) == {"stem", "body", "depthwise", "point", "classifier"}
-    levels = json.loads((out / "report.json").read_text())["levels"]
+    levels = json.loads((out / "result.json").read_text())["levels"]
     # No less than everything at its fastest can be asked for; a layer that zeros do not make faster stays dense.
     assert levels["cost"] <= 0.999 * levels["dense"]
 
@@ -249,7 +250,6 @@ def test_mistakes_with_onnx_are_one_sentence(refused, file, photos, labelled, tm
         ((file, "--images", photos, "--model-name", "resnet20_cifar10"), "takes images of"),
         ((*given, "--pattern", "2:4", "--permute"), "order of channels"),
         ((*given, "--weights", "pretrained"), "its own weights"),
-        ((*given, "--benchmark"), "secateur bench"),
         ((*given, "--sparsity", "1.5"), "sparsity"),
         ((*given, "--data", tmp_path / "three"), "has 3 classes, but the model has 4 outputs"),
         ((tmp_path / "cut.onnx", *given[1:]), "cut.onnx"),
@@ -269,10 +269,10 @@ def test_a_folder_of_others_is_left_alone(refused, file, photos, tmp_path):
 def test_damaged_records_are_told(call, file, photos, tmp_path):
     out = tmp_path / "run"
     assert call(*onnx_command(file, photos, out))[0] == 0
-    (out / "report.json").write_text('{"plans": [], "agreement": {"divergence": 1}}')
+    (out / "result.json").write_text('{"plans": [], "agreement": {"divergence": 1}}')
     code, _, err = call(*onnx_command(file, photos, out))
     assert code == 2 and "is damaged" in err
-    (out / "report.json").unlink()
+    (out / "result.json").unlink()
     (out / "work" / "time.json").write_text("[]")
     code, _, err = call(*onnx_command(file, photos, out, "--overwrite"))
     assert code == 2 and "time" in err

@@ -18,6 +18,7 @@ from secateur.pipeline.quantization.outcome import QuantizedNetwork, quantized_b
 from secateur.posttraining.calibration import choose_images
 from secateur.quantization.training import Prepared, prepare_
 from secateur.recipe import QuantizeStage, Recipe, build_recipe
+from secateur.report import write_report
 
 
 def quantize(
@@ -51,7 +52,9 @@ def quantize(
     file = file_alone(model)
     if file is not None:
         job = quantize_job(file, images_of(images, data, asked), asked, model_name, preprocessing)
-        return quantize_onnx(job, Path(out), overwrite=overwrite, command=started)
+        made = quantize_onnx(job, Path(out), overwrite=overwrite, command=started)
+        write_report(out)
+        return made
     only = {"model_name": model_name, "preprocessing": preprocessing}
     context = _quantize_context(model, images, data, asked, Path(out), only)
     record = run_recipe(context, command=started, overwrite=overwrite)

@@ -19,7 +19,7 @@ from secateur.pipeline.posttraining.options import SparsifyOptions
 from secateur.pipeline.posttraining.outcome import Sparsified, sparsified_by
 from secateur.posttraining.frontier import Frontier
 from secateur.recipe import PosttrainingStage
-from secateur.report import write_frontier_chart
+from secateur.report import write_frontier_chart, write_report
 
 
 def sparsify(
@@ -52,7 +52,9 @@ def sparsify(
     started = command or "secateur.sparsify(...)"
     job = _onnx_job(model, images, data, asked, model_name, preprocessing)
     if job is not None:
-        return sparsify_onnx(job, Path(out), overwrite=overwrite, command=started)
+        found = sparsify_onnx(job, Path(out), overwrite=overwrite, command=started)
+        write_report(out)
+        return found
     only = {"model_name": model_name, "preprocessing": preprocessing}
     context = _sparsify_context(model, images, data, asked, Path(out), only)
     record = run_recipe(context, command=started, overwrite=overwrite)

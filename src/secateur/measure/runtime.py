@@ -94,7 +94,12 @@ def can_read(runtime: Runtime, subject: Subject) -> bool:
     return getattr(subject, getattr(runtime, "reads", "onnx")) is not None
 
 
-def installed_runtimes() -> tuple[str, ...]:
-    """Names of the registered runtimes that can be used here, without those that run only where they are named."""
-    usual = (name for name in runtimes if not getattr(runtimes[name], "on_request", False))
+def installed_runtimes(reads: str | None = None) -> tuple[str, ...]:
+    """Names of the registered runtimes that can be used here, without those that run only where they are named.
+
+    reads    only those that read this field of a Subject
+    """
+    usual = [name for name in runtimes if not getattr(runtimes[name], "on_request", False)]
+    if reads is not None:
+        usual = [name for name in usual if getattr(runtimes[name], "reads", "onnx") == reads]
     return tuple(name for name in usual if runtimes[name]().available() is None)

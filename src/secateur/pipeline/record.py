@@ -20,6 +20,9 @@ from secateur.recipe import Recipe, load_recipe
 RUN_FILE = "run.json"
 LOCK_FILE = ".lock"
 FORMAT_VERSION = 1
+# Kinds of stages after which the network is no longer the dense one, and those that train.
+COMPRESSING = ("sparsify", "posttraining", "remove_channels", "remove_branches", "thin")
+TRAINING = ("train", "sparsify", "remove_channels", "remove_branches", "finetune")
 ANEW = "Start the run anew with --overwrite."
 
 

@@ -28,6 +28,7 @@ from secateur.pipeline.check import check_recipe
 from secateur.pipeline.context import STAGES_FOLDER, Context, stage_handlers
 from secateur.pipeline.network import restore_network_, save_network
 from secateur.pipeline.record import (
+    COMPRESSING,
     LOCK_FILE,
     RECIPE_FILE,
     RUN_FILE,
@@ -55,9 +56,7 @@ ARTIFACT_OF = {
 }
 
 # Stages that change the network, and those that every process of a group takes part in.
-CHANGING = ("train", "sparsify", "posttraining", "remove_channels", "remove_branches", "thin", "finetune", "quantize")
-# Stages after which the network is no longer the dense one.
-COMPRESSING = ("sparsify", "posttraining", "remove_channels", "remove_branches", "thin")
+CHANGING = ("train", *COMPRESSING, "finetune", "quantize")
 COLLECTIVE = (*(kind for kind in CHANGING if kind not in ("posttraining", "quantize")), "evaluate")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from secateur.files import write_text
 from secateur.pipeline.record import load_record
 from secateur.report.collect import collect
+from secateur.report.collect_file import collect_file, is_file_job
 from secateur.report.content import Content
 from secateur.report.html import render_html
 from secateur.report.markdown import render_markdown
@@ -17,7 +18,8 @@ TABLES_FOLDER = "tables"
 
 
 def write_report(folder: Path | str, title: str | None = None) -> list[Path]:
-    """Write report.html, report.md, report.json and tables/ of a run; the paths written, the page first.
+    """Write report.html, report.md, report.json and tables/ of a run, or of a job on an ONNX file; the paths written,
+    the page first.
 
     The same run gives the same bytes, so a report that was interrupted is simply written again. Without a title that
     of the recipe's report stage is used, or model and data.
@@ -25,9 +27,9 @@ def write_report(folder: Path | str, title: str | None = None) -> list[Path]:
     raises    ArtifactError  when the folder is no run or a result in it is damaged
               DiskError      when a file cannot be written
     """
-    record = load_record(folder)
-    content = collect(record, title)
-    files = {record.folder / name: text for name, text in render(content).items()}
+    folder = Path(folder)
+    content = collect_file(folder, title) if is_file_job(folder) else collect(load_record(folder), title)
+    files = {folder / name: text for name, text in render(content).items()}
     for path, text in files.items():
         write_text(path, text)
     return list(files)

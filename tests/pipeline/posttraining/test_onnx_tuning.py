@@ -135,13 +135,13 @@ def test_a_tuned_file_is_nearer_on_images_that_nobody_has_seen(runs):
         return agreement_of(subject, dense, lambda: [images]).divergence
 
     assert far(subjects[1]) < 0.9 * far(subjects[0])
-    report = json.loads((tuned / "report.json").read_text())
+    report = json.loads((tuned / "result.json").read_text())
     assert [row["step"] for row in report["steps"]] == ["closed form", "tuning"] and report["steps"][1]["kept"]
     assert report["tuning"]["rows"][-1]["step"] == 100
     assert report["agreement"]["divergence"] == pytest.approx(report["steps"][1]["distance"], rel=1e-3)
     assert report["check"]["max_rel_error"] < 1e-5
     assert "tuning: KL distance" in str(found) and "undone" not in str(found)
-    before = json.loads((plain / "report.json").read_text())
+    before = json.loads((plain / "result.json").read_text())
     assert before["steps"] == [] and before["tuning"] is None
     assert report["plans"] == before["plans"]
 
@@ -200,7 +200,7 @@ def test_a_tuning_that_does_not_help_is_undone(runs, tmp_path):
 
 def test_a_time_box_that_is_used_up_leaves_the_closed_form(tmp_path):
     found = sparsify_onnx(job(model_of(), Tuning(), budget=0.01), tmp_path / "run")
-    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    report = json.loads((tmp_path / "run" / "result.json").read_text())
     assert report["tuning"] is None and "tuning" not in str(found)
     assert report["budget"]["seconds"] == 0.01
 
@@ -218,7 +218,7 @@ def test_measuring_accuracy_is_not_what_the_budget_is_for(tmp_path, monkeypatch)
     monkeypatch.setattr(time, "monotonic", lambda: now() + clock[0])
     data = zoo.ImageData("labelled", photos().train, photos().test, tuple("abcdef"))
     sparsify_onnx(replace(job(model_of(), None, budget=60), data=data), tmp_path / "run")
-    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    report = json.loads((tmp_path / "run" / "result.json").read_text())
     assert clock[0] == 2 * slow and report["budget"]["spent"] < slow
 
 

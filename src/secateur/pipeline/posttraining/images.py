@@ -20,18 +20,21 @@ KEEP_BYTES = 1 << 30
 def images_for(
     data: ImageData, stage: PosttrainingStage | QuantizeStage, seed: int, preprocessing: Preprocessing
 ) -> tuple[Calibration, Batches, Batches]:
-    """(calibration images, their batches, batches of held-out images, at most a fifth of what there is).
+    """(calibration images, their batches, batches of held-out images): as many as asked for.
+
+    Where there are fewer images, at most a fifth of them is held out.
 
     raises    DataError  fewer than two training images
     """
     source = source_of(data, stage)
     both = choose_images(source, stage.images + stage.held_out, seed)
-    held_out = min(stage.held_out, max(1, len(both) // 5))
-    fitted = len(both) - held_out
+    short = len(both) < stage.images + stage.held_out
+    held_out = min(stage.held_out, max(1, len(both) // 5)) if short else stage.held_out
+    fitted = min(stage.images, len(both) - held_out)
     if fitted < 1:
         raise DataError(f"{source.name}: needs at least two training images, one to calibrate and one to judge by.")
     calibration = Calibration(both.indices[:fitted], seed, source)
-    judges = Calibration(both.indices[fitted:], seed, source)
+    judges = Calibration(both.indices[fitted : fitted + held_out], seed, source)
     return (
         calibration,
         _kept(calibration, preprocessing, stage.batch_size),

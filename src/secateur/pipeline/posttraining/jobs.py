@@ -9,10 +9,11 @@ from torch import nn
 from secateur import zoo
 from secateur.errors import RecipeError
 from secateur.graph import read_model
+from secateur.measure import installed_runtimes
 from secateur.pipeline.context import Context
 from secateur.pipeline.jobs import JobImages, start_run
 from secateur.pipeline.posttraining.options import SparsifyOptions, recipe_for, stage_of
-from secateur.recipe import PosttrainingStage, Recipe
+from secateur.recipe import BenchmarkStage, PosttrainingStage, Recipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,7 @@ class OnnxJob:
     name          of the file
     images        calibrate
     data          labelled images to measure accuracy on, `test_limit` of them
+    benchmark     of the result beside the dense file; None: nothing is timed
     tuning_asked  a file that cannot be tuned is an error; otherwise the closed form is the result, and a note says why
     """
 
@@ -34,6 +36,7 @@ class OnnxJob:
     test_limit: int | None = None
     seed: int = 0
     tuning_asked: bool = False
+    benchmark: BenchmarkStage | None = None
 
 
 def onnx_job(
@@ -42,8 +45,6 @@ def onnx_job(
     """The job on an ONNX file. raises RecipeError for options that it cannot have;  ModelError"""
     if options.weights is not None or options.classes is not None:
         raise RecipeError("an ONNX file has its own weights and classes; leave these options out.")
-    if options.benchmark:
-        raise RecipeError("of an ONNX file times are measured afterwards: `secateur bench` takes the run folder.")
     model = read_model(file)
     prepared = zoo.onnx_preprocessing(model, file, stated=preprocessing, name=model_name, crop_pct=options.crop_pct)
     stage = stage_of(options)
@@ -57,6 +58,7 @@ def onnx_job(
         options.test_limit,
         options.seed,
         bool(options.tuning),
+        BenchmarkStage(runtimes=installed_runtimes("onnx")) if options.benchmark else None,
     )
 
 

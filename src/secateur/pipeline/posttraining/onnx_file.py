@@ -6,7 +6,7 @@ run/
   model.onnx                    the same graph with other weights and biases, read again and compared
   weights.safetensors           its tensors, sparse ones compact
   dense/model.onnx              the file as it was
-  plan.json  report.json        what was decided, layer by layer, and what came of it
+  plan.json  result.json        what was decided, layer by layer, and what came of it
 
 Tuning needs a torch network, which is made of the file (onnx_twin.py); where that cannot be done, the closed form is
 the result. What changes channels' order, and reconstruction, only torch networks can have: it is refused.
@@ -25,11 +25,12 @@ from torch import Tensor, nn
 from secateur.errors import DataError, ExportError, ModelError, PosttrainingError, QuantizationError, RecipeError
 from secateur.export import DENSE_FOLDER, MODEL_FILE, PLAN_FILE, WEIGHTS_FILE, save_weights
 from secateur.export.check import TOLERANCE
-from secateur.files import read_json, remove_leftovers, write_json
+from secateur.files import write_json
 from secateur.graph import census_of_onnx, read_model
-from secateur.measure import machine
+from secateur.pipeline.folder_benchmark import measure_folder
 from secateur.pipeline.layer_seconds import kept_seconds, measure_file_seconds
-from secateur.pipeline.onnx_folder import claim, made, state_preprocessing_, write_model
+from secateur.pipeline.onnx_files import made, state_preprocessing_, write_model
+from secateur.pipeline.onnx_job import carry_out
 from secateur.pipeline.posttraining.agreement import agreement_of
 from secateur.pipeline.posttraining.choices import plans_for
 from secateur.pipeline.posttraining.closed_form import Facts, sparsify_closed_form_
@@ -40,7 +41,6 @@ from secateur.pipeline.posttraining.onnx_twin import Twin, twin_of
 from secateur.pipeline.posttraining.outcome import NO_LABELS, Sparsified
 from secateur.pipeline.posttraining.preview import check_posttraining, preview
 from secateur.pipeline.posttraining.time_box import TimeBox
-from secateur.pipeline.run import locked
 from secateur.posttraining.losses import Batches
 from secateur.posttraining.subject_onnx import OnnxSubject
 from secateur.progress import say
@@ -49,8 +49,9 @@ from secateur.sparsity import LayerSeconds
 from secateur.training import Accuracy, evaluate
 from secateur.zoo import ImageData, loader
 
-REPORT_FILE, WORK_FOLDER = "report.json", "work"
-WRITTEN = (REPORT_FILE, MODEL_FILE, WEIGHTS_FILE, PLAN_FILE, DENSE_FOLDER, WORK_FOLDER)
+WORK_FOLDER = "work"
+_FILES = (MODEL_FILE, f"{DENSE_FOLDER}/{MODEL_FILE}", WEIGHTS_FILE, f"{DENSE_FOLDER}/{WEIGHTS_FILE}")
+LEAVES = (MODEL_FILE, WEIGHTS_FILE, PLAN_FILE)
 
 
 def sparsify_onnx(
@@ -71,19 +72,20 @@ def sparsify_onnx(
         "stage": job.stage.model_dump(mode="json"),
         "images": job.images.name,
         "data": None if job.data is None else [job.data.name, job.test_limit],
+        "benchmark": None if job.benchmark is None else job.benchmark.model_dump(mode="json"),
         "seed": job.seed,
     }
-    with locked(out):
-        claim(out, request, WRITTEN, "sparsify", overwrite)
-        if all((out / file).is_file() for file in (REPORT_FILE, MODEL_FILE, WEIGHTS_FILE, PLAN_FILE)):
-            say(f"{out}: finished before, kept")
-            return Sparsified.from_dict(out, read_json(out / REPORT_FILE))
-        remove_leftovers(out)
-        made(out / WORK_FOLDER)
-        report = {"model": job.name, "command": command, "machine": machine().to_dict(), "request": request}
-        report |= _carried_out(job, dense, out)
-        write_json(out / REPORT_FILE, report)
-        return Sparsified.from_dict(out, report)
+    result = carry_out(
+        out,
+        "sparsify",
+        {"model": job.name, "command": command},
+        request,
+        lambda: _carried_out(job, dense, out),
+        leaves=LEAVES,
+        written=(*LEAVES, DENSE_FOLDER, WORK_FOLDER),
+        overwrite=overwrite,
+    )
+    return Sparsified.from_dict(out, result)
 
 
 def preview_onnx(job: OnnxJob) -> str:
@@ -130,7 +132,7 @@ def _twin(job: OnnxJob, make: Callable[[], Twin]) -> tuple[Twin | None, list[str
 
 
 def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path) -> dict[str, Any]:
-    stage, data, preprocessing, work = job.stage, job.data, job.preprocessing, out / WORK_FOLDER
+    stage, data, preprocessing, work = job.stage, job.data, job.preprocessing, made(out / WORK_FOLDER)
     before = None if data is None else _accuracy(dense, data, job.test_limit)
     # As of torch networks, measuring accuracy is not what the budget is for.
     box = TimeBox(stage.budget, work)
@@ -146,8 +148,9 @@ def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path) -> dict[str, Any]:
         # Beforehand, so that a tuning that was asked for and cannot be had costs nobody the time of the closed form.
         teacher, reason = _twin(job, lambda: checked_twin(dense, batches))
         notes += reason
+    before_counts = census_of_onnx(dense.model, input_shape=preprocessing.input_size)
     facts = Facts(
-        census_of_onnx(dense.model, input_shape=preprocessing.input_size),
+        before_counts,
         lambda pattern: kept_seconds(work, pattern, lambda: _seconds(dense, pattern, stage)),
     )
     images = gram_images(calibration, preprocessing, stage, batches, job.seed)
@@ -169,12 +172,18 @@ def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path) -> dict[str, Any]:
     written = OnnxSubject(read_model(out / MODEL_FILE), preprocessing)
     check = _check(written, subject, held_out, out / MODEL_FILE)
     save_weights(out / WEIGHTS_FILE, _tensors(subject.model), {"producer": "secateur"})
+    save_weights(out / DENSE_FOLDER / WEIGHTS_FILE, _tensors(dense.model), {"producer": "secateur"})
     agreement = agreement_of(written, dense, held_out)
     say(f"posttraining: {agreement}")
     spent = box.spent
     after = None if data is None else _accuracy(written, data, job.test_limit)
     counts = census_of_onnx(subject.model, input_shape=preprocessing.input_size)
-    made = [plan.to_dict() for plan in plans]
+    timed = None
+    if job.benchmark is not None:
+        judges = data or job.images
+        timed = measure_folder(
+            out, job.benchmark, judges, preprocessing, own=counts, dense=before_counts, test_limit=job.test_limit
+        )
     write_json(
         out / PLAN_FILE,
         {
@@ -182,18 +191,21 @@ def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path) -> dict[str, Any]:
             "model": None,
             "preprocessing": preprocessing.to_dict(),
             "classes": [] if data is None else list(data.classes),
-            "sparsify": made,
+            "sparsify": [plan.to_dict() for plan in plans],
             "census": counts.to_dict(),
         },
     )
     return {
-        "plans": made,
+        "plans": [plan.to_dict() for plan in plans],
         "levels": None if chosen.stitched is None else chosen.stitched.to_dict(),
         "calibration": calibration.to_dict(),
         "agreement": asdict(agreement),
         "dense_accuracy": None if before is None else asdict(before),
         "accuracy": None if after is None else asdict(after),
         "check": check,
+        "census": {"dense": before_counts.to_dict(), "compressed": counts.to_dict()},
+        "files": {name: (out / name).stat().st_size for name in _FILES},
+        "benchmark": timed,
         "steps": [] if tuned is None else tuned.steps,
         "tuning": None if tuned is None else tuned.rows,
         "notes": notes if data is not None else [*notes, NO_LABELS],
@@ -240,8 +252,10 @@ def _check_classes(subject: OnnxSubject, data: ImageData) -> None:
 def _check(written: OnnxSubject, subject: OnnxSubject, batches: Batches, path: Path) -> dict[str, Any]:
     """The file that was written, run by ONNX Runtime, against what is meant to be in it. raises ExportError"""
     error = scale = 0.0
+    same = seen = 0
     for images in batches():
         expected, actual = subject.run(images), written.run(images)
+        same, seen = same + int((expected.argmax(1) == actual.argmax(1)).sum()), seen + len(images)
         error = max(error, float((expected - actual).abs().max()))
         scale = max(scale, float(expected.abs().max()))
     relative = error / scale if scale else error
@@ -251,7 +265,14 @@ def _check(written: OnnxSubject, subject: OnnxSubject, batches: Batches, path: P
     for layer, own in zip(subject.layers, written.layers, strict=True):
         if not torch.equal(written.weight(own.name), subject.weight(layer.name)):
             raise ExportError(f"{path}: the weight of {layer.name} is not what was written.")
-    return {"max_abs_error": error, "max_rel_error": relative, "tolerance": TOLERANCE}
+    agreement = 100.0 * same / seen if seen else 0.0
+    return {
+        "max_abs_error": error,
+        "max_rel_error": relative,
+        "tolerance": TOLERANCE,
+        "top1_agreement": agreement,
+        "images": seen,
+    }
 
 
 def _tensors(model: onnx.ModelProto) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import onnx
 
 from secateur.export import QUANTIZED_NAMES, QUANTIZED_WEIGHTS, SCALES_FILE, save_packed_onnx
 from secateur.files import QUANTIZED_FILES, atomic_path
-from secateur.pipeline.onnx_folder import write_model
+from secateur.pipeline.onnx_files import write_model
 from secateur.quantization.table import ScaleTable
 
 

@@ -4,7 +4,7 @@ run/
   request.json                what was asked for; another request does not go on here
   model.onnx                  the float network
   model.int8.onnx ...         see files.py
-  plan.json  report.json      what was decided, layer by layer, and what came of it
+  plan.json  result.json      what was decided, layer by layer, and what came of it
 """
 
 import hashlib
@@ -17,11 +17,12 @@ import onnx
 from secateur import zoo
 from secateur.errors import RecipeError
 from secateur.export import MODEL_FILE, PLAN_FILE, QUANTIZED_NAMES
-from secateur.files import QUANTIZED_FILES, read_json, remove_leftovers, write_json
+from secateur.files import QUANTIZED_FILES, write_json
 from secateur.graph import census_of_onnx, read_model
-from secateur.measure import BenchmarkResult, benchmark, machine, subjects_of
+from secateur.measure import BenchmarkResult, benchmark, subjects_of
 from secateur.pipeline.jobs import JobImages
-from secateur.pipeline.onnx_folder import claim, state_preprocessing_, write_model
+from secateur.pipeline.onnx_files import state_preprocessing_, write_model
+from secateur.pipeline.onnx_job import carry_out
 from secateur.pipeline.posttraining.images import images_for
 from secateur.pipeline.quantization.carry_out import quantize_file
 from secateur.pipeline.quantization.files import write_quantized
@@ -29,12 +30,8 @@ from secateur.pipeline.quantization.judge import judged
 from secateur.pipeline.quantization.options import QuantizeOptions, benchmark_of, stage_of
 from secateur.pipeline.quantization.outcome import NO_LABELS, QuantizedNetwork, result_of
 from secateur.pipeline.quantization.preview import check_quantize, quantize_line
-from secateur.pipeline.run import locked
 from secateur.progress import say
 from secateur.recipe import BenchmarkStage, QuantizeStage
-
-REPORT_FILE = "report.json"
-WRITTEN = (REPORT_FILE, MODEL_FILE, PLAN_FILE, *QUANTIZED_NAMES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,16 +109,17 @@ def quantize_onnx(
         "images": [job.images.name, job.judges.name, job.test_limit],
         "seed": job.seed,
     }
-    with locked(out):
-        claim(out, request, WRITTEN, "quantize", overwrite)
-        if all((out / file).is_file() for file in (REPORT_FILE, MODEL_FILE, QUANTIZED_FILES[job.stage.numbers])):
-            say(f"{out}: finished before, kept")
-            return QuantizedNetwork.from_dict(out, read_json(out / REPORT_FILE))
-        remove_leftovers(out)
-        report = {"model": job.name, "command": command, "machine": machine().to_dict(), "request": request}
-        report |= _carried_out(job, out)
-        write_json(out / REPORT_FILE, report)
-        return QuantizedNetwork.from_dict(out, report)
+    result = carry_out(
+        out,
+        "quantize",
+        {"model": job.name, "command": command},
+        request,
+        lambda: _carried_out(job, out),
+        leaves=(MODEL_FILE, QUANTIZED_FILES[job.stage.numbers]),
+        written=(MODEL_FILE, PLAN_FILE, *QUANTIZED_NAMES),
+        overwrite=overwrite,
+    )
+    return QuantizedNetwork.from_dict(out, result)
 
 
 def _carried_out(job: QuantizeJob, out: Path) -> dict[str, Any]:
@@ -151,6 +149,7 @@ def _carried_out(job: QuantizeJob, out: Path) -> dict[str, Any]:
     )
     timed = _timed(job, out)
     return result | {
+        "census": {"compressed": counts.to_dict()},
         "benchmark": None if timed is None else timed.to_dict(),
         "notes": [] if job.judges.labelled else [NO_LABELS],
     }

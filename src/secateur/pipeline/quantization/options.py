@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from secateur import zoo
-from secateur.measure import installed_runtimes, runtimes
+from secateur.measure import installed_runtimes
 from secateur.pipeline.jobs import JobOptions, recipe_with
 from secateur.recipe import BenchmarkStage, QuantizeStage, Recipe, build_recipe
 
@@ -135,10 +135,9 @@ def quantize_section(options: QuantizeOptions, calibration: str | None = None) -
 
 def _benchmark(options: QuantizeOptions) -> dict[str, Any]:
     # Those that run the quantized file too.
-    names = [name for name in installed_runtimes() if getattr(runtimes[name], "reads", "onnx") == "onnx"]
     return {
         "stage": "benchmark",
-        "runtimes": names,
+        "runtimes": list(installed_runtimes("onnx")),
         "repeats": options.repeats,
         "max_seconds": options.max_seconds,
         "accuracy_images": 0,

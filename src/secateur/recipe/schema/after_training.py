@@ -160,7 +160,7 @@ class PosttrainingStage(Section):
         default=True, description="estimate statistics of batch norms again, where that brings the network nearer"
     )
     held_out: Positive = Field(
-        default=512, description="further ones that decide between results, at most a fifth of all"
+        default=512, description="further ones that decide between results; of too few images at most a fifth"
     )
     reconstruction: GradientReconstruction | None = Field(default=None, description="fit units by gradient afterwards")
     tuning: Tuning | None = Field(default=None, description="tune the whole network on the images afterwards")
