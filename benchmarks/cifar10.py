@@ -160,10 +160,10 @@ def table(experiment: str, runs: dict[str, dict[str, Any]], about: dict[str, Any
         provenance_line(about),
         "",
         f"{about['training images']:,} training and {about['test images']:,} test images; gradual pruning with "
-        "distillation from the dense network; after training: all zeros at once, in closed form from 1,024 images without "
-        "labels, then the kept weights are trained with the same distillation. Sparsity and both reductions are over all convolution and linear "
-        "weights; of channels that were taken out, relative to the dense network. Speedups are dense / compressed in "
-        "one runtime, one thread, batch 1.",
+        "distillation from the dense network; after training: all zeros at once, in closed form from 1,024 images "
+        "without labels, then the kept weights are trained with the same distillation. Sparsity and both reductions "
+        "are over all convolution and linear weights; of channels or branches that were taken out, relative to the "
+        "dense network. Speedups are dense / compressed in one runtime, one thread, batch 1.",
         "",
         "| row | epochs | zeros | dense top-1 | top-1 | goal | parameters | MACs | weights file | Secateur "
         "| ONNX Runtime |",
