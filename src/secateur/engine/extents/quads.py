@@ -12,7 +12,8 @@ from secateur.engine.kernels.quad_channels import BIT_FIELDS, QuadChannels
 from secateur.engine.kernels.quad_depthwise import QuadDepthwise
 from secateur.engine.kernels.quad_elementwise import QuadElementwise
 from secateur.engine.kernels.quad_mean import QuadMean
-from secateur.engine.kernels.quantize import MISSING, DequantizeDense, DequantizePlanes, QuantizeDense, QuantizePlanes
+from secateur.engine.kernels.quad_rows import MISSING
+from secateur.engine.kernels.quantize import DequantizeDense, DequantizePlanes, QuantizeDense, QuantizePlanes
 from secateur.engine.kernels.requantize import NUMBERS
 
 

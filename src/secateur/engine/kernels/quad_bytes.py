@@ -12,7 +12,7 @@ from llvmlite import ir
 
 from secateur.engine.emit.builder import I8, I32, KernelBody, KernelModule, Value
 from secateur.engine.emit.integers import as_floats, channels, load_quads, octets, spread, words
-from secateur.engine.kernels.quantize import plane_rows
+from secateur.engine.kernels.quad_rows import FIELDS, rows_apart, rows_together
 
 
 @dataclass(frozen=True)
@@ -32,33 +32,24 @@ class PackBytes:
     @property
     def fields(self) -> tuple[str, ...]:
         """Tables: four `sources` (i64 bytes) per plane, `targets` (i64 quads)."""
-        return ("x", "y", "sources", "targets", "parts", "rows", "h", "w", "source_row", "target_row", "step", "flip")
+        return (*FIELDS, "step", "flip")
 
     def emit(self, module: KernelModule) -> None:
         """Write the function."""
         with module.kernel(self.name, self.fields) as f:
             b = f.b
-            x, y, sources, targets = (f.pointer(name) for name in self.fields[:4])
-            source_row, target_row, step, w = (f.integer(name) for name in ("source_row", "target_row", "step", "w"))
-            flip = b.trunc(f.integer("flip"), I32)
-            with f.loop(f.begin, f.end) as unit:
-                plane, first, last = plane_rows(f, unit)
-                at = b.mul(plane, f.i64(4))
-                from_ = [f.at(x, f.load_i64(sources, b.add(at, f.i64(j)))) for j in range(4)]
-                to = f.element(y, f.load_i64(targets, plane))
-                with f.loop(first, last) as row:
-                    lines = [f.at(start, b.mul(row, source_row)) for start in from_]
-                    target = f.element(to, b.mul(row, target_row))
-                    whole = f.i64(0)
-                    if not self.single:
-                        whole = b.and_(w, f.i64(-f.lanes))
-                        with f.loop(0, whole, f.lanes) as i:
-                            made = _together(f, [f.at(line, i) for line in lines], f.lanes)
-                            f.store(as_floats(f, b.xor(made, spread(f, flip, words(f)))), target, i)
-                    with f.loop(whole, w) as i:
-                        at = b.mul(i, step) if self.single else i
-                        made = _together(f, [f.at(line, at) for line in lines], 0)
-                        b.store(b.xor(made, flip), f.element(target, i), align=4)
+            step, w, flip = f.integer("step"), f.integer("w"), b.trunc(f.integer("flip"), I32)
+            for lines, target in rows_together(f, f.at):
+                whole = f.i64(0)
+                if not self.single:
+                    whole = b.and_(w, f.i64(-f.lanes))
+                    with f.loop(0, whole, f.lanes) as i:
+                        made = _together(f, [f.at(line, i) for line in lines], f.lanes)
+                        f.store(as_floats(f, b.xor(made, spread(f, flip, words(f)))), target, i)
+                with f.loop(whole, w) as i:
+                    at = b.mul(i, step) if self.single else i
+                    made = _together(f, [f.at(line, at) for line in lines], 0)
+                    b.store(b.xor(made, flip), f.element(target, i), align=4)
 
 
 @dataclass(frozen=True)
@@ -78,34 +69,25 @@ class UnpackBytes:
     @property
     def fields(self) -> tuple[str, ...]:
         """Tables: `sources` (i64 quads) per plane, four `targets` (i64 bytes), MISSING for channels that are not."""
-        return ("x", "y", "sources", "targets", "parts", "rows", "h", "w", "source_row", "target_row", "step", "flip")
+        return (*FIELDS, "step", "flip")
 
     def emit(self, module: KernelModule) -> None:
         """Write the function."""
         with module.kernel(self.name, self.fields) as f:
             b = f.b
-            x, y, sources, targets = (f.pointer(name) for name in self.fields[:4])
-            source_row, target_row, step, w = (f.integer(name) for name in ("source_row", "target_row", "step", "w"))
-            flip = b.trunc(f.integer("flip"), I32)
+            step, w, flip = f.integer("step"), f.integer("w"), b.trunc(f.integer("flip"), I32)
             narrow = ir.VectorType(I8, f.lanes)
-            with f.loop(f.begin, f.end) as unit:
-                plane, first, last = plane_rows(f, unit)
-                from_ = f.element(x, f.load_i64(sources, plane))
-                for j in range(4):
-                    place = f.load_i64(targets, b.add(b.mul(plane, f.i64(4)), f.i64(j)))
-                    with f.if_(b.icmp_signed(">=", place, f.i64(0))), f.loop(first, last) as row:
-                        line = f.element(from_, b.mul(row, source_row))
-                        target = f.at(f.at(y, place), b.mul(row, target_row))
-                        whole = f.i64(0)
-                        if not self.single:
-                            whole = b.and_(w, f.i64(-f.lanes))
-                            with f.loop(0, whole, f.lanes) as i:
-                                quads = b.xor(load_quads(f, line, i), spread(f, flip, words(f)))
-                                b.store(b.trunc(channels(f, quads)[j], narrow), f.at(target, i), align=1)
-                        with f.loop(whole, w) as i:
-                            quad = b.xor(b.load(f.element(line, i), typ=I32, align=4), flip)
-                            byte = b.trunc(b.lshr(quad, ir.Constant(I32, 8 * j)), I8)
-                            b.store(byte, f.at(target, b.mul(i, step) if self.single else i), align=1)
+            for j, line, target in rows_apart(f, f.at):
+                whole = f.i64(0)
+                if not self.single:
+                    whole = b.and_(w, f.i64(-f.lanes))
+                    with f.loop(0, whole, f.lanes) as i:
+                        quads = b.xor(load_quads(f, line, i), spread(f, flip, words(f)))
+                        b.store(b.trunc(channels(f, quads)[j], narrow), f.at(target, i), align=1)
+                with f.loop(whole, w) as i:
+                    quad = b.xor(b.load(f.element(line, i), typ=I32, align=4), flip)
+                    byte = b.trunc(b.lshr(quad, ir.Constant(I32, 8 * j)), I8)
+                    b.store(byte, f.at(target, b.mul(i, step) if self.single else i), align=1)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from secateur.engine.emit.builder import I32, KernelModule, Value
 from secateur.engine.emit.integers import as_floats, splat, spread, words
 from secateur.engine.emit.sweep import Block, sweep
-from secateur.engine.kernels.quantize import plane_rows
+from secateur.engine.kernels.quad_rows import plane_rows
 
 # 32-bit numbers per plane: four shifts, and the bits that stay as they are.
 BIT_FIELDS = ("shift0", "shift1", "shift2", "shift3", "keep")

@@ -20,7 +20,7 @@ from llvmlite import ir
 from secateur.engine.emit.activations import symbol
 from secateur.engine.emit.builder import F32, I16, I32, KernelBody, KernelModule, Value
 from secateur.engine.emit.integers import as_floats, dot, grouped, nearest, octets, words
-from secateur.engine.kernels.quantize import plane_rows
+from secateur.engine.kernels.quad_rows import plane_rows
 from secateur.engine.kernels.requantize import INTEGERS, Requantize, Results
 from secateur.graph.ir import Activation
 

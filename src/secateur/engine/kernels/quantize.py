@@ -13,9 +13,7 @@ from llvmlite import ir
 from secateur.engine.emit.builder import I8, I16, I32, KernelBody, KernelModule, Value
 from secateur.engine.emit.integers import as_floats, channels, nearest, quads_of, spread, words
 from secateur.engine.emit.sweep import Block, sweep
-
-# In tables over channels: one that a last quad lacks.
-MISSING = -1
+from secateur.engine.kernels.quad_rows import FIELDS, rows_apart, rows_together
 
 
 @dataclass(frozen=True)
@@ -30,32 +28,19 @@ class QuantizePlanes:
     @property
     def fields(self) -> tuple[str, ...]:
         """Tables: four `sources` (i64) per plane, `targets` (i64)."""
-        return (
-            *("x", "y", "sources", "targets", "parts", "rows", "h", "w", "source_row", "target_row"),
-            *("scale", "zero", "low", "high"),
-        )
+        return (*FIELDS, "scale", "zero", "low", "high")
 
     def emit(self, module: KernelModule) -> None:
         """Write the function."""
         with module.kernel(self.name, self.fields) as f:
-            b = f.b
-            x, y, sources, targets = (f.pointer(name) for name in self.fields[:4])
-            source_row, target_row = f.integer("source_row"), f.integer("target_row")
             convert = _Rounding(f)
-            with f.loop(f.begin, f.end) as unit:
-                plane, first, last = plane_rows(f, unit)
-                at = b.mul(plane, f.i64(4))
-                from_ = [f.element(x, f.load_i64(sources, b.add(at, f.i64(j)))) for j in range(4)]
-                to = f.element(y, f.load_i64(targets, plane))
-                with f.loop(first, last) as row:
-                    lines = [f.element(plane, b.mul(row, source_row)) for plane in from_]
-                    target = f.element(to, b.mul(row, target_row))
+            for lines, target in rows_together(f, f.element):
 
-                    def make(block: Block, lines: list[Value] = lines, target: Value = target) -> None:
-                        made = quads_of(f, [convert.whole(block.load(line)) for line in lines], convert.zero)
-                        block.store(as_floats(f, made), target)
+                def make(block: Block, lines: list[Value] = lines, target: Value = target) -> None:
+                    made = quads_of(f, [convert.whole(block.load(line)) for line in lines], convert.zero)
+                    block.store(as_floats(f, made), target)
 
-                    sweep(f, 0, f.integer("w"), make)
+                sweep(f, 0, f.integer("w"), make)
 
 
 @dataclass(frozen=True)
@@ -70,32 +55,20 @@ class DequantizePlanes:
     @property
     def fields(self) -> tuple[str, ...]:
         """Tables: `sources` (i64) per plane of quads, and four `targets` (i64), MISSING for channels that are not."""
-        return (
-            *("x", "y", "sources", "targets", "parts", "rows", "h", "w", "source_row", "target_row"),
-            *("scale", "zero"),
-        )
+        return (*FIELDS, "scale", "zero")
 
     def emit(self, module: KernelModule) -> None:
         """Write the function."""
         with module.kernel(self.name, self.fields) as f:
             b = f.b
-            x, y, sources, targets = (f.pointer(name) for name in self.fields[:4])
-            source_row, target_row = f.integer("source_row"), f.integer("target_row")
             value = _Value(f)
-            with f.loop(f.begin, f.end) as unit:
-                plane, first, last = plane_rows(f, unit)
-                from_ = f.element(x, f.load_i64(sources, plane))
-                for j in range(4):
-                    place = f.load_i64(targets, b.add(b.mul(plane, f.i64(4)), f.i64(j)))
-                    with f.if_(b.icmp_signed(">=", place, f.i64(0))), f.loop(first, last) as row:
-                        line = f.element(from_, b.mul(row, source_row))
-                        target = f.element(f.element(y, place), b.mul(row, target_row))
+            for j, line, target in rows_apart(f, f.element):
 
-                        def make(block: Block, j: int = j, line: Value = line, target: Value = target) -> None:
-                            quads = b.bitcast(block.load(line), words(f))
-                            block.store(value.of(channels(f, quads)[j]), target)
+                def make(block: Block, j: int = j, line: Value = line, target: Value = target) -> None:
+                    quads = b.bitcast(block.load(line), words(f))
+                    block.store(value.of(channels(f, quads)[j]), target)
 
-                        sweep(f, 0, f.integer("w"), make)
+                sweep(f, 0, f.integer("w"), make)
 
 
 @dataclass(frozen=True)
@@ -190,14 +163,6 @@ class _Value:
         """(numbers - zero) scale."""
         b = self.f.b
         return b.fmul(b.sitofp(b.sub(numbers, self.zero), self.f.vector), self.scale)
-
-
-def plane_rows(f: KernelBody, unit: Value) -> tuple[Value, Value, Value]:
-    """The plane of a unit, its first row, and the one behind its last."""
-    b = f.b
-    parts, rows = f.integer("parts"), f.integer("rows")
-    first = b.mul(b.srem(unit, parts), rows)
-    return b.sdiv(unit, parts), first, f.smaller(f.integer("h"), b.add(first, rows))
 
 
 def _block(f: KernelBody) -> tuple[Value, Value]:

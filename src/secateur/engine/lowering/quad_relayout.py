@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from secateur.engine.kernels.quad_bytes import PackBytes, UnpackBytes
 from secateur.engine.kernels.quad_channels import QuadChannels
-from secateur.engine.kernels.quantize import MISSING
+from secateur.engine.kernels.quad_rows import MISSING
 from secateur.engine.layout import Flat, Quads, fill_word, quads_of
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.lowering.moves import View, move

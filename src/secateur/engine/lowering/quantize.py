@@ -5,8 +5,8 @@ Maps go from planes to quads and from quads to planes, other values stay dense.
 
 import numpy as np
 
+from secateur.engine.kernels.quad_rows import MISSING
 from secateur.engine.kernels.quantize import (
-    MISSING,
     DequantizeDense,
     DequantizePlanes,
     QuantizeDense,
