@@ -18,11 +18,12 @@ from secateur.export import export_onnx
 from secateur.graph import read_model
 from secateur.pipeline.posttraining import gradients, onnx_file
 from secateur.pipeline.posttraining.agreement import agreement_of
-from secateur.pipeline.posttraining.gradients import Steps, tune_network_
+from secateur.pipeline.posttraining.gradients import TuningJob, tune_network_
 from secateur.pipeline.posttraining.images import images_for
 from secateur.pipeline.posttraining.jobs import OnnxJob
 from secateur.pipeline.posttraining.onnx_file import preview_onnx, sparsify_onnx
 from secateur.pipeline.posttraining.onnx_tuning import checked_twin, tune_onnx_
+from secateur.pipeline.posttraining.steps import Steps
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining.calibration import Calibration
 from secateur.posttraining.losses import Divergence
@@ -267,19 +268,17 @@ def test_a_torch_network_and_its_file_end_alike(tmp_path):
     for name, mask in masks(sparse).items():
         for each in (subject, own):
             each.store_(name, own.weight(name), mask=mask)
-    stage = PosttrainingStage(images=96, held_out=32, tuning=Tuning(steps=40, batch_size=16, norms="frozen"))
+    config = Tuning(steps=40, batch_size=16, norms="frozen")
+    stage = PosttrainingStage(images=96, held_out=32, tuning=config)
     calibration, batches, held_out = images_for(photos(), stage, 0, SMALL)
     distance = Divergence(TorchSubject(dense), held_out)
     distance.subject = own
     steps = Steps(sparse, dense, distance, tmp_path / "torch" / "steps")
     steps.begin("closed form")
-    tune_network_(
-        steps, calibration, held_out, stage, (), TimeBox(None, tmp_path), tmp_path / "torch" / "tuning", seed=0
-    )
+    job = TuningJob(config, calibration, held_out, (), TimeBox(None, tmp_path), tmp_path / "torch" / "tuning", 0)
+    tune_network_(steps, job)
     student, teacher = checked_twin(subject, batches), checked_twin(file, batches)
-    tuned = tune_onnx_(
-        subject, student, teacher, calibration, held_out, stage, (), TimeBox(None, tmp_path), tmp_path / "onnx", 0
-    )
+    tuned = tune_onnx_(subject, student, teacher, replace(job, folder=tmp_path / "onnx"))
     assert steps.rows[1]["kept"] and tuned.steps[1]["kept"]
     assert steps.rows[1]["distance"] < 0.8 * steps.rows[0]["distance"]
     assert [row["distance"] for row in tuned.steps] == pytest.approx([row["distance"] for row in steps.rows], rel=1e-2)

@@ -24,8 +24,9 @@ from secateur.pipeline.layer_seconds import measure_layer_seconds
 from secateur.pipeline.posttraining.agreement import agreement_of
 from secateur.pipeline.posttraining.choices import chosen_by, method_of, patterns_of, selection_for, stitch_settings
 from secateur.pipeline.posttraining.closed_form import write_zeros_
-from secateur.pipeline.posttraining.gradients import JUDGE_TEMPERATURE, Steps, norms_
+from secateur.pipeline.posttraining.gradients import norms_
 from secateur.pipeline.posttraining.images import gram_images, images_for
+from secateur.pipeline.posttraining.steps import JUDGE_TEMPERATURE, Steps
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining.costs import CostKind
 from secateur.posttraining.database import build_database

@@ -1,39 +1,23 @@
-"""What follows the closed form, for torch networks: norms, units fitted by gradient, the whole network tuned.
+"""What follows the closed form, for torch networks: norms, units fitted by gradient, the whole network tuned."""
 
-Each step is tried, and kept where it brings the network nearer to the dense one on images that nothing was fitted to:
-
-    fall_i = d_i before - d_i after         d_i = T^2 KL(softmax(dense / T) || softmax(answer / T)) of image i, T = 4
-    kept   if  mean(fall) > standard error of mean(fall)                                             no labels
-
-At T = 1 a few images that the network is unsure of decide alone: of ResNet-20 with 60 % zeros, norms that are estimated
-again seemed nearer on 256 images (.0139 instead of .0166), and were no nearer on 2,000 (fall -.9 standard errors). At
-T = 4 all logits of all images count: -2.8 standard errors with 256 of them, -8.8 with 2,000, and .3 points of accuracy.
-"""
-
-import copy
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from secateur.cache import Cache, key_of
+from secateur.pipeline.posttraining.steps import Steps
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining.calibration import Calibration
 from secateur.posttraining.descent import FitOptions
-from secateur.posttraining.losses import Batches, Divergence
+from secateur.posttraining.losses import Batches
 from secateur.posttraining.norms_again import estimate_norms_again_
 from secateur.posttraining.reconstruct import ReconstructOptions, reconstruct_
 from secateur.posttraining.subject_torch import TorchSubject
 from secateur.progress import say
-from secateur.recipe.schema.after_training import PosttrainingStage
+from secateur.recipe.schema.after_training import Tuning
 from secateur.recipe.schema.posttraining import GradientReconstruction
 from secateur.sparsity import SparsityPlan, has_masks
 from secateur.sparsity.draws import generator_for
-from secateur.training.checkpoint import digest_of
 from secateur.training.cut_mix import cut_mixed
 from secateur.training.tuning import adapted
 from secateur.training.unlabeled import tune_
@@ -42,89 +26,25 @@ from secateur.training.unlabeled import tune_
 RESERVE = 5.0
 # Steps of a tuning without any time box.
 DEFAULT_STEPS = 2000
-# Of the distances that steps are judged by.
-JUDGE_TEMPERATURE = 4.0
 
 
-@dataclass
-class Steps:
-    """The steps of one network, and what each came to.
+@dataclass(frozen=True)
+class TuningJob:
+    """What a tuning of the whole network works with.
 
-    folder    keeps the network after a step, so that another start does not repeat it
-    rows      (step, KL distance after it, whether it was kept, mean fall at T = 4 and its standard error), the first
-              one of the network as it was when it got zeros
+    calibration    images that it learns from
+    held_out       others, by which it is judged
+    plans          of the zeros
+    folder         keeps where it stands, so that a killed call goes on to the same numbers
     """
 
-    network: nn.Module
-    dense: nn.Module
-    distance: Divergence
+    config: Tuning
+    calibration: Calibration
+    held_out: Batches
+    plans: Sequence[SparsityPlan]
+    box: TimeBox
     folder: Path
-    rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    _soft: Tensor = field(default_factory=lambda: torch.zeros(0))
-
-    def begin(self, step: str) -> None:
-        """The network has its zeros: what `step` brought is what others are compared with."""
-        distance, self._soft = self._look()
-        self.rows.append({"step": step, "distance": distance, "kept": True})
-
-    def attempt(self, step: str, change: Callable[[], object], settings: object = None) -> None:
-        """Carry out `change` on the network, and take it back where it does not come nearer than chance would have it.
-
-        settings    all that the change depends on besides the networks and the images, as JSON; None: it is carried
-                    out at every start, and knows itself how to go on
-        """
-        least = self.rows[-1]["distance"]
-        before = copy.deepcopy(self.network.state_dict())
-        cache, key = Cache(self.folder), ""
-        if settings is not None:
-            key = key_of(["step", step, digest_of(self.network), self.distance.digest, settings])
-        done = cache.get(key) if key else None
-        if done is None:
-            change()
-            if key:
-                arrays = {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
-                cache.put(key, {"step": step}, arrays)
-        else:
-            self.network.load_state_dict({name: torch.from_numpy(array) for name, array in done.arrays.items()})
-        self.network.eval()
-        now, soft = self._look()
-        fall, error = fall_of(self._soft, soft)
-        kept = fall > error
-        if not kept:
-            self.network.load_state_dict(before)
-        judged = f"nearer by {fall:.4g} +- {error:.2g} at T {JUDGE_TEMPERATURE:g}"
-        say(
-            f"posttraining: {step}, distance to the dense network {least:.4g} -> {now:.4g}, {judged}"
-            f"{'' if kept else ', undone'}"
-        )
-        row = {"step": step, "distance": now if kept else least, "tried": now, "kept": kept}
-        self.rows.append(row | {"fall": _finite(fall), "error": _finite(error)})
-        if kept:
-            self._soft = soft
-
-    def _look(self) -> tuple[float, Tensor]:
-        """(mean KL distance, distances of all images at the temperature of judgement)."""
-        near, soft = self.distance.each(1.0, JUDGE_TEMPERATURE)
-        mean = float(near.mean())
-        return (max(mean, 0.0) if math.isfinite(mean) else math.inf), soft
-
-
-def fall_of(before: Tensor, after: Tensor) -> tuple[float, float]:
-    """(mean fall of distances, its standard error), both of the same images, (images,).
-
-    A network whose answers are no numbers is infinitely far away; one image alone has no standard error: 0.
-    """
-    if not bool(after.isfinite().all()):
-        return -math.inf, 0.0
-    if not bool(before.isfinite().all()):
-        return math.inf, 0.0
-    falls = before - after
-    return float(falls.mean()), float(falls.std()) / math.sqrt(len(falls)) if len(falls) > 1 else 0.0
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no infinity."""
-    return value if math.isfinite(value) else None
+    seed: int
 
 
 def norms_(steps: Steps, batches: Batches) -> None:
@@ -170,21 +90,12 @@ def fit_of(config: GradientReconstruction) -> FitOptions:
     )
 
 
-def tune_network_(
-    steps: Steps,
-    calibration: Calibration,
-    held_out: Batches,
-    stage: PosttrainingStage,
-    plans: Sequence[SparsityPlan],
-    box: TimeBox,
-    folder: Path,
-    seed: int,
-) -> dict[str, Any] | None:
-    """Network-wise tuning in what is left of the time box; the rows of its history."""
-    config = stage.tuning
-    if config is None or not has_masks(steps.network):
+def tune_network_(steps: Steps, job: TuningJob) -> dict[str, Any] | None:
+    """Network-wise tuning in what is left of the time box; the rows of its history, None where there was none."""
+    config, calibration = job.config, job.calibration
+    if not has_masks(steps.network):
         return None
-    boxes = [seconds for seconds in (config.seconds, box.grant("tuning", reserve=RESERVE)) if seconds is not None]
+    boxes = [seconds for seconds in (config.seconds, job.box.grant("tuning", reserve=RESERVE)) if seconds is not None]
     if boxes and min(boxes) <= 0:
         say("posttraining: no time is left to tune the network")
         return None
@@ -193,9 +104,9 @@ def tune_network_(
 
     def epoch_of(epoch: int) -> Any:
         images = calibration.batches(
-            preprocessing, config.batch_size, augment=config.augment, seed=seed, epoch=epoch + 1
+            preprocessing, config.batch_size, augment=config.augment, seed=job.seed, epoch=epoch + 1
         )
-        mixed = cut_mixed(images, config.mix, generator_for(seed, "mix", epoch))
+        mixed = cut_mixed(images, config.mix, generator_for(job.seed, "mix", epoch))
         return _full(mixed, config.batch_size, len(calibration))
 
     def tune() -> None:
@@ -203,12 +114,12 @@ def tune_network_(
             steps.network,
             steps.dense,
             epoch_of,
-            list(held_out()),
+            list(job.held_out()),
             adapted(config, steps.rows[-1]["distance"]),
             steps=config.steps if config.steps or boxes else DEFAULT_STEPS,
             seconds=min(boxes) if boxes else None,
-            folder=folder,
-            plan=plans[0] if len(plans) == 1 else None,
+            folder=job.folder,
+            plan=job.plans[0] if len(job.plans) == 1 else None,
         )
         rows.extend(asdict(row) for row in history.rows)
 

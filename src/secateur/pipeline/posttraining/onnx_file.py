@@ -34,6 +34,7 @@ from secateur.pipeline.onnx_job import carry_out
 from secateur.pipeline.posttraining.agreement import agreement_of
 from secateur.pipeline.posttraining.choices import plans_for
 from secateur.pipeline.posttraining.closed_form import Facts, sparsify_closed_form_
+from secateur.pipeline.posttraining.gradients import TuningJob
 from secateur.pipeline.posttraining.images import gram_images, images_for
 from secateur.pipeline.posttraining.jobs import OnnxJob
 from secateur.pipeline.posttraining.onnx_tuning import check_tuning, checked_twin, tune_onnx_
@@ -160,11 +161,12 @@ def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path) -> dict[str, Any]:
     for plan in plans:
         say(f"posttraining: {plan.pattern} {100 * plan.achieved:.2f} % of {plan.base}, {len(plan.levels)} layers")
     tuned = None
-    if teacher is not None:
+    if teacher is not None and stage.tuning is not None:
         student, reason = _twin(job, lambda: checked_twin(subject, batches))
         notes += reason
         if student is not None:
-            tuned = tune_onnx_(subject, student, teacher, calibration, held_out, stage, plans, box, work, job.seed)
+            settings = TuningJob(stage.tuning, calibration, held_out, plans, box, work, job.seed)
+            tuned = tune_onnx_(subject, student, teacher, settings)
             box.note()
     state_preprocessing_(subject.model, preprocessing)
     write_model(subject.model, out / MODEL_FILE)

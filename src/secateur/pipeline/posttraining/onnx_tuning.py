@@ -5,23 +5,19 @@
 Batch norms that are left in a file keep their statistics, scales and shifts: files have them folded as a rule.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from secateur.errors import RecipeError
-from secateur.pipeline.posttraining.gradients import Steps, tune_network_
+from secateur.pipeline.posttraining.gradients import TuningJob, tune_network_
 from secateur.pipeline.posttraining.onnx_twin import Twin, check_twin, twin_of
-from secateur.pipeline.posttraining.time_box import TimeBox
-from secateur.posttraining.calibration import Calibration
+from secateur.pipeline.posttraining.steps import Steps
 from secateur.posttraining.losses import Batches, Divergence
 from secateur.posttraining.subject_onnx import OnnxSubject
 from secateur.posttraining.subject_torch import TorchSubject
-from secateur.recipe import PosttrainingStage, Tuning
-from secateur.sparsity import SparsityPlan
+from secateur.recipe import Tuning
 
 # Images on which a file and its twin are compared.
 COMPARED = 16
@@ -64,21 +60,13 @@ def tune_onnx_(
     subject: OnnxSubject,
     student: Twin,
     teacher: Twin,
-    calibration: Calibration,
-    held_out: Batches,
-    stage: PosttrainingStage,
-    plans: Sequence[SparsityPlan],
-    box: TimeBox,
-    folder: Path,
-    seed: int,
+    job: TuningJob,
 ) -> Tuned:
     """Tune `subject`, whose zeros stay, in what is left of the time box; it is as it was where that does not help.
 
     student   the twin of `subject` as it is, which is changed; `teacher` is that of the dense file
-    folder    keeps where the tuning stands, so that a killed call goes on to the same numbers
     raises    PosttrainingError, TrainingError, ArtifactError
     """
-    assert stage.tuning is not None
     network: Any = student.module
     network.preprocessing = subject.preprocessing
     own = TorchSubject(network)
@@ -86,24 +74,15 @@ def tune_onnx_(
         weight = own.weight(name)
         if bool((weight == 0).any()):
             own.store_(name, weight, mask=weight != 0)
-    distance = Divergence(TorchSubject(teacher.module, subject.preprocessing), held_out)
+    distance = Divergence(TorchSubject(teacher.module, subject.preprocessing), job.held_out)
     distance.subject = own
-    steps = Steps(network, teacher.module, distance, folder / "steps")
+    steps = Steps(network, teacher.module, distance, job.folder / "steps")
     steps.begin("closed form")
-    settings = stage.tuning.model_copy(update={"norms": "frozen"})
-    tuned = tune_network_(
-        steps,
-        calibration,
-        held_out,
-        stage.model_copy(update={"tuning": settings}),
-        plans,
-        box,
-        folder / "tuning",
-        seed,
-    )
+    settings = job.config.model_copy(update={"norms": "frozen"})
+    tuned = tune_network_(steps, replace(job, config=settings, folder=job.folder / "tuning"))
     if tuned is not None and steps.rows[-1]["kept"]:
         _write_back_(subject, student, own)
-        check_twin(student, subject, _few(held_out))
+        check_twin(student, subject, _few(job.held_out))
     return Tuned(steps.rows, tuned)
 
 

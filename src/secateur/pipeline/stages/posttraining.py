@@ -15,9 +15,10 @@ from secateur.pipeline.posttraining.agreement import Agreement, agreement_of
 from secateur.pipeline.posttraining.by_magnitude import sparsify_by_magnitude_
 from secateur.pipeline.posttraining.choices import DEFAULT_SPARSITY, patterns_of, plans_for, selection_for
 from secateur.pipeline.posttraining.closed_form import Facts, sparsify_closed_form_
-from secateur.pipeline.posttraining.gradients import Steps, norms_, reconstruct_units_, tune_network_
+from secateur.pipeline.posttraining.gradients import TuningJob, norms_, reconstruct_units_, tune_network_
 from secateur.pipeline.posttraining.images import batches_of, gram_images, images_for
 from secateur.pipeline.posttraining.preview import check_orders
+from secateur.pipeline.posttraining.steps import Steps
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining.fold_norms import fold_norms_
 from secateur.posttraining.losses import Divergence
@@ -75,7 +76,10 @@ def posttraining_stage(context: Context, stage: PosttrainingStage) -> dict[str, 
         norms_(steps, batches)
     if stage.reconstruction is not None and chosen is not None:
         reconstruct_units_(steps, fitted_on, stage.reconstruction, plans, box, folder / "units", seed)
-    tuned = tune_network_(steps, calibration, held_out, stage, plans, box, folder / "tuning", seed)
+    tuned = None
+    if stage.tuning is not None:
+        job = TuningJob(stage.tuning, calibration, held_out, plans, box, folder / "tuning", seed)
+        tuned = tune_network_(steps, job)
     agreement = agreement_of(subject, reference, held_out)
     say(f"posttraining: {agreement}")
     return {

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import small_database
-from secateur.pipeline.posttraining.gradients import Steps, fall_of, norms_
+from secateur.pipeline.posttraining.gradients import norms_
+from secateur.pipeline.posttraining.steps import Steps, fall_of
 from secateur.posttraining.losses import Divergence
 from secateur.posttraining.subject_torch import TorchSubject
 from secateur.sparsity import sparsify_
