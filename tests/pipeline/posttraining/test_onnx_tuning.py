@@ -2,8 +2,11 @@
 
 import copy
 import json
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -190,6 +193,37 @@ def test_a_broken_tuning_goes_on_to_the_same_file(runs, tmp_path, monkeypatch):
     assert len(calls) == 4 + 4
     for file in ("model.onnx", "weights.safetensors"):
         assert (tmp_path / "run" / file).read_bytes() == (runs[1] / file).read_bytes()
+
+
+# Torch's last bits depend on the number of threads.
+KILLED_JOB = """
+import sys
+sys.path[:0] = {paths!r}
+import torch
+torch.set_num_threads({threads})
+from pathlib import Path
+from test_onnx_tuning import job, model_of
+from secateur.pipeline.posttraining.onnx_file import sparsify_onnx
+sparsify_onnx(job(model_of()), Path({out!r}))
+"""
+
+
+def test_kill_9_and_on(runs, tmp_path):
+    """Killed while it is tuned; the next start ends with the file of a run that nothing disturbed."""
+    out, mark = tmp_path / "run", tmp_path / "run" / "work" / "tuning" / "tuning.safetensors"
+    paths = [str(Path(__file__).parent), *sys.path]
+    code = KILLED_JOB.format(paths=paths, threads=torch.get_num_threads(), out=str(out))
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    try:
+        while not mark.exists() and process.poll() is None:
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.wait()
+    assert mark.exists() and not (out / "result.json").exists()
+    sparsify_onnx(job(model_of()), out)
+    for file in ("model.onnx", "weights.safetensors"):
+        assert (out / file).read_bytes() == (runs[1] / file).read_bytes()
 
 
 def test_a_tuning_that_does_not_help_is_undone(runs, tmp_path):
