@@ -105,6 +105,7 @@ def figures(row: Row, record: RunRecord) -> dict[str, Any]:
     zeros = sum(layer["zeros"] for plan in plans for layer in plan["layers"])
     return {
         "network": row.network,
+        "images": len(result["calibration"]["indices"]) + result["agreement"]["images"],
         "dense top-1": before,
         "top-1": after,
         "goal": row.goal,
@@ -123,17 +124,18 @@ def table(found: dict[str, dict[str, Any]], about: dict[str, Any]) -> str:
         "",
         provenance_line(about, f"{about['threads']} thread(s)"),
         "",
-        "Unlabelled images calibrate; test images are looked at once, at the end. `minutes` are those of the stage, on",
-        "a shared machine; rows of one network and pattern share Gram matrices and database: the first pays for them.",
+        "Unlabelled images calibrate, a fifth of them judges steps; test images are looked at once, at the end.",
+        "`minutes` are those of the stage, on a shared machine; rows of one network and pattern share Gram matrices",
+        "and database: the first pays for them.",
         "",
-        "| row | dense top-1 | top-1 | goal | sparsity | of | minutes |",
-        "|---|--:|--:|--:|--:|---|--:|",
+        "| row | images | dense top-1 | top-1 | goal | sparsity | of | minutes |",
+        "|---|--:|--:|--:|--:|--:|---|--:|",
     ]
     for name, row in found.items():
         goal = "" if row["goal"] is None else f"{row['goal']:.1f}"
         lines.append(
-            f"| {name} | {row['dense top-1']:.2f} | {row['top-1']:.2f} | {goal} | {100 * row['sparsity']:.1f} % | "
-            f"{row['base']} | {row['minutes']:.1f} |"
+            f"| {name} | {row['images']:,} | {row['dense top-1']:.2f} | {row['top-1']:.2f} | {goal} "
+            f"| {100 * row['sparsity']:.1f} % | {row['base']} | {row['minutes']:.1f} |"
         )
     return "\n".join(lines) + "\n"
 
