@@ -48,7 +48,7 @@ def test_a_sparse_file_has_accuracy_speed_size_and_layers(sparse):
     assert {file.name for file in content.files} == {"model.onnx", "weights.safetensors"}
     assert all(file.dense for file in content.files)
     assert content.checks[0].top1_agreement == 100.0
-    assert {row.runtime for row in content.latencies} == {"onnxruntime", "openvino", "secateur"}
+    assert {row.runtime for row in content.latencies} >= {"onnxruntime", "openvino", "secateur"}
     assert content.layer_times and content.advice
     assert content.after_training.images == 64
     assert any(layer.skipped for layer in content.layers) and any(layer.level for layer in content.layers)

@@ -66,7 +66,7 @@ def test_the_asked_zeros_no_labels_and_a_result_in_json(tmp_path):
     assert zeros(network)["stem"] == zeros(network)["depthwise"] == 0
     (plan,) = result["plans"]
     assert plan["achieved"] == pytest.approx(sum(zeros(network).values()) / total)
-    assert len(result["calibration"]["indices"]) == 26
+    assert len(result["calibration"]["indices"]) == 24
     assert result["levels"]["layers"] and result["orders"] == [] and result["tuning"] is None
     assert [row["step"] for row in result["steps"]] == ["closed form", "norm statistics"]
     assert not network.training

@@ -73,7 +73,7 @@ def test_every_runtime_gives_its_accuracy_beside_the_simulated_one(run):
     assert ("int8", "simulated") in rows and ("int8", "onnxruntime") in rows and ("float", "onnxruntime") in rows
     assert rows["float", "onnxruntime"]["same_class"] == 100 and rows["int8", "onnxruntime"]["same_class"] >= 75
     assert rows["int8", "onnxruntime"]["accuracy"]["images"] == 16
-    assert made["guard"]["bound"] == 3.0 and made["verification"]["images"] == 6
+    assert made["guard"]["bound"] == 3.0 and made["verification"]["images"] == 8
     layers = {row["name"]: row for row in made["layers"]}
     assert all(layer["noise"] > 5 for layer in layers.values() if layer["bits"] is not None)
 
