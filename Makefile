@@ -25,7 +25,7 @@ demo: $(READY)
 	$(BIN)/secateur compress --recipe examples/digits.yaml --out runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations 30 --durations-min 5
 
 lint: $(READY)
 	$(BIN)/ruff check .
