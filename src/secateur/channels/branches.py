@@ -24,6 +24,7 @@ from secateur.channels.trace import input_shape, plain_copy
 from secateur.errors import ModelError, SparsityError
 from secateur.registry import unknown
 from secateur.sparsity import census, unwrapped
+from secateur.sparsity.census import run_once
 
 Rest = Literal["input", "relu"]
 
@@ -133,7 +134,8 @@ def _inputs(network: nn.Module, shape: Sequence[int]) -> dict[str, Tensor]:
         if any(True for _ in module.children())
     ]
     try:
-        _run(network, shape)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            run_once(network, tuple(shape))
     finally:
         for handle in handles:
             handle.remove()
@@ -168,20 +170,8 @@ def _runs_without(network: nn.Module, branch: Branch, shape: Sequence[int]) -> b
     trial = copy.deepcopy(network)
     drop_branches_(trial, {branch.name: branch.rest})
     try:
-        _run(trial, shape)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            run_once(trial, tuple(shape))
     except (ModelError, AttributeError):
         return False
     return True
-
-
-def _run(network: nn.Module, shape: Sequence[int]) -> None:
-    parameter = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
-    image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)).to(parameter.dtype)
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            network(image)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        raise ModelError(
-            f"{type(network).__name__} does not run on an input of shape 1x{'x'.join(map(str, shape))}: "
-            f"{(str(error).splitlines() or [type(error).__name__])[0]}."
-        ) from error

@@ -34,8 +34,8 @@ from secateur.recipe import (
 )
 from secateur.sparsity import SparsityPlan, layers_of
 
-# What changes the network that `quantize` has quantized.
 REMOVES = (RemoveChannelsStage, RemoveBranchesStage, ThinStage)
+# What changes the network that `quantize` has quantized.
 CHANGES = (TrainStage, SparsifyStage, PosttrainingStage, *REMOVES, FinetuneStage)
 
 
