@@ -35,7 +35,8 @@ RUNTIMES = ("secateur", "onnxruntime")
 class Row:
     """One line of a table: a network, and what the sparsify stage of the recipe is exchanged for.
 
-    start    the zeros are made after training, from 1,024 images and in closed form; then the rest is trained
+    start            the zeros are made after training, from 1,024 images and in closed form; then the rest is trained
+    learning_rate    instead of the recipe's
     """
 
     network: str
@@ -43,6 +44,7 @@ class Row:
     change: dict[str, Any] = field(default_factory=dict)
     goal: float | None = None
     start: bool = False
+    learning_rate: float | None = None
 
 
 def pattern(spec: str, sparsity: float, **more: Any) -> dict[str, Any]:
@@ -83,9 +85,11 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
         "1x4-50": Row("resnet20_cifar10", 10, pattern("1x4", 0.5), 90.8),
         "1x4 after training-50": Row("resnet20_cifar10", 10, pattern("1x4", 0.5), 90.8, start=True),
         "resnet56 unstructured after training-80": Row(
-            "resnet56_cifar10", 5, pattern("unstructured", 0.8), 92.8, start=True
+            "resnet56_cifar10", 5, pattern("unstructured", 0.8), 92.8, start=True, learning_rate=0.02
         ),
-        "resnet56 1x4 after training-50": Row("resnet56_cifar10", 5, pattern("1x4", 0.5), 92.6, start=True),
+        "resnet56 1x4 after training-50": Row(
+            "resnet56_cifar10", 5, pattern("1x4", 0.5), 92.6, start=True, learning_rate=0.02
+        ),
     },
     "patterns": _patterns(),
     "channels": {
@@ -101,16 +105,17 @@ def recipe_for(row: Row, seed: int) -> Recipe:
     value = load_recipe(RECIPE).model_dump(mode="json", exclude_unset=True)
     value["model"] = {"name": row.network}
     value["seed"] = seed
+    rate = {} if row.learning_rate is None else {"learning_rate": row.learning_rate}
     stages = []
     for stage in value["stages"]:
         if stage["stage"] == "sparsify" and row.start:
-            training = stage["training"] | {"epochs": row.epochs, "warmup_epochs": 0.2}
+            training = stage["training"] | {"epochs": row.epochs, "warmup_epochs": 0.2} | rate
             images = {"images": 819, "held_out": 205}
             chosen = {"patterns": [row.change["pattern"]], "sparsity": row.change["sparsity"]}
             stages.append({"stage": "posttraining"} | images | chosen)
             stages.append({"stage": "finetune", "training": training, "distillation": stage["distillation"]})
         elif stage["stage"] == "sparsify":
-            training = stage["training"] | {"epochs": row.epochs}
+            training = stage["training"] | {"epochs": row.epochs} | rate
             shared = {"training": training, "distillation": stage["distillation"]}
             # The ramp takes the same share of the epochs, however many there are.
             ramp = stage["schedule"] | {"end": max(2, round(0.6 * row.epochs))}
