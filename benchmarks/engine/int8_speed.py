@@ -71,7 +71,9 @@ def quantize(model: onnx.ModelProto, file: Path) -> None:
             return {given.name: self._rng.standard_normal(size, np.float32)} if self._left >= 0 else None
 
     prepared = file.with_suffix(".prepared.onnx")
-    quant_pre_process(model, prepared, skip_symbolic_shape=True)
+    # A model in memory would lose the weights that its shape inference reads (onnxruntime 1.31).
+    onnx.save(model, prepared)
+    quant_pre_process(str(prepared), str(prepared), skip_symbolic_shape=True)
     numbers = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, "per_channel": True}
     quantize_static(prepared, file, Images(), quant_format=QuantFormat.QDQ, **numbers)
     prepared.unlink()
