@@ -15,10 +15,13 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-# unstructured, or 1xN: N neighbouring output channels share their zeros; channels: whole output channels are zero;
+# unstructured, or 1xN: N neighbouring output channels share their zeros, position by position (1xN-fine of the product)
+# or, with -kernels, by whole kernels; channels: whole output channels are zero;
 # 4-in: 4 neighbouring input channels of one output share their zeros, 4x4-in: those of 4 neighbouring outputs
 IN_BLOCKS = {"4-in": 1, "4x4-in": 4}
-PATTERNS = ("unstructured", *(f"1x{n}" for n in (2, 4, 8, 16, 32)), "channels", *IN_BLOCKS)
+KERNELS = "-kernels"
+BLOCKS = tuple(f"1x{n}" for n in (2, 4, 8, 16, 32))
+PATTERNS = ("unstructured", *BLOCKS, *(blocks + KERNELS for blocks in BLOCKS), "channels", *IN_BLOCKS)
 
 
 def settle_(module: "torch.nn.Module", size: tuple[int, int, int], images: int = 8, seed: int = 0) -> None:  # noqa: F821
@@ -132,9 +135,11 @@ def _mask(rng: np.random.Generator, shape: tuple[int, ...], pattern: str, sparsi
         rows = IN_BLOCKS[pattern]
         blocks = _exact(rng, (-(-shape[0] // rows), -(-shape[1] // 4), *shape[2:]), sparsity)
         return np.repeat(np.repeat(blocks, rows, axis=0)[: shape[0]], 4, axis=1)[:, : shape[1]]
-    rows = 1 if pattern == "unstructured" else int(pattern[2:])
-    blocks = _exact(rng, (-(-shape[0] // rows), *shape[1:]), sparsity)
-    return np.repeat(blocks, rows, axis=0)[: shape[0]]
+    rows = 1 if pattern == "unstructured" else int(pattern.removesuffix(KERNELS)[2:])
+    sides = shape[1:2] if pattern.endswith(KERNELS) else shape[1:]
+    blocks = _exact(rng, (-(-shape[0] // rows), *sides), sparsity)
+    mask = np.repeat(blocks, rows, axis=0)[: shape[0]]
+    return np.broadcast_to(mask.reshape(*mask.shape, *(1,) * (len(shape) - mask.ndim)), shape)
 
 
 def _exact(rng: np.random.Generator, shape: Iterable[int], sparsity: float) -> np.ndarray:

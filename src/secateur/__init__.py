@@ -2,7 +2,7 @@
 
     import secateur
 
-    result = secateur.compress("resnet20_cifar10", "digits", pattern="1x4", sparsity=0.8, out="run")
+    result = secateur.compress("resnet20_cifar10", "digits", pattern="1x4-fine", sparsity=0.8, out="run")
     session = secateur.compile("run")  # or any ONNX file
     outputs = session.run(images)
 

@@ -37,7 +37,7 @@ app = typer.Typer(
     name="secateur",
     help="Make vision networks small and measurably fast: prune, distil, export, and see layer by layer what the "
     "zeros promised and what they gave.\n\nStart with: `secateur compress resnet20_cifar10 --data digits "
-    "--pattern 1x4 --sparsity 0.8 --out run`\n\nor, with any ONNX file: `secateur explain model.onnx`",
+    "--pattern 1x4-fine --sparsity 0.8 --out run`\n\nor, with any ONNX file: `secateur explain model.onnx`",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

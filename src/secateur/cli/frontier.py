@@ -24,7 +24,7 @@ def frontier(
     ] = "sparsity,macs",
     pattern: Annotated[
         list[str] | None,
-        Option("--pattern", "-p", help="unstructured, 1x4, 2:4, ...; repeated: each layer gets what suits it."),
+        Option("--pattern", "-p", help="unstructured, 1x4-fine, 2:4, ...; repeated: each layer gets what suits it."),
     ] = None,
     zeros: Annotated[
         str, Option("--zeros", help="Points: fractions of zeros, or of a cost that goes; start:stop:step or commas.")
@@ -53,7 +53,7 @@ def frontier(
 
     `secateur frontier resnet20_cifar10 --weights resnet20.safetensors --data cifar10 --against sparsity,macs,seconds`
 
-    `secateur frontier mobilenet_v2 --images photos --pattern 1x4 --against macs --zeros 0.2,0.4,0.6`
+    `secateur frontier mobilenet_v2 --images photos --pattern 1x4-fine --against macs --zeros 0.2,0.4,0.6`
     """
     from secateur import api
     from secateur.cli.values import levels as read_levels

@@ -26,7 +26,7 @@ def sensitivity(
         str | None, Option(help="'pretrained', a .safetensors or .pth file, or 'none'. By default the library's own.")
     ] = None,
     pattern: Annotated[
-        str | None, Option("--pattern", "-p", help="unstructured, 1x4, 2:4, filter, ...; by default unstructured.")
+        str | None, Option("--pattern", "-p", help="unstructured, 1x4-fine, 2:4, filter, ...; by default unstructured.")
     ] = None,
     granularity: Annotated[
         Granularity | None, Option(help="In place of a pattern: single weights, filters or input channels.")

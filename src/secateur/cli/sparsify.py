@@ -169,9 +169,9 @@ def sparsify(
 
     `secateur sparsify resnet50 --images photos --sparsity 0.6 --budget 10m`
 
-    `secateur sparsify model.onnx --images photos --preprocessing "x/127.5-1" --pattern 1x4 --sparsity 0.5`
+    `secateur sparsify model.onnx --images photos --preprocessing "x/127.5-1" --pattern 1x4-fine --sparsity 0.5`
 
-    `secateur sparsify resnet20_cifar10 --weights resnet20.safetensors --data cifar10 --macs 0.4 -p 1x4 -p unstructured`
+    `secateur sparsify resnet20_cifar10 --weights net.safetensors --data cifar10 --macs 0.4 -p 1x4-fine -p unstructured`
     """
     from secateur import api
 
