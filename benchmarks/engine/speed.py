@@ -275,6 +275,9 @@ def main() -> int:
 
     files, kept = Files(options.runs / "onnx"), options.runs / "speed.json"
     found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    # Rows of other runs stay in the table.
+    result = options.results / "engine_speed.json"
+    recorded = json.loads(result.read_text(encoding="utf-8"))["cases"] if result.is_file() else {}
     about = provenance("secateur", "onnxruntime", "openvino", "llvmlite", "numpy")
     todo = list(cases(options))
     shown: set[str] = set()
@@ -290,8 +293,9 @@ def main() -> int:
             row["costs"] = costs(case, files)
         found[case.key] = row
         write_json(kept, found)
-        write_json(options.results / "engine_speed.json", {"about": about, "cases": found})
-        write_text(options.results / "engine_speed.md", report(found, about))
+        recorded |= found
+        write_json(result, {"about": about, "cases": recorded})
+        write_text(result.with_suffix(".md"), report(recorded, about))
         said = row.get("failed") or f"{row['ratios']['secateur']['median']:.2f}x, goal {case.goal(found):.2f}x"
         print(f"{index}/{len(todo)} {case.key}: {said}", flush=True)
     missed = [
