@@ -21,7 +21,7 @@ from secateur.engine import kernels
 from secateur.engine.choice import Choice
 from secateur.engine.compile import lower
 from secateur.engine.extents import Common, Extent, Fault, described, extents
-from secateur.engine.kernels.conv import AHEAD
+from secateur.engine.kernels.conv_form import AHEAD
 from secateur.engine.kernels.linear import LinearKernel
 from secateur.engine.kernels.resize import Resize
 from secateur.engine.lowering.context import Decision

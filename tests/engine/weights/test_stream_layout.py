@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.engine.kernels.conv import AHEAD, PANEL_FIELDS
+from secateur.engine.kernels.conv_form import AHEAD, PANEL_FIELDS
 from secateur.engine.weights.lockstep import encode_lockstep
 from secateur.engine.weights.streams import MAX_DELTA, Streams, covers, encode, encode_dense
 

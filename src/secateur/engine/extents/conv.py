@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of
-from secateur.engine.kernels.conv import AHEAD, PANEL_FIELDS, TILE_FIELDS, UNIT_FIELDS, ConvKernel
+from secateur.engine.kernels.conv import ConvKernel
+from secateur.engine.kernels.conv_form import AHEAD, PANEL_FIELDS, TILE_FIELDS, UNIT_FIELDS
 from secateur.engine.kernels.requantize import NUMBERS
 from secateur.engine.weights.streams import MAX_DELTA
 

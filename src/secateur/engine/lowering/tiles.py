@@ -23,7 +23,7 @@ Maps = Planes | Tiled
 class Tiles:
     """Tile table of the kernel.
 
-    table    (tiles, 5) i64, see kernels.conv.TILE_FIELDS
+    table    (tiles, 5) i64, see kernels.conv_form.TILE_FIELDS
     vectors  sizes that occur, largest first
     sizes    (tiles,) vectors of each tile
     """

@@ -9,7 +9,7 @@ block, so every panel has its own rows in the row table. Bytes per nonzero: 6.
 
 import numpy as np
 
-from secateur.engine.kernels.conv import AHEAD, PANEL_FIELDS
+from secateur.engine.kernels.conv_form import AHEAD, PANEL_FIELDS
 from secateur.engine.weights.streams import MAX_DELTA, Ints, Streams, Weights, by_block, distances, nonzeros
 
 

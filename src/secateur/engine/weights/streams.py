@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.engine.kernels.conv import AHEAD, PANEL_FIELDS
+from secateur.engine.kernels.conv_form import AHEAD, PANEL_FIELDS
 
 MAX_DELTA = 0xFFFF
 # Elements that stay in the second-level cache while they are put in order.
