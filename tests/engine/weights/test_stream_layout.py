@@ -5,8 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.engine.kernels.conv_form import AHEAD, PANEL_FIELDS
+from secateur.engine.weights.by_pattern import covers, encode
+from secateur.engine.weights.every_position import encode_dense
 from secateur.engine.weights.lockstep import encode_lockstep
-from secateur.engine.weights.streams import MAX_DELTA, Streams, covers, encode, encode_dense
+from secateur.engine.weights.streams import MAX_DELTA, Streams
 
 Walk = list[tuple[int, list[float]]]
 cases = {

@@ -20,8 +20,10 @@ from secateur.engine.lowering.relayout import to_flat, to_planes
 from secateur.engine.lowering.source import Source, like, source_of
 from secateur.engine.lowering.tiles import plan_tiles, plan_units
 from secateur.engine.program import Argument
+from secateur.engine.weights.by_pattern import encode
+from secateur.engine.weights.every_position import encode_dense
 from secateur.engine.weights.lockstep import encode_lockstep
-from secateur.engine.weights.streams import Streams, Weights, encode, encode_dense, padded_order
+from secateur.engine.weights.streams import Streams, Weights, padded_order
 
 Ints = NDArray[np.int64]
 
