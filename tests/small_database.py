@@ -2,7 +2,7 @@
 
 import torch
 
-from secateur.posttraining.database import build_database
+from secateur.posttraining.database_filling import build_database
 from secateur.posttraining.gram import GramSum
 from secateur.posttraining.subject_torch import TorchSubject
 from secateur.sparsity import parse_pattern

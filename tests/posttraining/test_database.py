@@ -16,8 +16,9 @@ from safetensors import safe_open
 
 import small_database as small
 from secateur.errors import ArtifactError, PosttrainingError
-from secateur.posttraining import database as module
-from secateur.posttraining.database import DENSE, LEVELS, Database, build_database
+from secateur.posttraining import database_filling as module
+from secateur.posttraining.database import DENSE, Database
+from secateur.posttraining.database_filling import LEVELS, build_database
 from secateur.posttraining.gathering import StoredGrams, gather_grams
 from secateur.posttraining.problem import output_error
 from secateur.posttraining.second_order import compress_layer
@@ -118,7 +119,7 @@ def test_one_option_is_read_alone(database, monkeypatch):
         def __exit__(self, *error):
             self.file.__exit__(*error)
 
-    monkeypatch.setattr(module, "safe_open", Watched)
+    monkeypatch.setattr("secateur.posttraining.database.safe_open", Watched)
     database.load("point", 2)
     assert sorted(read) == ["2.mask", "2.shift", "2.values"]
 
@@ -252,7 +253,7 @@ KILLED = """
 import sys
 sys.path[:0] = {paths!r}
 import small_database as small
-from secateur.posttraining import database as module
+from secateur.posttraining import database_filling as module
 compress, done = module.compress_layer, []
 def slow(*args, **kwargs):
     if len(done) == 3:

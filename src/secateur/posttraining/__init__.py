@@ -5,7 +5,8 @@ from secateur.posttraining.calibration import Calibration, choose_batches, choos
 from secateur.posttraining.coefficients import Found, SearchSettings, search_coefficients
 from secateur.posttraining.costs import CostFacts, Costs, costs_of
 from secateur.posttraining.data_free import sparsify_data_free_
-from secateur.posttraining.database import Database, build_database
+from secateur.posttraining.database import Database
+from secateur.posttraining.database_filling import build_database
 from secateur.posttraining.dynamic import Choice, Option, choose, solvers
 from secateur.posttraining.fold_norms import fold_norms_
 from secateur.posttraining.frontier import Frontier, Point, frontier

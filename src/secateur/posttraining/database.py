@@ -2,17 +2,15 @@
 
     options of a layer   dense, then for each pattern that fits: densities .9^k down to .01, or the level it stands for
 
-One pass over the Gram matrices fills a folder: `index.json` with what every option keeps and costs, and one
-safetensors file per layer, named by the hash of weights, Gram matrix, patterns, levels and settings. A killed pass
-goes on where it was; a layer whose file is damaged is computed again. An option is kept as a mask of bits and its
-nonzeros: with the 44 default levels some 46 bytes for every weight of the dense layer.
+A folder (filled by `build_database`) has `index.json` with what every option keeps and costs, and one safetensors file
+per layer, named by the hash of weights, Gram matrix, patterns, levels and settings. An option is kept as a mask of
+bits and its nonzeros: with the 44 default levels some 46 bytes for every weight of the dense layer.
 
 Source: Frantar & Alistarh 2022 (OBC, section 6); the files are our own design.
 """
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -22,23 +20,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from secateur.cache import Cache, Entry, digest_of, key_of
-from secateur.errors import ArtifactError, PosttrainingError, SingularGramError
-from secateur.files import read_json, write_json
-from secateur.posttraining.gathering import StoredGrams
-from secateur.posttraining.gram import Gram
-from secateur.posttraining.problem import Compressed, problem_of
-from secateur.posttraining.second_order import Method, compress_layer
-from secateur.posttraining.subject import Subject
-from secateur.progress import Tracker, track
+from secateur.cache import Cache, digest_of, key_of
+from secateur.errors import ArtifactError, PosttrainingError
+from secateur.files import read_json
+from secateur.posttraining.problem import Compressed
 from secateur.registry import unknown
-from secateur.sparsity import Layer, Pattern, Rounding, SensitivityRow, SensitivityTable
-from secateur.sparsity.compact import stored_bytes
+from secateur.sparsity import Layer, SensitivityRow, SensitivityTable
 
 INDEX = "index.json"
 FORMAT = 1
 DENSE = "dense"
-LEVELS = tuple(1.0 - 0.9**k for k in range(1, 44))
 
 
 @dataclass(frozen=True)
@@ -118,7 +109,7 @@ class Database:
         with self._file(own) as file:
             packed, values = file.get_tensor(f"{option}.mask"), file.get_tensor(f"{option}.values")
             shift = file.get_tensor(f"{option}.shift")
-        if _digest(packed, values, shift) != row.digest:
+        if option_digest(packed, values, shift) != row.digest:
             raise ArtifactError(self._damaged(own, f"option {option} is not what was written"))
         mask = _unpacked(packed, own.layer.weights)
         weight = torch.zeros(own.layer.weights)
@@ -178,132 +169,6 @@ class Database:
         return _damaged(Cache(self.folder).path(own.key), own.layer.name, reason)
 
 
-def build_database(
-    subject: Subject,
-    grams: Mapping[str, Gram],
-    patterns: Sequence[Pattern],
-    folder: Path | str,
-    levels: Sequence[float] = LEVELS,
-    *,
-    method: Method = "auto",
-    rounding: Rounding = "floor",
-    polish: bool = True,
-    centered: bool = False,
-    damping: float = 0.01,
-) -> Database:
-    """All layers of `subject` that have a Gram matrix, at all levels of all patterns; `subject` is not changed.
-
-    patterns    a layer has options of all that fit it; of a pattern with one level (N:M) that one
-    folder      one database; a second pass with the same arguments only checks what is there
-    raises      PosttrainingError  no pattern, levels outside 0..1;  DiskError
-    """
-    levels = sorted({float(level) for level in levels})
-    if not patterns or not levels or not all(0.0 < level <= 1.0 for level in levels):
-        raise PosttrainingError(f"a database needs patterns, and levels above 0 and up to 1, not {levels}.")
-    settings = {"method": method, "rounding": rounding, "polish": polish, "centered": centered, "damping": damping}
-    cache, found = Cache(folder), list[LayerOptions]()
-    gathered = set(grams)  # asking a lazy mapping whether it has a name may read what lies there
-    fitting = {layer.name: _fitting(layer, gathered, patterns) for layer in subject.layers}
-    total = sum(len(_levels(rule, levels)) for rules, _ in fitting.values() for rule in rules)
-    with track(total, "database") as progress:
-        for layer in subject.layers:
-            rules, reason = fitting[layer.name]
-            weight = subject.weight(layer.name)
-            if not rules:
-                found.append(_dense_only(layer, weight, reason))
-                continue
-            bias, steps = subject.bias(layer.name), sum(len(_levels(rule, levels)) for rule in rules)
-            facts = {"patterns": [repr(rule) for rule in rules], "levels": levels, "settings": settings}
-            key = key_of(_facts(layer, weight, bias, grams) | facts)
-            entry = cache.get(key)
-            if entry is not None:
-                progress.advance(steps)
-            else:
-                try:
-                    gram = grams[layer.name]
-                    entry = cache.put(key, *_compressed(layer, weight, bias, gram, rules, levels, settings, progress))
-                except SingularGramError as error:
-                    found.append(_dense_only(layer, weight, str(error).rstrip(".")))
-                    continue
-            found.append(_from_entry(layer, key, entry))
-    write_json(Path(folder) / INDEX, {"format": FORMAT, "layers": [asdict(own) for own in found]})
-    return Database(folder, found)
-
-
-def _fitting(layer: Layer, gathered: set[str], patterns: Sequence[Pattern]) -> tuple[list[Pattern], str]:
-    """The patterns that a layer can have, or why there are none."""
-    if layer.name not in gathered:
-        return [], "no Gram matrix of its inputs was gathered"
-    reasons = {rule: rule.applies(layer.filter_shape, layer.groups, layer.kind) for rule in patterns}
-    rules = [rule for rule, reason in reasons.items() if reason is None]
-    return rules, "" if rules else "; ".join(f"{rule}: {reason}" for rule, reason in reasons.items())
-
-
-def _levels(rule: Pattern, levels: Sequence[float]) -> Sequence[float]:
-    return levels if rule.fixed_level is None else (rule.fixed_level,)
-
-
-def _facts(layer: Layer, weight: Tensor, bias: Tensor | None, grams: Mapping[str, Gram]) -> dict[str, Any]:
-    """What the options depend on. Gram matrices on disk have a key, and need not be read."""
-    if isinstance(grams, StoredGrams):
-        gram = [grams.key(layer.name)]
-    else:
-        gram = [digest_of(_array(grams[layer.name].matrix)), digest_of(_array(grams[layer.name].mean))]
-    return {
-        "what": "layer database",
-        "format": FORMAT,
-        "layer": [layer.kind, layer.filter_shape, layer.groups],
-        "weight": digest_of(_array(weight)),
-        "bias": "" if bias is None else digest_of(_array(bias)),
-        "gram": gram,
-    }
-
-
-def _compressed(
-    layer: Layer,
-    weight: Tensor,
-    bias: Tensor | None,
-    gram: Gram,
-    rules: Sequence[Pattern],
-    levels: Sequence[float],
-    settings: dict[str, Any],
-    progress: Tracker,
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Value and arrays of a layer's file."""
-
-    def options() -> Iterator[tuple[str, Compressed]]:
-        yield DENSE, Compressed(weight, torch.ones_like(weight, dtype=torch.bool), 0.0, 0.0)
-        for rule in rules:
-            own = _levels(rule, levels)
-            found = compress_layer(weight, gram, rule, own, progress=progress.advance, **settings)
-            yield from zip(itertools.repeat(str(rule)), found, strict=False)
-
-    rows: list[dict[str, Any]] = []
-    arrays: dict[str, NDArray[Any]] = {"bias": np.empty(0, np.float32) if bias is None else _array(bias)}
-    for pattern, own in options():
-        if not np.isfinite(own.error):
-            continue
-        index, mask = len(rows), own.mask.cpu().flatten()
-        packed = np.packbits(mask.numpy(), bitorder="little")
-        values = _array(own.weight.float()).reshape(-1)[mask.numpy()]
-        shift = np.empty(0, np.float32) if own.shift is None else _array(own.shift.float())
-        arrays |= {f"{index}.mask": packed, f"{index}.values": values, f"{index}.shift": shift}
-        stored, zeros = min(stored_bytes(own.weight.float()).values()), int((own.weight == 0).sum())
-        rows.append(asdict(Row(pattern, own.level, zeros, own.error, stored, _digest(packed, values, shift))))
-    energy = problem_of(weight, gram, centered=settings["centered"]).energy.sum().item()
-    return {"energy": energy, "options": rows}, arrays
-
-
-def _from_entry(layer: Layer, key: str, entry: Entry) -> LayerOptions:
-    rows = tuple(Row(**row) for row in entry.value["options"])
-    return LayerOptions(layer, rows, entry.value["energy"], key)
-
-
-def _dense_only(layer: Layer, weight: Tensor, reason: str) -> LayerOptions:
-    stored = min(stored_bytes(weight).values())
-    return LayerOptions(layer, (Row(DENSE, 0.0, int((weight == 0).sum()), 0.0, stored, ""),), skipped=reason)
-
-
 def _options_of(entry: dict[str, Any]) -> LayerOptions:
     """A layer of the index. raises KeyError, TypeError, ValueError."""
     own = entry["layer"]
@@ -348,11 +213,8 @@ def _damaged(path: Path, layer: str, reason: str) -> str:
     return f"{path}: the options of {layer} cannot be read: {reason}. Build the database again; only they are redone."
 
 
-def _array(tensor: Tensor) -> NDArray[Any]:
-    return np.ascontiguousarray(tensor.detach().cpu().numpy())
-
-
-def _digest(packed: NDArray[Any], values: NDArray[Any], shift: NDArray[Any]) -> str:
+def option_digest(packed: NDArray[Any], values: NDArray[Any], shift: NDArray[Any]) -> str:
+    """Of an option's mask, nonzeros and shift."""
     return key_of([digest_of(packed), digest_of(values), digest_of(shift)])
 
 

@@ -16,7 +16,8 @@ from secateur.errors import PosttrainingError, RecipeError
 from secateur.graph.census import Census
 from secateur.posttraining.coefficients import SearchSettings, search_coefficients
 from secateur.posttraining.costs import CostFacts
-from secateur.posttraining.database import DENSE, Database, build_database
+from secateur.posttraining.database import DENSE, Database
+from secateur.posttraining.database_filling import build_database
 from secateur.posttraining.gram import Gram
 from secateur.posttraining.losses import Batches, measure_losses
 from secateur.posttraining.second_order import Method

@@ -29,7 +29,7 @@ from secateur.pipeline.posttraining.images import gram_images, images_for
 from secateur.pipeline.posttraining.steps import JUDGE_TEMPERATURE, Steps
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining.costs import CostKind
-from secateur.posttraining.database import build_database
+from secateur.posttraining.database_filling import build_database
 from secateur.posttraining.frontier import Frontier, frontier
 from secateur.posttraining.losses import Divergence
 from secateur.posttraining.stitch import Stitched, Target
