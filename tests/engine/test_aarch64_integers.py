@@ -77,7 +77,9 @@ def test_depthwise(how, name):
 
 @needs_emulator
 @pytest.mark.parametrize("how", TARGETS)
-@pytest.mark.parametrize("choice", [Choice("dense", "direct", 4, 2), Choice("panel", "pack", 4, 2)], ids=str)
+@pytest.mark.parametrize(
+    "choice", [Choice("dense", "direct", 4, 2), Choice("panel", "pack", 4, 2), Choice("bytes", "direct", 4, 4)], ids=str
+)
 def test_convolution(how, choice):
     graph, arrays = make_graph(CONVOLUTIONS["same"], residual=("int8", 9), activation=Activation("relu"))
     (node,) = graph.nodes

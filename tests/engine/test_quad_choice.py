@@ -35,6 +35,8 @@ def planted(graph, share: float, rows: int, channels: int):
         (0.5, 1, 1, {"dense"}, "unstructured 50."),
         (0.9, 1, 4, {"panel", "rows", "block"}, "4-in "),
         (0.8, 4, 4, {"block"}, "4x4-in "),
+        (0.9, 4, 1, {"bytes"}, "1x4-fine 89."),
+        (0.95, 1, 1, {"bytes"}, "unstructured 95."),
     ],
 )
 def test_a_layer_of_a_network(share, rows, channels, formats, pattern):

@@ -3,6 +3,8 @@
 format      dense   every position, one list of positions for all panels
             block   positions where any of `rows` neighbouring output channels is nonzero (1xN blocks)
             panel   positions grouped by which of `rows` output channels are nonzero (unstructured)
+            rows    `rows` output channels in lockstep, each with its own positions
+            bytes   8-bit integers: single input channels, positions where any of `rows` output channels is nonzero
 primitive   direct  read the input (or its phase planes, for strides) in place
             gemm    read the materialised im2col matrix
             pack    copy each tile's positions into the thread's own scratch memory first
@@ -11,7 +13,7 @@ primitive   direct  read the input (or its phase planes, for strides) in place
 from dataclasses import dataclass
 from typing import Literal
 
-Format = Literal["dense", "block", "panel", "rows"]
+Format = Literal["dense", "block", "panel", "rows", "bytes"]
 Primitive = Literal["direct", "gemm", "pack"]
 
 

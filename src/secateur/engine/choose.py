@@ -72,7 +72,6 @@ def keep_or_dense(ranked: list[tuple[Choice, float]], pattern: Pattern) -> Decis
     sparse = min((price for choice, price in ranked if choice.format != "dense"), default=None)
     if sparse is None:
         return Decision(dense[0])
-    reason = (
-        f"{100 * pattern.sparsity:.0f} % zeros would gain {100 * (dense[1] / sparse - 1):.0f} %: less than the noise"
-    )
+    zeros, gain = (pattern.single or pattern).sparsity, dense[1] / sparse - 1
+    reason = f"{100 * zeros:.0f} % zeros would gain {100 * gain:.0f} %: less than the noise"
     return Decision(dense[0], reason)

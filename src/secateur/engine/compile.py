@@ -20,6 +20,7 @@ from secateur.engine.lowering.flat_values import flat_values
 from secateur.engine.lowering.pairs import multiplied
 from secateur.engine.lowering.ports import export_output, import_input
 from secateur.engine.lowering.shape_ops import concat_views
+from secateur.engine.lowering.tile_size import RegisterTile
 from secateur.engine.lowering.tiled_values import tiled_values
 from secateur.engine.pitches import map_pads
 from secateur.engine.program import Buffer, Port, Program
@@ -52,7 +53,7 @@ def lower(
         graph,
         context.pads,
         context.flat | context.views.keys(),
-        lambda node, shape: _register_lines(context, node, shape),
+        lambda node, shape: _register_tile(context, node, shape),
     )
     inputs = [_input(context, name) for name in graph.inputs]
     last = {name: index for index, node in enumerate(graph.nodes) for name in node.reads()}
@@ -89,14 +90,15 @@ def refusal(node: Node, graph: Graph) -> str | None:
     return lowerings[node.op].refuses(node, graph)
 
 
-def _register_lines(context: Context, node: Node, shape: ConvShape) -> int:
+def _register_tile(context: Context, node: Node, shape: ConvShape) -> RegisterTile:
     weight = context.graph.constants[node.inputs[1]]
     if node.op == "QConv":
         shape, weight = shape.in_quads, weight_quads(weight)
     else:
         shape, weight = multiplied(context, shape, weight)
     _, decision = context.decide(node.name, shape, weight)
-    return max(decision.choice.vectors * context.target.lanes // ALIGN, 1)
+    lines = max(decision.choice.vectors * context.target.lanes // ALIGN, 1)
+    return RegisterTile(lines, decision.choice.format == "bytes")
 
 
 def _input(context: Context, name: str) -> Port:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from math import comb, sqrt
 
 from secateur.engine.choice import Choice
+from secateur.engine.cost_bytes import byte_choices, predict_bytes
 from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.registers import most_vectors
 from secateur.engine.target import Target
@@ -135,6 +136,9 @@ def prefetches(choice: Choice, shape: ConvShape, target: Target) -> bool:
 
 def predict(choice: Choice, shape: ConvShape, pattern: Pattern, target: Target) -> float:
     """Cycles of a layer on one thread."""
+    if choice.format == "bytes":
+        assert pattern.single
+        return predict_bytes(choice, shape, pattern.single, target)
     lanes, line = target.lanes, 64.0
     positions = shape.c // shape.groups * shape.kernel[0] * shape.kernel[1]
     work = work_of(choice, pattern, positions, sorted_=not shape.quads)
@@ -200,6 +204,8 @@ def candidates(shape: ConvShape, pattern: Pattern, target: Target, primitive: st
     found = list(_dense(shape, target))
     if pattern.kind != "dense":
         found += _sparse(shape, pattern, target)
+    if pattern.single:
+        found += byte_choices(shape, pattern.single, target)
     # The im2col matrix of a pointwise layer is its input.
     chosen = [
         choice

@@ -39,6 +39,8 @@ class TuningCache:
             "shape": asdict(shape),
             "density": round(pattern.density, 2),
             "fills": {n: round(fill, 2) for n, fill in sorted(pattern.fills.items())},
+            "single": pattern.single and round(pattern.single.density, 2),
+            "single fills": pattern.single and {n: round(fill, 2) for n, fill in sorted(pattern.single.fills.items())},
             "choices": [asdict(choice) for choice in choices],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -46,6 +46,7 @@ CHOICES = {
 }
 
 
+BYTES = {"bytes": Choice("bytes", "direct", 2, 4), "bytes packed": Choice("bytes", "pack", 4, 4)}
 BF16 = {"bf16": CHOICES["dense in blocks"], "bf16 rows": CHOICES["rows"]}
 
 
@@ -174,7 +175,9 @@ def of_integers() -> Iterator[tuple[str, object]]:
 def programs() -> dict[str, Program]:
     found = {name: program_of(classifier(), choice) for name, choice in CHOICES.items()}
     found |= {name: program_of(classifier(), choice, bf16=True) for name, choice in BF16.items()}
-    return found | {name: program_of(proto) for name, proto in (*others(), *of_integers())}
+    integers = dict(of_integers())
+    found |= {name: program_of(integers["integer convolution"], choice) for name, choice in BYTES.items()}
+    return found | {name: program_of(proto) for name, proto in (*others(), *integers.items())}
 
 
 @pytest.mark.parametrize("lanes", [4, 8, 16])
@@ -272,7 +275,7 @@ def wrong(array: np.ndarray, field: str) -> Iterator[np.ndarray]:
             yield broken
 
 
-NAMES = (*CHOICES, *BF16, *(name for name, _ in (*others(), *of_integers())))
+NAMES = (*CHOICES, *BF16, *BYTES, *(name for name, _ in (*others(), *of_integers())))
 # Whole numbers that are computed with.
 NUMBERS = ("weights", "bias", "table", "bits")
 

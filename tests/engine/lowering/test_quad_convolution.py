@@ -33,6 +33,10 @@ CHOICES = [
     Choice("rows", "pack", 4, 2),
     Choice("rows", "gemm", 8, 2),
     Choice("block", "direct", 4, 2, resident=256),
+    Choice("bytes", "direct", 4, 4),
+    Choice("bytes", "direct", 1, 4),
+    Choice("bytes", "pack", 4, 4),
+    Choice("bytes", "pack", 2, 4),
 ]
 
 
@@ -133,7 +137,7 @@ def test_every_shape(isa, name):
     shape = SHAPES[name]
     if shape.groups > 1:
         shape = make_shape(shape.n, 8, 9, 9, 16, (3, 3), strides=shape.strides, pads=(1, 1, 1, 1), groups=2)
-    for choice in (CHOICES[0], CHOICES[3], CHOICES[7], CHOICES[10]):
+    for choice in (CHOICES[0], CHOICES[3], CHOICES[7], CHOICES[10], *CHOICES[-4:-1]):
         check(isa, *make_graph(shape), choice)
 
 
@@ -168,7 +172,7 @@ NUMBERS = {
 @pytest.mark.parametrize("isa", harness.INTEGER_ISAS)
 def test_every_way_to_end(isa, name):
     for shape in (SHAPES["same"], SHAPES["pointwise_batch"]):
-        for choice in (CHOICES[0], CHOICES[7]):
+        for choice in (CHOICES[0], CHOICES[7], CHOICES[-3]):
             check(isa, *make_graph(shape, **NUMBERS[name]), choice)
 
 
@@ -180,6 +184,12 @@ AARCH64 = {"plain": (), "sdot": ("dotprod",), "usdot": ("dotprod", "i8mm")}
 def test_aarch64(name):
     target = cross_target("neon", more=AARCH64[name])
     numbers = {"residual": ("uint8", 9), "inner": (0.03, 120, "uint8"), "x": ("int8", -5)}
-    for choice in (Choice("dense", "direct", 4, 3), Choice("panel", "pack", 4, 2), Choice("rows", "direct", 4, 2)):
+    for choice in (
+        Choice("dense", "direct", 4, 3),
+        Choice("panel", "pack", 4, 2),
+        Choice("rows", "direct", 4, 2),
+        Choice("bytes", "direct", 4, 4),
+        Choice("bytes", "pack", 1, 4),
+    ):
         graph, arrays = make_graph(SHAPES["same"], **numbers)
         np.testing.assert_array_equal(emulate(graph, arrays, choice, target), expected(graph, arrays))

@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+from secateur.engine.lowering.tile_size import RegisterTile
 from secateur.engine.lowering.tiled_values import tiled_values
 from secateur.engine.pitches import map_pads
 from secateur.engine.session import compile_onnx
@@ -52,7 +53,7 @@ BOTTLENECKS = (
 
 def in_tiles(model: onnx.ModelProto) -> set[str]:
     graph = simplify(load_graph(model, batch=1))
-    found = tiled_values(graph, map_pads(graph), frozenset(), lambda node, shape: 3)
+    found = tiled_values(graph, map_pads(graph), frozenset(), lambda node, shape: RegisterTile(3))
     return {name.removesuffix("_sum").removesuffix("_conv") for name in found}
 
 

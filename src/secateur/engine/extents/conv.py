@@ -5,10 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from secateur.engine.emit.byte_planes import TOGETHER
 from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of
 from secateur.engine.kernels.conv import ConvKernel
 from secateur.engine.kernels.conv_form import AHEAD, PANEL_FIELDS, TILE_FIELDS, UNIT_FIELDS
 from secateur.engine.kernels.requantize import NUMBERS
+from secateur.engine.weights.by_bytes import TURN
 from secateur.engine.weights.streams import MAX_DELTA
 
 Ints = NDArray[np.int64]
@@ -35,18 +37,23 @@ def conv(step: Reader) -> Iterator[Extent]:
     own = tiles[units[:, 0]] if some else tiles
     key = id(arguments["units"]) if some else 0
     x, y, residual, mask = once(step.check("tiles", np.int64, 0), key, lambda: _tiles(step, own))
-    near, far, row, last_row = once(step.check("deltas", np.uint16, 0), 0, lambda: _panels(step))
+    if kernel.of_bytes:
+        near, far, row, last_row = once(step.check("deltas", np.int32, 0), 0, lambda: _byte_panels(step))
+    else:
+        near, far, row, last_row = once(step.check("deltas", np.uint16, 0), 0, lambda: _panels(step))
     low, high = once(step.check("rows", np.int64, 0), (row, last_row), lambda: _rows(step, "rows", row, last_row))
 
     unit = step.integer("unit")
+    near, far = (near, far) if kernel.of_bytes else (near * unit, far * unit)
     if kernel.packed:
         offsets, held = _packed(step, int(units[:, 3].min()), int(units[:, 4].max()))
         x = x[0] + int(offsets.min()), x[1] + int(offsets.max())
-        width = 4 * step.lanes * max(kernel.vectors)
-        yield Extent("scratch", near * unit, max(far, held - 1) * unit + width, write=True)
+        read = 4 * step.lanes * (1 if kernel.of_bytes else max(kernel.vectors))
+        written = 4 * step.lanes * (TOGETHER if kernel.of_bytes else max(kernel.vectors))
+        yield Extent("scratch", near, max(far + read, (held - 1) * unit + written), write=True)
         yield Extent("x", *x)
     else:
-        yield Extent("x", x[0] + near * unit, x[1] + far * unit)
+        yield Extent("x", x[0] + near, x[1] + far)
     yield Extent("y", y[0] + low, y[1] + high, write=True)
     if kernel.residual:
         if kernel.requantize:
@@ -68,8 +75,10 @@ def _tiles(step: Reader, tiles: Ints) -> tuple[tuple[int, int], ...]:
     if int(sizes.min()) < 0 or int(sizes.max()) >= len(step.kernel.vectors):
         raise Fault(f"'tiles' has a size beyond the {len(step.kernel.vectors)} of the kernel")
     vectors = np.array(step.kernel.vectors, np.int64)[sizes]
-    begins, width = tiles[:, :4], np.array([4 * step.lanes] * 3 + [1])
-    low, high = begins.min(axis=0).tolist(), (begins + vectors[:, None] * width).max(axis=0).tolist()
+    begins, widths = tiles[:, :4], vectors[:, None] * np.array([4 * step.lanes] * 3 + [1])
+    if step.kernel.of_bytes:  # whatever is stored
+        widths[:, 0] = 4 * step.lanes * (TOGETHER if step.kernel.packed else 1)
+    low, high = begins.min(axis=0).tolist(), (begins + widths).max(axis=0).tolist()
     return tuple(zip(low, high, strict=True))
 
 
@@ -130,6 +139,20 @@ def _panels(step: Reader) -> tuple[int, int, int, int]:
         far = int((panels[:, 0] + ways.max(axis=1)).max())
     rows = panels[:, 3]
     return int(panels[:, 0].min()), far, int(rows.min()), int(rows.max()) + kernel.rows
+
+
+def _byte_panels(step: Reader) -> tuple[int, int, int, int]:
+    """The same of streams that walk planes of bytes: places are there as they are."""
+    kernel: ConvKernel = step.kernel
+    panels = step.records("panels", kernel.panel_words, np.int32)
+    if int(panels.min()) < 0:
+        raise Fault("'panels' has negative numbers")
+    turns = panels[:, _COUNTS:].sum(axis=1, dtype=np.int64)
+    places = step.check("deltas", np.int32, int((panels[:, 1] + (turns + 1) * TURN).max()))
+    step.check("weights", np.uint32, int((panels[:, 2] + turns * kernel.of_bytes).max()))
+    low, high = (int(places.min()), int(places.max())) if places.size else (0, 0)
+    rows = panels[:, 3]
+    return int(panels[:, 0].min()) + low, int(panels[:, 0].max()) + high, int(rows.min()), int(rows.max()) + kernel.rows
 
 
 def _sums(stream: NDArray[np.uint16], counts: Ints) -> Ints:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of, floats, positive, rounded, span
 from secateur.engine.extents.rows import elementwise
+from secateur.engine.kernels.byte_planes import STEP, BytePlanes
 from secateur.engine.kernels.quad_bytes import FlipBytes, PackBytes, UnpackBytes
 from secateur.engine.kernels.quad_channels import BIT_FIELDS, QuadChannels
 from secateur.engine.kernels.quad_depthwise import QuadDepthwise
@@ -88,6 +89,16 @@ def flip_bytes(step: Reader) -> Iterator[Extent]:
     count = min(step.integer("size"), step.units * step.integer("block"))
     yield Extent("x", 0, count)
     yield Extent("y", 0, count, write=True)
+
+
+@extents_of(BytePlanes)
+def byte_planes(step: Reader) -> Iterator[Extent]:
+    """All quads of a tensor, and what lies in front of them; four arrays of bytes."""
+    before, size, distance = step.integers("before", "size", "distance")
+    if step.integer("part") % STEP or size % STEP:
+        raise Fault(f"quads are taken apart {STEP} at a time")
+    yield floats("x", 0, -before, size - before)
+    yield Extent("y", 0, 3 * distance + size, write=True)
 
 
 @extents_of(QuadChannels)

@@ -14,6 +14,11 @@ is shared the R rows walk in lockstep instead, each over its own positions, with
 
     repeat longest row of the panel:   for r in rows:  x[r] += delta[i++] unit;  acc[r][v] += weight[i] x[r][v]
 
+Unstructured 8-bit weights, and 1xN blocks of them, do not leave out whole quads. There `x` points to planes of bytes,
+and quads are put together on the way, from any four positions (conv_bytes):
+
+    repeat count[panel][block of rows]:  q = interleave(x[place[i++]], .. four times);  for r in block:  acc[r] += w q
+
 What `x` points to is the primitive: the input itself, its im2col matrix, or a tile that was packed into this thread's
 scratch memory. What is multiplied are floats, pairs of bf16 numbers (emit.pairs), or quads of 8-bit integers
 (emit.integers), whose sums are requantized at the end (kernels.requantize).
@@ -21,10 +26,14 @@ scratch memory. What is multiplied are floats, pairs of bf16 numbers (emit.pairs
 Sources: Park et al. 2017 (offsets instead of indices); Wilkinson, Cheshmi & Mehri Dehnavi 2023 (patterns).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from secateur.engine.emit.builder import I32, I64, PTR, KernelBody, KernelModule, Value
+from secateur.engine.emit.byte_planes import TOGETHER, apart
+from secateur.engine.emit.integers import as_floats, load_quads
 from secateur.engine.kernels.conv_body import ConvBody
+from secateur.engine.kernels.conv_bytes import accumulate_bytes
 from secateur.engine.kernels.conv_ends import Ends
 from secateur.engine.kernels.conv_form import PANEL_FIELDS, TILE_FIELDS, UNIT_FIELDS, ConvForm
 from secateur.engine.kernels.conv_sums import Sums
@@ -81,14 +90,16 @@ class _Writer:
             y = f.at(self.pointers["y"], tile["y"])
             self.prefetch_outputs(tile, start["row"], y, vectors)
             acc = self.sums.start(start["row"], y, vectors)
-            if kernel.patterns:
+            if kernel.of_bytes:
+                accumulate_bytes(self.sums, record, start, base, acc)
+            elif kernel.patterns:
                 self.sums.accumulate(record, start, base, acc)
             else:
                 self.sums.accumulate_in_lockstep(record, start, base, acc)
             if self.body.results and self.body.quads:
-                self.ends.store_quads(self.body.results, tile, start["row"], y, acc, masks)
+                self.ends.store_quads(self.body.results, tile, start["row"], y, acc, masks, vectors)
             else:
-                self.ends.finish(tile, start["row"], y, acc, masks)
+                self.ends.finish(tile, start["row"], y, acc, masks, vectors)
 
     def pack(self, unit: dict[str, Value], base: Value, vectors: int) -> None:
         """Copy the tile's input vectors of the unit's positions to scratch, unless they are there."""
@@ -102,9 +113,18 @@ class _Writer:
             target = f.var(PTR, f.scratch)
             with f.loop(pack_begin, pack_end) as position:
                 source = f.at(base, f.load_i64(self.pointers["pack_offsets"], position, I32, signed=True))
-                for v in range(vectors):
-                    f.store(f.load(source, v * f.lanes), target.get(), v * f.lanes, align=self.body.width)
+                for v, copy in enumerate(self.packed_vectors(source, vectors)):
+                    f.store(copy, target.get(), v * f.lanes, align=self.body.width)
                 target.set(f.at(target.get(), self.body.unit))
+
+    def packed_vectors(self, source: Value, vectors: int) -> Iterator[Value]:
+        """What is kept of a position: its vectors, or the bytes of its four channels."""
+        f = self.f
+        if self.kernel.of_bytes:
+            quads = [load_quads(f, source, v * f.lanes) for v in range(TOGETHER)]
+            yield from (as_floats(f, plane) for plane in apart(f, quads))
+        else:
+            yield from (f.load(source, v * f.lanes) for v in range(vectors))
 
     def prefetch_outputs(self, tile: dict[str, Value], row: Value, y: Value, vectors: int) -> None:
         """Ask for the lines that the panel's end will add to and write, while its sums are computed."""

@@ -2,6 +2,7 @@
 
 from secateur.engine.emit.activations import activate
 from secateur.engine.emit.builder import I32, Value, Var
+from secateur.engine.emit.byte_planes import TOGETHER, in_blocks, in_order
 from secateur.engine.kernels.conv_body import ConvBody
 from secateur.engine.kernels.requantize import Results
 
@@ -20,10 +21,15 @@ class Ends:
         y: Value,
         acc: list[list[Var]],
         masks: list[Value],
+        vectors: int,
     ) -> None:
         """Store the sums: as they are between blocks, else after residual and activation."""
         f = self.f
         for r, sums in enumerate(acc):
+            if self.kernel.of_bytes:
+                for value, found in zip(sums, in_order(f, [value.get() for value in sums]), strict=True):
+                    value.set(found)
+                sums = sums[:vectors]
             place = self.body.row_address(row, r)
             with f.if_(f.b.icmp_signed(">=", place, f.i64(0))):
                 target = f.at(y, place)
@@ -74,23 +80,55 @@ class Ends:
         y: Value,
         acc: list[list[Var]],
         masks: list[Value],
+        vectors: int,
     ) -> None:
         """The results of four rows at a time as quads."""
         f = self.f
         for first in range(0, self.kernel.rows, 4):
             place = self.body.row_address(row, first)
             with f.if_(f.b.icmp_signed(">=", place, f.i64(0))):
-                target = f.at(y, place)
                 other = self.body.residual_row(tile, row, first, place) if self.kernel.residual else None
-                scales = [self.scale(row, first + r) for r in range(4)]
-                slopes = [self.slope(row, first + r) for r in range(4)]
-                for v in range(len(acc[0])):
-                    added = [None] * 4
-                    if other is not None:
-                        added = results.added(f.load(other, v * f.lanes, self.body.width, I32))
-                    rows = [results.row(acc[first + r][v].get(), scales[r], added[r], slopes[r]) for r in range(4)]
-                    out = self.inside(masks, v, results.quads(rows), results.fill())
-                    f.store(out, target, v * f.lanes, align=self.body.width)
+                self._store_four(results, row, first, f.at(y, place), other, acc[first : first + 4], masks, vectors)
+
+    def _store_four(
+        self,
+        results: Results,
+        row: Value,
+        first: int,
+        target: Value,
+        other: Value | None,
+        acc: list[list[Var]],
+        masks: list[Value],
+        vectors: int,
+    ) -> None:
+        """Rows first to first + 3 of a panel.
+
+        other    address of the residual
+        """
+        f = self.f
+        scales = [self.scale(row, first + r) for r in range(4)]
+        slopes = [self.slope(row, first + r) for r in range(4)]
+
+        def residual(v: int) -> Value | None:
+            return None if other is None else f.load(other, v * f.lanes, self.body.width, I32)
+
+        def made(v: int, word: Value | None) -> Value:
+            added = [None] * 4 if word is None else results.added(word)
+            rows = [results.row(acc[r][v].get(), scales[r], added[r], slopes[r]) for r in range(4)]
+            return results.quads(rows)
+
+        def store(v: int, quads: Value) -> None:
+            kept = self.inside(masks, v, quads, results.fill())
+            f.store(kept, target, v * f.lanes, align=self.body.width)
+
+        if not self.kernel.of_bytes:
+            for v in range(vectors):
+                store(v, made(v, residual(v)))
+            return
+        words = [residual(min(v, vectors - 1)) for v in range(TOGETHER)]
+        words = words if other is None else in_blocks(f, words)
+        for v, quads in enumerate(in_order(f, [made(v, word) for v, word in enumerate(words)])[:vectors]):
+            store(v, quads)
 
     def scale(self, row: Value, r: int) -> Value:
         """Scale of a panel's row r, for all lanes."""

@@ -9,7 +9,7 @@ from secateur.graph.ir import Activation
 # Columns of the tables.
 TILE_FIELDS = ("x", "y", "residual", "mask", "size")  # i64: bytes, bytes, bytes, vectors, index into `vectors`
 UNIT_FIELDS = ("tile", "panel_begin", "panel_end", "pack_begin", "pack_end")  # i32
-PANEL_FIELDS = ("x", "delta", "weight", "row", "ahead")  # i32: units, indices, units; then one count per pattern
+PANEL_FIELDS = ("x", "delta", "weight", "row", "ahead")  # i32: units, indices, units; then one count per loop
 # Positions between a prefetch and its use: a tile's inputs lie in L2 or further, one plane apart, which no hardware
 # prefetcher follows (8 measured best on Cascade Lake, 8 to 15 % over none).
 AHEAD = 8
@@ -38,6 +38,8 @@ class ConvForm:
     requantize      quads are multiplied, and this happens to their sums; None for floats. Results in quads need panels
                     of whole quads of rows
     pairs           inputs and weights are pairs of bf16 numbers; everything else is float32
+    of_bytes        inputs lie in planes of bytes, one a channel, and positions are walked four at a time, by blocks of
+                    so many rows (conv_bytes); 0: inputs are quads, pairs or floats
     """
 
     rows: int
@@ -52,6 +54,7 @@ class ConvForm:
     prefetch: bool = False
     requantize: Requantize | None = None
     pairs: bool = False
+    of_bytes: int = 0
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -66,6 +69,8 @@ class ConvForm:
             patterns = "all"
         if self.patterns == (2**self.rows - 1,):
             patterns = "full"
+        if self.of_bytes:
+            patterns = f"bytes{self.of_bytes}"
         kind = symbol(self.activation)
         flags = "".join(
             f"_{flag}"
@@ -78,4 +83,5 @@ class ConvForm:
     @property
     def panel_words(self) -> int:
         """i32 words of a panel's record."""
-        return len(PANEL_FIELDS) + max(len(self.patterns), 1)
+        lists = self.rows // self.of_bytes if self.of_bytes else max(len(self.patterns), 1)
+        return len(PANEL_FIELDS) + lists

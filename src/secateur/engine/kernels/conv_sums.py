@@ -3,6 +3,7 @@
 from llvmlite import ir
 
 from secateur.engine.emit.builder import I16, I32, I64, PTR, Value, Var
+from secateur.engine.emit.byte_planes import TOGETHER
 from secateur.engine.emit.integers import dot
 from secateur.engine.emit.pairs import pair_dot
 from secateur.engine.kernels.conv_body import ConvBody
@@ -22,13 +23,15 @@ class Sums:
         Sums of quads begin with the first loop that adds to them: rows that wait for theirs need no registers.
         """
         f = self.f
+        # Vectors of bytes give four vectors of sums, of which a short tile stores the first.
+        vectors = TOGETHER if self.kernel.of_bytes else vectors
         acc = [[f.var(ir.VectorType(self.body.type, f.lanes)) for _ in range(vectors)] for _ in range(self.kernel.rows)]
 
         def from_bias() -> None:
             for r, sums in enumerate(acc):
                 self.start_row(row, r, sums)
 
-        if self.kernel.patterns and self.body.results:
+        if self.body.results and (self.kernel.patterns or self.kernel.of_bytes):
             return acc
         if not self.kernel.partial:
             from_bias()

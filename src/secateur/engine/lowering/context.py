@@ -12,7 +12,7 @@ element-wise operators, 1x1 convolutions and residual sums need no conversion.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.program import Address, Argument, Buffer, Kernel, Step
 from secateur.engine.target import Target
 from secateur.engine.weights.pattern import Pattern, detect
+from secateur.engine.weights.quads import single_channels
 from secateur.graph.ir import Graph, Node
 from secateur.registry import Registry
 
@@ -161,6 +162,8 @@ class Context:
         """The zeros of a convolution's weights, and how it is to be computed. Asked again, it says the same."""
         if layer not in self._decisions:
             pattern = detect(weight, shape.groups)
+            if shape.quads and weight.size:
+                pattern = replace(pattern, single=detect(single_channels(weight), shape.groups))
             self._decisions[layer] = pattern, self.choose(layer, shape, weight, pattern)
         return self._decisions[layer]
 

@@ -14,16 +14,14 @@ from secateur.engine.kernels.conv import ConvKernel
 from secateur.engine.layout import Flat, Planes, Tiled, fill_word, planes, quads_of
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.lowering.conv_shape import ConvShape
+from secateur.engine.lowering.conv_weights import walk_of
 from secateur.engine.lowering.epilogue import Epilogue
 from secateur.engine.lowering.masks import mask_table
 from secateur.engine.lowering.relayout import to_flat, to_planes
 from secateur.engine.lowering.source import Source, like, source_of
 from secateur.engine.lowering.tiles import plan_tiles, plan_units
 from secateur.engine.program import Argument
-from secateur.engine.weights.by_pattern import encode
-from secateur.engine.weights.every_position import encode_dense
-from secateur.engine.weights.lockstep import encode_lockstep
-from secateur.engine.weights.streams import Streams, Weights, padded_order
+from secateur.engine.weights.streams import Streams, Weights
 
 Ints = NDArray[np.int64]
 
@@ -50,39 +48,9 @@ def emit_conv(
     if other and not isinstance(other.layout, Tiled):
         other = to_planes(context, other, like(inner, other.shape[1], other.fill))
     source = source_of(context, shape, x, inner, choice)
-    matrix = _in_order(weight.reshape(shape.o, -1), source.order)
-
-    packed = choice.primitive == "pack"
-    lanes = context.target.lanes
-    unit = choice.vectors * lanes * 4 if packed else source.unit
-    positions = matrix.shape[1]
-    order, panels_per_group = _panel_order(shape, choice.rows)
-    per_group = np.arange(shape.groups)
-    starts = np.repeat(per_group * (0 if packed else source.group), panels_per_group)
-    places = np.arange(positions, dtype=np.int64) if packed else source.places
-    block = choice.block if choice.block and choice.block < positions else None
-    patterns = _patterns(choice)
-    shared = choice.format == "dense" and block is None
-    if shared:
-        streams = encode_dense(matrix, places, choice.rows, order=order, starts=starts)
-    elif choice.format == "rows":
-        streams = encode_lockstep(
-            *(matrix, places, choice.rows),
-            groups=shape.groups,
-            block=block,
-            group_places=0 if packed else source.group,
-            packed=packed,
-            sort=epilogue.requantized is None,
-        )
-    else:
-        streams = encode(
-            *(matrix, places, choice.rows, patterns),
-            order=order,
-            block=block,
-            starts=starts,
-            packed=packed,
-            dense=choice.format == "dense",
-        )
+    walk = walk_of(context, shape, weight, source, choice, sort=epilogue.requantized is None)
+    streams, block = walk.streams, walk.block
+    packed, lanes = choice.primitive == "pack", context.target.lanes
 
     tiles = plan_tiles(
         *(inner, choice.vectors, lanes),
@@ -90,27 +58,31 @@ def emit_conv(
         target=out.maps,
         residual=other.maps if other else None,
         shift=source.shift,
+        unit=walk.item,
     )
-    bounds = np.concatenate([per_group, [shape.groups]]) * panels_per_group
+    positions = len(source.places)
+    per_group = np.arange(shape.groups)
+    bounds = np.arange(shape.groups + 1) * walk.panels_per_group
     packs = np.stack([per_group * positions, (per_group + 1) * positions], 1) if packed else None
-    panels = len(order) // choice.rows
+    panels = shape.groups * walk.panels_per_group
     kernel = ConvKernel(
-        choice.rows,
+        walk.rows,
         tiles.vectors,
-        patterns,
+        walk.patterns,
         epilogue.activation,
         residual=other is not None,
-        shared_deltas=shared,
+        shared_deltas=walk.shared,
         packed=packed,
         partial=block is not None,
         masked=_needs_masks(inner, lanes),
         prefetch=prefetches(choice, shape, context.target),
         requantize=epilogue.requantized.how if epilogue.requantized else None,
         pairs=shape.pairs,
+        of_bytes=walk.of_bytes,
     )
     blocks = -(-positions // block) if block else 1
     arguments: dict[str, Argument] = {
-        "x": source.tensor.address,
+        "x": walk.read.address,
         "y": out.address,
         "residual": other.address if other else 0,
         "bias": _per_row(bias, streams.rows),
@@ -119,7 +91,7 @@ def emit_conv(
         "weights": streams.weights,
         "rows": _places(streams.rows, out, quads=epilogue.to_quads),
         "masks": mask_table(inner, lanes),
-        "unit": unit,
+        "unit": walk.unit,
         "pack_offsets": _pack_offsets(source, shape.groups) if packed else 0,
         "slope": 0 if epilogue.slope is None else _per_row(epilogue.slope, streams.rows),
         "pack_most": block or positions,
@@ -132,7 +104,7 @@ def emit_conv(
             "zero": epilogue.requantized.zero * 0x10001,
             "fill": fill_word(inner.fill),
         }
-    reads = (source.tensor, *((other,) if other else ()))
+    reads = (walk.read, *((other,) if other else ()))
     # A few rows of all tiles at a time write along planes; the rows of a tile lie side by side in tiles anyway.
     resident = None if isinstance(out.layout, Tiled) else choice.resident
     # Each block of positions is a step of its own: all tiles use its inputs while they are near.
@@ -156,7 +128,7 @@ def emit_conv(
             reads=reads if index == 0 else (*reads, out),
             writes=(out,),
             costs=costs,
-            scratch=(block or positions) * unit if packed else 0,
+            scratch=(block or positions) * walk.unit if packed else 0,
         )
     if out is not y:
         _deliver(context, out, y)
@@ -201,24 +173,6 @@ def _deliver(context: Context, out: Tensor, y: Tensor) -> None:
         to_planes(context, out, y.planes, y)
 
 
-def _panel_order(shape: ConvShape, rows: int) -> tuple[Ints, int]:
-    """Output channels in panels of `rows`, no panel with channels of two groups."""
-    per_group = shape.o // shape.groups
-    one = padded_order(np.arange(per_group, dtype=np.int64), rows)
-    order = np.concatenate([np.where(one >= 0, one + g * per_group, -1) for g in range(shape.groups)])
-    return order, len(one) // rows
-
-
-def _patterns(choice: Choice) -> tuple[int, ...]:
-    full = 2**choice.rows - 1
-    if choice.format == "rows":
-        return ()
-    if choice.format != "panel":
-        return (full,)
-    most = choice.most or choice.rows
-    return tuple(code for code in range(1, full + 1) if code.bit_count() <= most)
-
-
 def _per_row(values: NDArray[np.float32] | NDArray[np.int32] | None, rows: Ints) -> NDArray[np.float32 | np.int32]:
     if values is None:
         return np.zeros(len(rows), np.float32)  # as integers the same
@@ -232,11 +186,6 @@ def _pack_offsets(source: Source, groups: int) -> NDArray[np.int32]:
     if offsets.size and offsets.max() > np.iinfo(np.int32).max:
         raise AssertionError("a source of more than 2 GiB cannot be packed")
     return offsets.astype(np.int32).reshape(-1)
-
-
-def _in_order(matrix: Weights, order: Ints) -> Weights:
-    """The columns of a matrix in this order, row after row in memory, which indexing with an array would not give."""
-    return matrix if (order[1:] > order[:-1]).all() else np.take(matrix, order, axis=1)
 
 
 def _needs_masks(layout: Planes, lanes: int) -> bool:

@@ -85,7 +85,7 @@ def integer_facts(
     shape, output = weight.shape, graph.shape(node.outputs[0])
     work = round(macs * density)
     zeros, reason = zeros_of_quads(pattern, density), ""
-    if pattern.kind == "dense" and density <= DENSE:
+    if pattern.kind == "dense" and density <= DENSE and pattern.single is None:
         reason = f"{100 * (1 - density):.0f} % zeros leave hardly four neighbouring input channels without a weight"
     facts = LayerFacts(node.name, kind, shape, output, density, zeros, kernel, None, macs, work, stored, reason)
     return replace(facts, bits=8)
@@ -97,9 +97,12 @@ def zeros_of_quads(pattern: Pattern, density: float) -> str:
     pattern    of the quads
     density    nonzeros / weights
     """
+    single = pattern.single
     if density > DENSE:
         return "dense"
     zeros = f"{100 * (1 - density):.1f} %"
     if pattern.kind == "dense" or density < FILL * pattern.density:
+        if single and single.kind == "blocks":
+            return str(single)
         return f"unstructured {zeros}, {100 * pattern.sparsity:.0f} % of fours"
     return f"{pattern.n}x4-in {zeros}" if pattern.n > 1 else f"4-in {zeros}"

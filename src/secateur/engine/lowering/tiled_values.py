@@ -13,24 +13,27 @@ from collections.abc import Callable, Mapping
 from secateur.engine.layout import planes
 from secateur.engine.lowering.conv_shape import ConvShape, conv_shape
 from secateur.engine.lowering.depthwise import is_depthwise
-from secateur.engine.lowering.tile_size import LONGEST, tile_lines
+from secateur.engine.lowering.tile_size import LONGEST, RegisterTile, tile_lines
 from secateur.graph.ir import Graph, Node
 
 Size = tuple[int, int]
 
 
 def tiled_values(
-    graph: Graph, pads: Mapping[Size, int], taken: frozenset[str], register_lines: Callable[[Node, ConvShape], int]
+    graph: Graph,
+    pads: Mapping[Size, int],
+    taken: frozenset[str],
+    register_tile: Callable[[Node, ConvShape], RegisterTile],
 ) -> Mapping[str, tuple[int, ...]]:
     """Values that lie in tiles -> lines of each tile.
 
     pads              zero columns of the maps of each size (pitches.map_pads)
     taken             values whose place is decided already (dense ones, parts of concatenations)
-    register_lines    lines of the register tiles of a convolution
+    register_tile     what a convolution computes at once
     """
     shapes = {node.name: conv_shape(node, graph) for node in graph.nodes if _is_convolution(node)}
     names = _alike(graph, shapes, _candidates(graph, shapes, pads) - taken)
-    users: dict[Size, dict[int, float]] = {}
+    users: dict[Size, dict[RegisterTile, float]] = {}
     lines: dict[Size, int] = {}
     for node in graph.nodes:
         shape = shapes.get(node.name)
@@ -38,9 +41,9 @@ def tiled_values(
             continue
         size = (shape.out_h, shape.out_w)
         if node.outputs[0] in names or (node.inputs[0] in names and shape.pointwise):
-            vectors = register_lines(node, shape)
-            users.setdefault(size, {}).setdefault(vectors, 0.0)
-            users[size][vectors] += shape.macs
+            tile = register_tile(node, shape)
+            users.setdefault(size, {}).setdefault(tile, 0.0)
+            users[size][tile] += shape.macs
             lines[size] = _lines(shape, pads)
     cut = {size: tile_lines(lines[size], users[size]) for size in users}
     return {name: cut[graph.shape(name)[2], graph.shape(name)[3]] for name in names}

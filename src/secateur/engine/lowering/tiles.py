@@ -34,7 +34,15 @@ class Tiles:
 
 
 def plan_tiles(
-    output: Planes, most: int, lanes: int, *, source: Maps, target: Maps, residual: Maps | None, shift: int
+    output: Planes,
+    most: int,
+    lanes: int,
+    *,
+    source: Maps,
+    target: Maps,
+    residual: Maps | None,
+    shift: int,
+    unit: int = 4,
 ) -> Tiles:
     """Tiles of all images.
 
@@ -43,6 +51,7 @@ def plan_tiles(
     source, target, residual  layouts of the input, of the output and of the second operand: in tiles, or of the same
                               pitch
     shift                     elements from a tile's first output to its first input position
+    unit                      bytes of an element of the source
     """
     vectors = -(-((output.h - 1) * output.pitch + output.w) // lanes)
     per_line = ALIGN // lanes
@@ -55,15 +64,15 @@ def plan_tiles(
     begins: list[int] = np.cumsum([0, *sizes[:-1]]).tolist()
     before: list[int] = np.cumsum([0, *blocks[:-1]]).tolist()
 
-    def place(layout: Maps | None, image: int, block: int, begin: int, shift: int = 0) -> int:
+    def place(layout: Maps | None, image: int, block: int, begin: int, shift: int = 0, unit: int = 4) -> int:
         if isinstance(layout, Tiled):
             inside = (begin - before[block]) * lanes
-            return 4 * (image * layout.image_stride + block * layout.tile_stride + inside)
-        return 0 if layout is None else 4 * (image * layout.image_stride + begin * lanes + shift)
+            return unit * (image * layout.image_stride + block * layout.tile_stride + inside)
+        return 0 if layout is None else unit * (image * layout.image_stride + begin * lanes + shift)
 
     rows = [
         (
-            place(source, image, block, begin, shift),
+            place(source, image, block, begin, shift, unit),
             place(target, image, block, begin),
             place(residual, image, block, begin),
             begin,

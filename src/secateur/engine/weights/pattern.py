@@ -29,6 +29,7 @@ class Pattern:
     fill        nonzeros / elements of kept blocks
     empty_rows  output channels without a nonzero
     fills       N -> fill, for block lengths that come into question
+    single      of quads: the same for their weights one by one
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Pattern:
     fill: float
     empty_rows: int
     fills: dict[int, float]
+    single: "Pattern | None" = None
 
     @cached_property
     def sparsity(self) -> float:

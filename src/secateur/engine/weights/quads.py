@@ -21,6 +21,17 @@ def weight_quads(weight: NDArray[np.int8]) -> NDArray[np.uint32]:
     return words.reshape(words.shape[:-1]).astype(np.uint32, copy=False)
 
 
+def single_channels(words: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """(O, C / 4, ...) quads -> (O, C, ...) weights, as far as they are zero or not; no channels that only fill up."""
+    bytes_ = np.ascontiguousarray(words).view(np.uint8).reshape(*words.shape, 4)
+    single = np.ascontiguousarray(np.moveaxis(bytes_, -1, 2)).reshape(len(words), -1, *words.shape[2:])
+    count = single.shape[1]
+    added = 3 if count else 0
+    while added and single[:, count - added :].any():
+        added -= 1
+    return single[:, : count - added]
+
+
 def row_sums(weight: NDArray[np.int8]) -> NDArray[np.int64]:
     """(O,) sums of the weights of each output."""
     return weight.reshape(len(weight), -1).sum(axis=1, dtype=np.int64)

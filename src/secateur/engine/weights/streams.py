@@ -26,7 +26,7 @@ class Streams:
     """Streams of one convolution.
 
     panels     (blocks * groups of rows, words) i32, records as the kernel reads them
-    deltas     u16
+    deltas     u16; of streams by bytes i32, which are places
     weights    in the order in which the kernel meets them
     rows       (padded rows,) output channel of each row of each panel; -1 where a row only pads
     costs      (panels,) multiply-adds per pixel, padding zeros included, plus the overhead of a panel
@@ -34,7 +34,7 @@ class Streams:
     """
 
     panels: NDArray[np.int32]
-    deltas: NDArray[np.uint16]
+    deltas: NDArray[np.uint16 | np.int32]
     weights: Weights
     rows: Ints
     costs: NDArray[np.float64]

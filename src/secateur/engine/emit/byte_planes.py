@@ -1,0 +1,123 @@
+"""Quads from four planes of bytes, and the order of pixels that they come in.
+
+A plane of bytes has one channel. Vectors of four planes become four vectors of quads, which is what `dot` multiplies:
+
+    quad[v] lane l = (a[p], b[p], c[p], d[p])     p = 16 (l // 4) + 4 v + l % 4
+
+Interleaving works inside blocks of 16 bytes on every processor, so vector v has the v-th four pixels of each block.
+Sums stay like that until they are stored.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from llvmlite import ir
+
+from secateur.engine.emit.builder import I16, KernelBody, Value
+from secateur.engine.emit.integers import octets, words
+
+# Vectors of quads that come from one vector of each plane.
+TOGETHER = 4
+_BLOCK = 16
+
+
+def load_bytes(f: KernelBody, pointer: Value) -> Value:
+    """As many bytes from an address on as a vector has."""
+    return f.b.load(pointer, typ=octets(f), align=1)
+
+
+class Interleaving:
+    """Four vectors of bytes become TOGETHER vectors of quads, in blocks (see above), one instruction at each `step`."""
+
+    def __init__(self, f: KernelBody, planes: Sequence[Value]) -> None:
+        a, b, c, d = planes
+        self._made: list[Value] = []
+        self._steps = self._write(f, ((a, b), (c, d)))
+
+    def step(self) -> None:
+        """Write the next instruction, if one is left."""
+        next(self._steps, None)
+
+    def finish(self) -> list[Value]:
+        """Write what is left; the quads."""
+        for _ in self._steps:
+            pass
+        return self._made
+
+    def _write(self, f: KernelBody, pairs: Sequence[tuple[Value, Value]]) -> Iterator[None]:
+        wide = ir.VectorType(I16, 2 * f.lanes)
+        halves: list[Value] = []
+        for half in (0, 1):
+            for pair in pairs:
+                halves.append(f.b.bitcast(_zip(f, *pair, half), wide))
+                yield
+        for low, high in (halves[:2], halves[2:]):
+            for part in (0, 1):
+                self._made.append(f.b.bitcast(_zip(f, low, high, part), words(f)))
+                yield
+
+
+def apart(f: KernelBody, quads: Sequence[Value]) -> list[Value]:
+    """The inverse for quads in order: TOGETHER vectors of them as a vector of bytes for each channel."""
+    order = [_BLOCK * (i // _BLOCK) + 4 * (i % 4) + i % _BLOCK // 4 for i in range(4 * f.lanes)]
+    kind = words(f)
+    # Each block of 16 bytes: four of channel 0, four of channel 1, and so on.
+    fours = [f.b.bitcast(f.shuffle(v, v, order), kind) for v in (f.b.bitcast(quad, octets(f)) for quad in quads)]
+    made: list[Value] = []
+    for channel in range(4):
+        halves = [_every_fourth(f, fours[i], fours[i + 1], channel) for i in (0, 2)]
+        whole = f.shuffle(halves[0], halves[1], range(f.lanes))
+        made.append(f.b.bitcast(whole, octets(f)))
+    return made
+
+
+def in_order(f: KernelBody, vectors: Sequence[Value]) -> list[Value]:
+    """Vectors of numbers of pixels in blocks as vectors of neighbouring pixels."""
+    blocks = f.lanes // 4
+    # Four pixels of a block are place 4 block + vector of all.
+    return _fours(
+        f, vectors, [[((blocks * v + k) % 4, (blocks * v + k) // 4) for k in range(blocks)] for v in range(4)]
+    )
+
+
+def in_blocks(f: KernelBody, vectors: Sequence[Value]) -> list[Value]:
+    """The inverse of `in_order`."""
+    blocks = f.lanes // 4
+    return _fours(f, vectors, [[divmod(4 * k + v, blocks) for k in range(blocks)] for v in range(4)])
+
+
+def _zip(f: KernelBody, low: Value, high: Value, half: int) -> Value:
+    """Elements of two vectors in turns, from the first or second half of each block of 16 bytes."""
+    count = low.type.count
+    block = count * _BLOCK // (4 * f.lanes)
+    lanes = [
+        source + start + half * block // 2 + i
+        for start in range(0, count, block)
+        for i in range(block // 2)
+        for source in (0, count)
+    ]
+    return f.shuffle(low, high, lanes)
+
+
+def _every_fourth(f: KernelBody, low: Value, high: Value, first: int) -> Value:
+    """Elements first, first + 4, ... of two vectors one behind the other."""
+    return f.shuffle(low, high, range(first, 2 * f.lanes, 4))
+
+
+def _fours(f: KernelBody, vectors: Sequence[Value], places: Sequence[Sequence[tuple[int, int]]]) -> list[Value]:
+    """Vectors whose k-th four lanes are the four of (vector, four) = places[result][k]."""
+    if f.lanes == 4:
+        return [vectors[place[0][0]] for place in places]
+    if f.lanes == 8:
+        return [_joined(f, vectors, place) for place in places]
+    # An instruction takes lanes from two vectors: halves first, of which results are made.
+    made: list[Value] = []
+    for place in places:
+        halves = [_joined(f, vectors, place[i : i + 2]) for i in (0, 2)]
+        made.append(f.shuffle(halves[0], halves[1], range(16)))
+    return made
+
+
+def _joined(f: KernelBody, vectors: Sequence[Value], place: Sequence[tuple[int, int]]) -> Value:
+    """Two fours of two vectors, one behind the other."""
+    (a, i), (b, j) = place
+    return f.shuffle(vectors[a], vectors[b], [*range(4 * i, 4 * i + 4), *range(f.lanes + 4 * j, f.lanes + 4 * j + 4)])
