@@ -6,6 +6,7 @@ import pytest
 from engine.aarch64 import needs_emulator, run_steps
 from engine.harness import Memory, empty_context
 from engine.lowering.test_conv import SHAPES as CONVOLUTIONS
+from engine.lowering.test_conv import make_shape
 from engine.lowering.test_quad_convolution import make_graph
 from engine.lowering.test_quad_depthwise import SHAPES
 from engine.quads import given, value
@@ -85,6 +86,16 @@ def test_convolution(how, choice):
     (node,) = graph.nodes
     expected = compute(node, [{**arrays, **graph.constants}.get(n) for n in node.inputs], "uint8")
     np.testing.assert_array_equal(on_aarch64(graph, arrays, TARGETS[how], choice), expected)
+
+
+@needs_emulator
+@pytest.mark.parametrize("how", TARGETS)
+def test_a_last_tile_of_one_vector(how):
+    graph, arrays = make_graph(make_shape(1, 12, 5, 13, 10, (1, 1)), residual=("int8", 9))
+    (node,) = graph.nodes
+    expected = compute(node, [{**arrays, **graph.constants}.get(n) for n in node.inputs], "uint8")
+    found = on_aarch64(graph, arrays, TARGETS[how], Choice("bytes", "pack", 2, 4))
+    np.testing.assert_array_equal(found, expected)
 
 
 SHAPE = (2, 6, 5, 9)

@@ -13,6 +13,7 @@ from secateur.engine.choice import Choice
 from secateur.engine.emit.byte_planes import TOGETHER
 from secateur.engine.emit.integers import has_dot
 from secateur.engine.lowering.conv_shape import ConvShape
+from secateur.engine.lowering.tiles import SINGLE
 from secateur.engine.target import Target
 from secateur.engine.weights.by_bytes import ROWS, TURN
 from secateur.engine.weights.pattern import Pattern
@@ -65,7 +66,8 @@ def predict_bytes(choice: Choice, shape: ConvShape, pattern: Pattern, target: Ta
     turn += missing * TURN * rows * CYCLES_PER_LINE_FROM_L2
 
     border = 0 if shape.pointwise else shape.out_border
-    tiles = shape.n * -(-(shape.out_h * (shape.out_w + border)) // width)
+    vectors = -(-(shape.out_h * (shape.out_w + border)) // target.lanes)
+    tiles = shape.n * (vectors // TOGETHER + (0.0, SINGLE, 1.0, 1.0)[vectors % TOGETHER])
     panels = shape.groups * -(-(shape.o // shape.groups) // ROWS)
     total = tiles * panels * (ROWS / block * turns * turn + CYCLES_OF_END)
     if packed:

@@ -26,3 +26,13 @@ def test_a_turn_interleaves_once_and_multiplies_for_every_row(cpu: str, block: i
     for loop in loops:
         assert sum(bool(re.match(INTERLEAVES, line)) for line in loop.lines) == 8
         assert (loop.stack, loop.calls, loop.stores) == (0, 0, 0), loop.lines
+
+
+@pytest.mark.parametrize("cpu", ["cascadelake", "neoverse-v1", "alderlake"])
+def test_a_tile_of_one_vector_is_put_together_by_few_instructions(cpu: str) -> None:
+    target, instruction = target_of(cpu), CPUS[cpu][2]
+    kernel = ConvKernel(4, (1,), (), of_bytes=4, requantize=Requantize())
+    (loop,) = [loop for loop in innermost_loops(assembly([kernel], target), kernel.name) if products(loop, instruction)]
+    assert products(loop, instruction) == 4
+    assert (loop.stack, loop.calls, loop.stores) == (0, 0, 0), loop.lines
+    assert len(loop.lines) <= 26

@@ -148,6 +148,15 @@ def test_every_choice(isa, choice):
         check(isa, *make_graph(SHAPES[name]), choice)
 
 
+@pytest.mark.parametrize("choice", [c for c in CHOICES if c.format == "bytes"], ids=str)
+@pytest.mark.parametrize("isa", harness.INTEGER_ISAS)
+def test_a_last_tile_of_one_vector(isa, choice):
+    """65 pixels are tiles of whole vectors of bytes and a single vector of sums, on every processor."""
+    shape = make_shape(2, 12, 5, 13, 10, (1, 1))
+    for numbers in ({}, {"residual": ("uint8", 9), "activation": Activation("relu")}, {"y": None}):
+        check(isa, *make_graph(shape, **numbers), choice)
+
+
 NUMBERS = {
     "signed": {"x": ("int8", -5), "y": ("int8", 11)},
     "zero_255": {"x": ("uint8", 255), "y": ("uint8", 255)},

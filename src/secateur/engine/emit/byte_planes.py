@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from llvmlite import ir
 
-from secateur.engine.emit.builder import I16, KernelBody, Value
+from secateur.engine.emit.builder import I8, I16, KernelBody, Value
 from secateur.engine.emit.integers import octets, words
 
 # Vectors of quads that come from one vector of each plane.
@@ -23,6 +23,18 @@ _BLOCK = 16
 def load_bytes(f: KernelBody, pointer: Value) -> Value:
     """As many bytes from an address on as a vector has."""
     return f.b.load(pointer, typ=octets(f), align=1)
+
+
+def narrow(f: KernelBody, pointers: Sequence[Value]) -> Value:
+    """One vector of quads of neighbouring pixels, from four places; reads a quarter of a vector at each."""
+    quarter, kind = ir.VectorType(I8, f.lanes), words(f)
+    a, b, c, d = (f.b.load(pointer, typ=quarter, align=1) for pointer in pointers)
+    halves = [f.shuffle(*pair, range(2 * f.lanes)) for pair in ((a, b), (c, d))]
+    planes = f.b.bitcast(f.shuffle(halves[0], halves[1], range(4 * f.lanes)), kind)
+    # Fours of pixels of each plane side by side, then bytes within each block of 16.
+    blocks = f.lanes // 4
+    fours = f.shuffle(planes, planes, [blocks * (i % 4) + i // 4 for i in range(f.lanes)])
+    return f.b.bitcast(_within_blocks(f, fours), kind)
 
 
 class Interleaving:
@@ -58,10 +70,8 @@ class Interleaving:
 
 def apart(f: KernelBody, quads: Sequence[Value]) -> list[Value]:
     """The inverse for quads in order: TOGETHER vectors of them as a vector of bytes for each channel."""
-    order = [_BLOCK * (i // _BLOCK) + 4 * (i % 4) + i % _BLOCK // 4 for i in range(4 * f.lanes)]
-    kind = words(f)
     # Each block of 16 bytes: four of channel 0, four of channel 1, and so on.
-    fours = [f.b.bitcast(f.shuffle(v, v, order), kind) for v in (f.b.bitcast(quad, octets(f)) for quad in quads)]
+    fours = [f.b.bitcast(_within_blocks(f, quad), words(f)) for quad in quads]
     made: list[Value] = []
     for channel in range(4):
         halves = [_every_fourth(f, fours[i], fours[i + 1], channel) for i in (0, 2)]
@@ -83,6 +93,14 @@ def in_blocks(f: KernelBody, vectors: Sequence[Value]) -> list[Value]:
     """The inverse of `in_order`."""
     blocks = f.lanes // 4
     return _fours(f, vectors, [[divmod(4 * k + v, blocks) for k in range(blocks)] for v in range(4)])
+
+
+def _within_blocks(f: KernelBody, vector: Value) -> Value:
+    """Each block of 4 x 4 bytes transposed."""
+    bytes_ = f.b.bitcast(vector, octets(f))
+    return f.shuffle(
+        bytes_, bytes_, [_BLOCK * (i // _BLOCK) + 4 * (i % 4) + i % _BLOCK // 4 for i in range(4 * f.lanes)]
+    )
 
 
 def _zip(f: KernelBody, low: Value, high: Value, half: int) -> Value:

@@ -26,7 +26,7 @@ class Ends:
         """Store the sums: as they are between blocks, else after residual and activation."""
         f = self.f
         for r, sums in enumerate(acc):
-            if self.kernel.of_bytes:
+            if self.kernel.of_bytes and vectors > 1:
                 for value, found in zip(sums, in_order(f, [value.get() for value in sums]), strict=True):
                     value.set(found)
                 sums = sums[:vectors]
@@ -121,7 +121,7 @@ class Ends:
             kept = self.inside(masks, v, quads, results.fill())
             f.store(kept, target, v * f.lanes, align=self.body.width)
 
-        if not self.kernel.of_bytes:
+        if not self.kernel.of_bytes or vectors == 1:
             for v in range(vectors):
                 store(v, made(v, residual(v)))
             return

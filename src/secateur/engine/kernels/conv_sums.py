@@ -23,8 +23,8 @@ class Sums:
         Sums of quads begin with the first loop that adds to them: rows that wait for theirs need no registers.
         """
         f = self.f
-        # Vectors of bytes give four vectors of sums, of which a short tile stores the first.
-        vectors = TOGETHER if self.kernel.of_bytes else vectors
+        # Vectors of bytes give four vectors of sums, of which a short tile stores the first, if it has more than one.
+        vectors = TOGETHER if self.kernel.of_bytes and vectors > 1 else vectors
         acc = [[f.var(ir.VectorType(self.body.type, f.lanes)) for _ in range(vectors)] for _ in range(self.kernel.rows)]
 
         def from_bias() -> None:

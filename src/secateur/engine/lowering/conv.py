@@ -59,6 +59,7 @@ def emit_conv(
         residual=other.maps if other else None,
         shift=source.shift,
         unit=walk.item,
+        whole=walk.of_bytes > 0,
     )
     positions = len(source.places)
     per_group = np.arange(shape.groups)

@@ -1,8 +1,9 @@
 """Tiles of pixels and units of work for the convolution kernel.
 
 A map of n vectors is cut into ceil(n / V) tiles of nearly equal size, so there is no short remainder (13 vectors with
-V = 6 are 5 + 4 + 4). Where a tensor lies in tiles already, each of those is cut so. A unit is one tile with a range of
-panels; the order of the units is the loop order, and threads get contiguous ranges of it.
+V = 6 are 5 + 4 + 4). Kernels on planes of bytes compute V vectors or a single one: their tiles have V, and the last one
+what is left. Where a tensor lies in tiles already, each of those is cut so. A unit is one tile with a range of panels;
+the order of the units is the loop order, and threads get contiguous ranges of it.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from secateur.engine.layout import ALIGN, Planes, Tiled, split
 
+# What a tile of one vector takes where others are computed whole.
+SINGLE = 0.55
 # Enough units that a static cut by cost leaves no thread waiting long.
 UNITS_PER_THREAD = 6
 
@@ -25,12 +28,12 @@ class Tiles:
 
     table    (tiles, 5) i64, see kernels.conv_form.TILE_FIELDS
     vectors  sizes that occur, largest first
-    sizes    (tiles,) vectors of each tile
+    work     (tiles,) vectors that are computed for each tile
     """
 
     table: NDArray[np.int64]
     vectors: tuple[int, ...]
-    sizes: NDArray[np.int64]
+    work: NDArray[np.float64]
 
 
 def plan_tiles(
@@ -43,6 +46,7 @@ def plan_tiles(
     residual: Maps | None,
     shift: int,
     unit: int = 4,
+    whole: bool = False,
 ) -> Tiles:
     """Tiles of all images.
 
@@ -52,13 +56,14 @@ def plan_tiles(
                               pitch
     shift                     elements from a tile's first output to its first input position
     unit                      bytes of an element of the source
+    whole                     V vectors are computed for each tile with more than one
     """
     vectors = -(-((output.h - 1) * output.pitch + output.w) // lanes)
     per_line = ALIGN // lanes
     given = next((layout.lines for layout in (source, target, residual) if isinstance(layout, Tiled)), None)
     blocks = [lines * per_line for lines in given] if given else [vectors]
     blocks[-1] = vectors - sum(blocks[:-1])
-    parts = [(index, size) for index, block in enumerate(blocks) for size in split(block, most)]
+    parts = [(index, size) for index, block in enumerate(blocks) for size in _cut(block, most, whole=whole)]
     sizes = [size for _, size in parts]
     kinds = tuple(sorted(set(sizes), reverse=True))
     begins: list[int] = np.cumsum([0, *sizes[:-1]]).tolist()
@@ -81,7 +86,14 @@ def plan_tiles(
         for image in range(output.n)
         for begin, (block, size) in zip(begins, parts, strict=True)
     ]
-    return Tiles(np.array(rows, np.int64), kinds, np.array(sizes * output.n, np.int64))
+    work = [most if size > 1 else SINGLE * most for size in sizes] if whole else sizes
+    return Tiles(np.array(rows, np.int64), kinds, np.array(work * output.n, np.float64))
+
+
+def _cut(count: int, most: int, *, whole: bool) -> list[int]:
+    if not whole:
+        return split(count, most)
+    return [most] * (count // most) + [count % most] * (count % most > 0)
 
 
 def plan_units(
@@ -100,7 +112,7 @@ def plan_units(
     packs        (groups, 2) positions that a packed tile holds, one range for each range of `bounds`
     chunks       ranges of panels that all tiles compute before the next range is begun; 1: all panels for each tile
     """
-    tile_count = len(tiles.sizes)
+    tile_count = len(tiles.work)
     wanted = max(chunks, -(-UNITS_PER_THREAD * threads // max(tile_count, 1)))
     per_range = max(1, -(-wanted // (len(bounds) - 1)))
     cuts: list[tuple[int, int, int, int]] = []
@@ -115,10 +127,10 @@ def plan_units(
     table = np.empty((*shape, 5), np.int32)
     if chunks > 1:
         table[:, :, 0], table[:, :, 1:] = np.arange(tile_count), cut_table[:, None]
-        costs = cut_costs[:, None] * tiles.sizes + 1.0
+        costs = cut_costs[:, None] * tiles.work + 1.0
     else:
         table[:, :, 0], table[:, :, 1:] = np.arange(tile_count)[:, None], cut_table
-        costs = cut_costs * tiles.sizes[:, None] + 1.0
+        costs = cut_costs * tiles.work[:, None] + 1.0
     return table.reshape(-1, 5), costs.reshape(-1)
 
 
