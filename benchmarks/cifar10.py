@@ -119,14 +119,18 @@ def recipe_for(row: Row, seed: int) -> Recipe:
             chosen = {"patterns": [row.change["pattern"]], "sparsity": row.change["sparsity"]}
             stages.append({"stage": "posttraining"} | images | chosen)
             stages.append({"stage": "finetune", "training": training, "distillation": stage["distillation"]})
+        elif stage["stage"] == "sparsify" and "stage" in row.change:
+            # What is lost at once is measured before training.
+            training = stage["training"] | {"epochs": row.epochs} | rate
+            stages.append(row.change | {"training": {"epochs": 0}})
+            stages.append({"stage": "evaluate"})
+            stages.append({"stage": "finetune", "training": training, "distillation": stage["distillation"]})
         elif stage["stage"] == "sparsify":
             training = stage["training"] | {"epochs": row.epochs} | rate
             shared = {"training": training, "distillation": stage["distillation"]}
             # The ramp takes the same share of the epochs, however many there are.
             ramp = stage["schedule"] | {"end": max(2, round(0.6 * row.epochs))}
-            stages.append(
-                shared | row.change if "stage" in row.change else stage | {"schedule": ramp} | shared | row.change
-            )
+            stages.append(stage | {"schedule": ramp} | shared | row.change)
             if stages[-1].get("pattern") == "2:4":
                 stages[-1].pop("sparsity")
         elif stage["stage"] == "benchmark":
@@ -138,9 +142,9 @@ def recipe_for(row: Row, seed: int) -> Recipe:
 
 def figures(row: Row, record: RunRecord) -> dict[str, Any]:
     """The figures of one run."""
-    before, after = record.results("evaluate")
+    before, *at_once, after = record.results("evaluate")
     export = record.results("export")[0]
-    history = next(stage.result["history"] for stage in record.stages if "history" in stage.result)
+    history = next(stage.result["history"] for stage in record.stages if stage.result.get("history"))
     counts, sizes = export["census"]["compressed"]["totals"], export["files"]
     # Dense / compressed of rounds in which both ran one after the other.
     speedups = (record.results("benchmark")[0]["speedups"] or {"rows": []})["rows"]
@@ -149,6 +153,7 @@ def figures(row: Row, record: RunRecord) -> dict[str, Any]:
     return {
         "dense top-1": before["top1"],
         "top-1": after["top1"],
+        "top-1 at once": at_once[0]["top1"] if at_once else None,
         "lowest top-1": min(epoch["top1"] for epoch in history),
         "goal": row.goal,
         "sparsity": counts["sparsity"],
@@ -164,6 +169,8 @@ def figures(row: Row, record: RunRecord) -> dict[str, Any]:
 
 def table(experiment: str, runs: dict[str, dict[str, Any]], about: dict[str, Any]) -> str:
     """The result as Markdown; several seeds as mean and standard deviation."""
+    # Where channels or branches go, what that costs at once and what training brings back.
+    removed = any(figures.get("top-1 at once") is not None for figures in runs.values())
     lines = [
         f"# CIFAR-10: {experiment}",
         "",
@@ -174,11 +181,12 @@ def table(experiment: str, runs: dict[str, dict[str, Any]], about: dict[str, Any
         "without labels, then the kept weights are trained with the same distillation; ResNet-56 at a learning rate of "
         "0.02, all others of 0.05. 1xN: whole kernels; 1xN-fine: single positions. Sparsity and both reductions "
         "are over all convolution and linear weights; of channels or branches that were taken out, relative to the "
-        "dense network. Speedups are dense / compressed in one runtime, one thread, batch 1.",
+        "dense network; at once: before what is left is trained, and back is the share of that loss that training "
+        "brings back. Speedups are dense / compressed in one runtime, one thread, batch 1.",
         "",
-        "| row | epochs | zeros | dense top-1 | top-1 | goal | parameters | MACs | weights file | Secateur "
-        "| ONNX Runtime |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        f"| row | epochs | zeros | dense top-1 |{' at once |' * removed} top-1 |{' back |' * removed} goal "
+        "| parameters | MACs | weights file | Secateur | ONNX Runtime |",
+        f"|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|{'--:|--:|' * removed}",
     ]
     for name, row in EXPERIMENTS[experiment].items():
         found = [figures for key, figures in runs.items() if key.rpartition(" seed ")[0] == name]
@@ -191,10 +199,15 @@ def table(experiment: str, runs: dict[str, dict[str, Any]], about: dict[str, Any
             f"{statistics.median(f['speedup'][runtime] for f in found):.2f}x" if first["speedup"][runtime] else ""
             for runtime in RUNTIMES
         ]
+        lost = back = " |" * removed
+        if first.get("top-1 at once") is not None:
+            at_once = statistics.mean(figures["top-1 at once"] for figures in found)
+            lost = f" {at_once:.2f} % |"
+            back = f" {100 * (statistics.mean(top1) - at_once) / (first['dense top-1'] - at_once):.0f} % |"
         lines.append(
             f"| {name.rpartition('-')[0] or name} | {row.epochs} | {100 * first['sparsity']:.1f} % "
-            f"| {first['dense top-1']:.2f} % | {statistics.mean(top1):.2f} %{spread} "
-            f"| {'' if row.goal is None else row.goal} | {first['parameter reduction']:.2f}x fewer "
+            f"| {first['dense top-1']:.2f} % |{lost} {statistics.mean(top1):.2f} %{spread} |{back}"
+            f" {'' if row.goal is None else row.goal} | {first['parameter reduction']:.2f}x fewer "
             f"| {first['compute reduction']:.2f}x fewer | {100 * first['file share']:.1f} % of dense "
             f"| {speed[0]} | {speed[1]} |"
         )
