@@ -133,9 +133,9 @@ def report(found: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]) -> 
             "input channels of one output; 4x4-in: those of 4 neighbouring outputs. Quantized by ONNX Runtime: Q/DQ, "
             "unsigned activations, a scale for each output channel. Ratio: time of the faster dense engine with 8 bits "
             "/ time here, from rounds in which all engines ran in one process, in changing order; median and "
-            "quartiles. Batch 1. One thread: time that the process computed; two: of the wall. For blocks at 80 % 3.5x of int8 "
-            "and 12x of float32 are wanted. Ratios count: the machine is shared. Networks pruned at random predict "
-            "nothing.",
+            "quartiles. Batch 1. One thread: time that the process computed; two: of the wall. For blocks at 80 % 3.5x "
+            "of int8 and 12x of float32 are wanted. Ratios count: the machine is shared. Networks pruned at random "
+            "predict nothing.",
             "",
             *table(found, "int8"),
             "",
