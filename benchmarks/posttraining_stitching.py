@@ -16,8 +16,9 @@ from secateur import zoo
 from secateur.files import write_json, write_text
 from secateur.measure import provenance, provenance_line
 from secateur.posttraining.database import Database
-from secateur.posttraining.stitch import Target, apply_, solve
+from secateur.posttraining.stitch import apply_, solve
 from secateur.posttraining.subject_torch import TorchSubject
+from secateur.posttraining.target import Target
 
 HERE = Path(__file__).resolve().parent
 TARGETS = tuple(Target("sparsity", share) for share in (0.43, 0.57, 0.66, 0.74))
