@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, checker, helper, numpy_helper
 
-from secateur.graph.ir import Graph, Node
+from secateur.graph.ir import Graph, Node, TensorType
 from secateur.graph.load import load_graph
 from secateur.graph.passes.fold_constants import fold_constants
 from secateur.graph.passes.normal_activations import normal_activations
@@ -55,6 +55,25 @@ def graph_of(*arguments, **options) -> Graph:
     return load_graph(model_of(*arguments, **options))
 
 
+def one_node(
+    op: str,
+    shapes: Mapping[str, Sequence[int]],
+    constants: Mapping[str, np.ndarray],
+    out: Sequence[Sequence[int]],
+    opset: int,
+    outputs: Sequence[str] = ("y",),
+    inputs: Sequence[str] | None = None,
+    **attributes,
+) -> Graph:
+    """A graph of one node of the normal form, on float32 inputs of these shapes and on constants."""
+    types = {name: TensorType(tuple(shape), "float32") for name, shape in shapes.items()}
+    types |= {name: TensorType(array.shape, "float32") for name, array in constants.items()}
+    types |= {name: TensorType(tuple(shape), "float32") for name, shape in zip(outputs, out, strict=True)}
+    names = tuple(inputs if inputs is not None else [*shapes, *constants])
+    made = Node("node", op, names, tuple(outputs), attributes, "secateur")
+    return Graph((made,), tuple(shapes), tuple(outputs), types, dict(constants), opset)
+
+
 def normal(graph: Graph) -> Graph:
     """The graph after the passes that only write operators in normal form."""
     graph = fold_constants(graph)
@@ -81,6 +100,13 @@ def run_model(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> list[n
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, dict(feeds))
+
+
+def run_checked(graph: Graph) -> list[np.ndarray]:
+    """What ONNX Runtime makes of a graph on random inputs; the model is checked before."""
+    model = to_onnx(graph)
+    checker.check_model(model, full_check=True)
+    return run_model(model, feeds_of(graph))
 
 
 def assert_same(before: Graph | onnx.ModelProto, after: Graph, tolerance: float = 1e-5) -> list[np.ndarray]:

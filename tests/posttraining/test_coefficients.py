@@ -9,7 +9,8 @@ import small_database as small
 from secateur.errors import PosttrainingError
 from secateur.posttraining.coefficients import SearchSettings, search_coefficients
 from secateur.posttraining.losses import Divergence
-from secateur.posttraining.stitch import StitchSettings, Target, apply_, solve
+from secateur.posttraining.stitch import StitchSettings, apply_, solve
+from secateur.posttraining.target import Target
 
 TARGET = Target("sparsity", 0.8)
 SHORT = SearchSettings(trials=16, random=5, patience=3)

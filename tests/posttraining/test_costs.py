@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 import small_database as small
 from secateur.errors import PosttrainingError
 from secateur.posttraining.costs import CostFacts, costs_of, seconds_at
-from secateur.posttraining.stitch import Target, apply_, solve
+from secateur.posttraining.stitch import apply_, solve
+from secateur.posttraining.target import Target
 from secateur.sparsity import LayerSeconds, census
 from secateur.sparsity.compact import stored_bytes
 

@@ -9,7 +9,8 @@ from secateur.errors import ArtifactError
 from secateur.posttraining.costs import CostFacts
 from secateur.posttraining.frontier import Frontier, frontier
 from secateur.posttraining.losses import Divergence
-from secateur.posttraining.stitch import StitchSettings, Target, apply_
+from secateur.posttraining.stitch import StitchSettings, apply_
+from secateur.posttraining.target import Target
 from secateur.sparsity import LayerSeconds, census
 
 TIMES = {0.0: 1.0, 0.9: 0.3}

@@ -9,7 +9,8 @@ import small_database as small
 from secateur.errors import PosttrainingError
 from secateur.posttraining import losses as module
 from secateur.posttraining.losses import Divergence, Losses, measure_losses
-from secateur.posttraining.stitch import StitchSettings, Target, solve
+from secateur.posttraining.stitch import StitchSettings, solve
+from secateur.posttraining.target import Target
 
 
 @pytest.fixture(scope="module")

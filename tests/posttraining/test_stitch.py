@@ -1,6 +1,5 @@
 """Networks put together for a target: the target holds, the network is what was chosen, errors are sentences."""
 
-import json
 import math
 
 import pytest
@@ -9,12 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import small_database as small
-from secateur.errors import ArtifactError, PosttrainingError, RecipeError
+from secateur.errors import PosttrainingError, RecipeError
 from secateur.posttraining.costs import CostFacts
 from secateur.posttraining.database import DENSE
 from secateur.posttraining.dynamic import solvers
 from secateur.posttraining.losses import Losses
-from secateur.posttraining.stitch import Stitched, StitchSettings, Target, apply_, solve
+from secateur.posttraining.stitch import StitchSettings, apply_, solve
+from secateur.posttraining.target import Target
 from secateur.sparsity import LayerSeconds, census, masks
 
 TIMES = {0.0: 1.0, 0.5: 0.8, 0.9: 0.3}
@@ -162,48 +162,6 @@ def test_a_database_of_another_network_is_refused_and_nothing_is_changed(databas
     with pytest.raises(PosttrainingError, match="which is of another network"):
         apply_(other, database, solve(database, Target("sparsity", 0.5)))
     assert other.digest() == before
-
-
-def test_it_comes_back_from_json(database, facts):
-    found = solve(database, Target("seconds", 0.8, relative=True), settings=StitchSettings(facts=facts)).against(4.0)
-    assert Stitched.from_dict(json.loads(json.dumps(found.to_dict()))) == found
-    for damage in ({"format": 9}, {"layers": 3}, {"target": {"kind": "sparsity"}}, {"errors": "x"}, {"more": 1}):
-        with pytest.raises(ArtifactError, match="this is not a stitched network"):
-            Stitched.from_dict(found.to_dict() | damage)
-
-
-def test_prediction_stands_beside_the_measurement(database, facts):
-    found = solve(database, Target("seconds", 5.0), settings=StitchSettings(facts=facts))
-    assert found.fixed == 0.5 and found.dense == 0.5 + len(found.layers)
-    text = str(found.against(1.1 * found.cost))
-    assert f"measured {1.1e3 * found.cost:.4g} ms (+10.0 %) against predicted {1e3 * found.cost:.4g} ms" in text
-    assert "with 500 ms that nothing changes" in text
-    with pytest.raises(PosttrainingError, match="a measured cost"):
-        found.against(-1.0)
-
-
-def test_the_table_says_what_every_layer_becomes(database):
-    found = solve(database, Target("sparsity", 0.5))
-    lines = str(found).splitlines()
-    assert all(any(line.startswith(name) for line in lines) for name in database.layers)
-    assert lines[-1].startswith("target sparsity 0.5 (base conv_linear): predicted")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (("mac", 1), "unknown kind of cost 'mac'"),
-        (("sparsity", 1.5), "a fraction from 0 to 1"),
-        (("macs", 1.5, True), "a fraction from 0 to 1"),
-        (("macs", -1), "a number of at least 0"),
-        (("seconds", math.nan), "a number of at least 0"),
-        (("sparsity", 0.5, True), "a share already"),
-        (("sparsity", 0.5, False, "conv"), "unknown base 'conv'"),
-    ],
-)
-def test_targets_that_make_no_sense(arguments, sentence):
-    with pytest.raises(PosttrainingError, match=sentence):
-        Target(*arguments)
 
 
 def test_settings_that_make_no_sense(database):

@@ -1,7 +1,7 @@
 """The picture of a frontier shows every point, and says what it is without labels."""
 
 from secateur.posttraining.frontier import Frontier, Point
-from secateur.posttraining.stitch import Target
+from secateur.posttraining.target import Target
 from secateur.report.frontier_chart import frontier_figure, write_frontier_chart
 
 DENSE = {"sparsity": 0.0, "macs": 1000.0}

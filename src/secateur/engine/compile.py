@@ -12,6 +12,7 @@ from secateur.engine.constants import Constants
 from secateur.engine.facts import LayerFacts
 from secateur.engine.kernels.convert import TYPES
 from secateur.engine.layout import ALIGN, INTEGERS
+from secateur.engine.lowering.concat import concat_views
 from secateur.engine.lowering.context import Chooser, Context
 from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.lowering.families import lowerings
@@ -19,7 +20,6 @@ from secateur.engine.lowering.fills import stored_fills
 from secateur.engine.lowering.flat_values import flat_values
 from secateur.engine.lowering.pairs import multiplied
 from secateur.engine.lowering.ports import export_output, import_input
-from secateur.engine.lowering.shape_ops import concat_views
 from secateur.engine.lowering.tile_size import RegisterTile
 from secateur.engine.lowering.tiled_values import tiled_values
 from secateur.engine.pitches import map_pads

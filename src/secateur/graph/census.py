@@ -1,105 +1,23 @@
-"""What a network holds and what it costs: weights, zeros, multiply-accumulates, layer by layer.
+"""What a network holds and what it costs: the counts of its layers, summed up, compared and shown as tables.
 
     sparsity             s   = zeros / total
     parameter reduction  r_p = weights / nonzeros
-    MACs of a layer      m_l = n_l * P_l                      n_l weights, P_l positions of one image
-    compute reduction    r_c = sum n_l * P_l / sum nnz_l * P_l
+    compute reduction    r_c = sum n_l * P_l / sum nnz_l * P_l      n_l weights, P_l positions of layer l
 
 Counted are the weights of convolutions (1-D to 3-D, transposed too) and linear layers, not biases, norms or
-embeddings. A zero weight saves its MAC at every position, border positions included. Batch 1.
+embeddings. Batch 1.
 """
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any
 
 from secateur.errors import ArtifactError, SparsityError
+from secateur.graph.base_count import BASES, BaseCount, ratio
+from secateur.graph.layer_count import LayerCount
 from secateur.graph.table import dims, percent, text_table
 from secateur.registry import unknown
-
-Kind = Literal["conv", "depthwise", "linear", "conv_transpose"]
-Base = Literal["conv_linear", "selected", "conv_only", "all_params", "macs", "channels"]
-
-BASES: dict[str, str] = {
-    "conv_linear": "weights of all convolution and linear layers",
-    "selected": "weights of the layers that may be pruned",
-    "conv_only": "weights of all convolutions",
-    "all_params": "all parameters: weights, biases, norms",
-    "macs": "multiply-accumulates",
-    "channels": "output channels",
-}
-
-
-@dataclass(frozen=True)
-class LayerCount:
-    """One weight tensor and the work it does on one image.
-
-    shape                      as stored; a linear layer is (outputs, inputs)
-    input_shape, output_shape  of the first call, without the batch dimension
-    positions                  how often the weights are applied to one image: output positions (input
-                               positions of a transposed convolution), summed over all calls when a layer is
-                               reached twice
-    channels, zero_channels    output channels, and those whose weights are all zero
-    note                       what a reader must know: not reached, reached twice, shared
-    bits                       of one weight: 32 of a float, 8 of a quantized one; its zeros are zero points then
-    """
-
-    name: str
-    kind: Kind
-    shape: tuple[int, ...]
-    groups: int
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
-    positions: int
-    weights: int
-    nonzeros: int
-    channels: int = 0
-    zero_channels: int = 0
-    attributes: str = ""
-    note: str = ""
-    bits: int = 32
-
-    @property
-    def bytes(self) -> int:
-        """What the weights take when they are stored one after the other, zeros included."""
-        return -(-self.weights * self.bits // 8)
-
-    @property
-    def sparsity(self) -> float:
-        """Fraction of zeros, base: this layer's weights."""
-        return 1.0 - self.nonzeros / self.weights if self.weights else 0.0
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one image, zeros included."""
-        return self.weights * self.positions
-
-    @property
-    def sparse_macs(self) -> int:
-        """Multiply-accumulates of one image, by nonzero weights only."""
-        return self.nonzeros * self.positions
-
-
-@dataclass(frozen=True)
-class BaseCount:
-    """How much of one base is zero."""
-
-    base: Base
-    zeros: int
-    total: int
-
-    @property
-    def sparsity(self) -> float:
-        return self.zeros / self.total if self.total else 0.0
-
-    @property
-    def reduction(self) -> float:
-        """Total / what is left: 1 when nothing is zero, infinite when everything is."""
-        return _ratio(self.total, self.total - self.zeros)
-
-    def __str__(self) -> str:
-        return f"{100 * self.sparsity:.5f} % of {self.total:,} ({self.base}: {BASES[self.base]})"
 
 
 @dataclass(frozen=True)
@@ -149,12 +67,12 @@ class Census:
     @property
     def parameter_reduction(self) -> float:
         """Weights / nonzeros, base conv_linear."""
-        return _ratio(self.weights, self.nonzeros)
+        return ratio(self.weights, self.nonzeros)
 
     @property
     def compute_reduction(self) -> float:
         """MACs / MACs of nonzero weights, dynamic MACs left out."""
-        return _ratio(self.macs, self.sparse_macs)
+        return ratio(self.macs, self.sparse_macs)
 
     def relative_to(self, dense: "Census") -> "Census":
         """The same counts with the dense network as the base: what was taken out counts as zero.
@@ -192,9 +110,9 @@ class Census:
         if base == "conv_linear":
             return BaseCount("conv_linear", self.weights - self.nonzeros, self.weights)
         if base == "selected":
-            return _weights_of("selected", [self.layer(name) for name in selected])
+            return BaseCount.of_weights("selected", [self.layer(name) for name in selected])
         if base == "conv_only":
-            return _weights_of("conv_only", [layer for layer in self.layers if layer.kind != "linear"])
+            return BaseCount.of_weights("conv_only", [layer for layer in self.layers if layer.kind != "linear"])
         if base == "all_params":
             return BaseCount("all_params", self.weights - self.nonzeros + self.other_zeros, self.parameters)
         if base == "macs":
@@ -241,7 +159,7 @@ class Census:
             "dynamic_macs": self.dynamic_macs,
             "other_zeros": self.other_zeros,
             "notes": list(self.notes),
-            "layers": [_plain(layer) for layer in self.layers],
+            "layers": [layer.to_dict() for layer in self.layers],
             "totals": {
                 "weights": self.weights,
                 "nonzeros": self.nonzeros,
@@ -259,8 +177,8 @@ class Census:
         """The census that `to_dict` wrote. raises ArtifactError when it is something else."""
         try:
             return cls(
-                layers=tuple(_layer(entry) for entry in value["layers"]),
-                input_shape=_sides(value["input_shape"]),
+                layers=tuple(LayerCount.from_dict(entry) for entry in value["layers"]),
+                input_shape=tuple(int(side) for side in value["input_shape"]),
                 parameters=int(value["parameters"]),
                 dynamic_macs=int(value.get("dynamic_macs", 0)),
                 other_zeros=int(value.get("other_zeros", 0)),
@@ -325,38 +243,9 @@ def _within(dense: LayerCount, left: LayerCount | None) -> LayerCount:
     return replace(dense, nonzeros=left.nonzeros, zero_channels=left.zero_channels + gone, note=left.note)
 
 
-def _weights_of(base: Base, layers: list[LayerCount]) -> BaseCount:
-    total = sum(layer.weights for layer in layers)
-    return BaseCount(base, total - sum(layer.nonzeros for layer in layers), total)
-
-
-def _ratio(whole: int, left: int) -> float:
-    if left:
-        return whole / left
-    return math.inf if whole else 1.0
-
-
 def _times(ratio: float) -> str:
     return "infinite" if math.isinf(ratio) else f"{ratio:.4f}×"
 
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _plain(layer: LayerCount) -> dict[str, Any]:
-    sides = {"shape": layer.shape, "input_shape": layer.input_shape, "output_shape": layer.output_shape}
-    return asdict(layer) | {key: list(value) for key, value in sides.items()}
-
-
-def _layer(entry: dict[str, Any]) -> LayerCount:
-    if entry["kind"] not in get_args(Kind):
-        raise ValueError(f"layer kind '{entry['kind']}'")
-    values = dict(entry)
-    for key in ("shape", "input_shape", "output_shape"):
-        values[key] = _sides(values[key])
-    return LayerCount(**values)
-
-
-def _sides(values: list[int]) -> tuple[int, ...]:
-    return tuple(int(side) for side in values)

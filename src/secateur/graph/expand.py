@@ -5,15 +5,15 @@ Tests compare with it, and ONNX Runtime gets it where the engine has no kernel.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from secateur.errors import ModelError
 from secateur.graph.expand_activation import expand_activation
+from secateur.graph.expand_moves import MOVES, expand_moves
 from secateur.graph.expand_quantized import QUANTIZED, expand_quantized
+from secateur.graph.expand_writer import Writer
 from secateur.graph.ir import Activation, Graph, Node
 from secateur.graph.rewrite import DOMAIN, Draft
 
@@ -33,72 +33,6 @@ def expand(graph: Graph) -> Graph:
         writer = Writer(draft, node, nodes)
         _EXPANDERS[node.op](writer)
     return draft.finish(nodes)
-
-
-@dataclass(frozen=True)
-class Writer:
-    """Writes the ONNX nodes that stand for one node of the normal form."""
-
-    draft: Draft
-    node: Node
-    nodes: list[Node]
-
-    @property
-    def opset(self) -> int:
-        """The graph's version of ONNX."""
-        return self.draft.old.opset
-
-    @property
-    def out(self) -> str:
-        """The first output of the node."""
-        return self.node.outputs[0]
-
-    def emit(self, op: str, inputs: Sequence[str], out: str | Sequence[str], **attributes: Any) -> None:
-        """Write one ONNX node."""
-        outputs = (out,) if isinstance(out, str) else tuple(out)
-        used = list(inputs)
-        while used and not used[-1]:
-            used.pop()
-        self.nodes.append(Node(f"{self.node.name}/{len(self.nodes)}", op, tuple(used), outputs, attributes))
-
-    def step(self, op: str, inputs: Sequence[str], shape: Sequence[int] | None = None, **attributes: Any) -> str:
-        """Write one ONNX node of a new float32 value, shaped as the node's output if not said otherwise."""
-        return self.value(op, inputs, "float32", shape, **attributes)
-
-    def value(
-        self, op: str, inputs: Sequence[str], dtype: str, shape: Sequence[int] | None = None, **attributes: Any
-    ) -> str:
-        """Write one ONNX node of a new value of any type."""
-        sides = self.draft.shape(self.out) if shape is None else shape
-        value = self.draft.value(f"{self.out}/{len(self.nodes)}", sides, dtype)
-        self.emit(op, inputs, value, **attributes)
-        return value
-
-    def array(self, values: Any) -> str:
-        """A constant."""
-        return self.draft.constant(f"{self.node.name}/c", np.asarray(values))
-
-    def writing(self, out: str) -> "Writer":
-        """The same writer for another output."""
-        return replace(self, node=replace(self.node, outputs=(out,)))
-
-    def number(self, value: float) -> str:
-        """A float32 scalar constant."""
-        return self.draft.constant(f"{self.node.name}/c", np.array(value, np.float32))
-
-    def integers(self, values: Sequence[int]) -> str:
-        """An int64 constant."""
-        return self.draft.constant(f"{self.node.name}/i", np.array(tuple(values), np.int64))
-
-    def finish(self, value: str, slope: str = "") -> None:
-        """Write the node's output: its activation of `value`."""
-        expand_activation(self, value, self.node.attributes.get("activation"), slope)
-
-    def target(self, *more: str) -> str:
-        """Where the main operator writes: the node's output when nothing follows, else a new value."""
-        if self.node.attributes.get("activation") is None and not any(more):
-            return self.out
-        return self.draft.value(f"{self.out}/{len(self.nodes)}", self.draft.shape(self.out))
 
 
 def _convolution(writer: Writer) -> None:
@@ -158,41 +92,6 @@ def _pool(writer: Writer) -> None:
 def _global_pool(writer: Writer) -> None:
     op = "GlobalAveragePool" if writer.node.attributes["kind"] == "average" else "GlobalMaxPool"
     writer.emit(op, writer.node.inputs, writer.out)
-
-
-def _reshape(writer: Writer) -> None:
-    writer.emit("Reshape", (writer.node.inputs[0], writer.integers(writer.node.attributes["shape"])), writer.out)
-
-
-def _transpose(writer: Writer) -> None:
-    writer.emit("Transpose", writer.node.inputs, writer.out, perm=writer.node.attributes["perm"])
-
-
-def _concat(writer: Writer) -> None:
-    writer.emit("Concat", writer.node.inputs, writer.out, axis=writer.node.attributes["axis"])
-
-
-def _split(writer: Writer) -> None:
-    node = writer.node
-    sizes, axis = node.attributes["sizes"], node.attributes["axis"]
-    if writer.opset < 13:
-        writer.emit("Split", node.inputs, node.outputs, axis=axis, split=sizes)
-    else:
-        writer.emit("Split", (node.inputs[0], writer.integers(sizes)), node.outputs, axis=axis)
-
-
-def _slice(writer: Writer) -> None:
-    parts = [writer.integers(writer.node.attributes[key]) for key in ("starts", "ends", "axes", "steps")]
-    writer.emit("Slice", (writer.node.inputs[0], *parts), writer.out)
-
-
-def _pad(writer: Writer) -> None:
-    attributes = writer.node.attributes
-    dtype = np.dtype(writer.draft.types[writer.out].dtype)
-    value = writer.draft.constant(f"{writer.node.name}/v", np.array(attributes["value"], dtype))
-    last = (value,) if attributes["mode"] == "constant" else ()
-    pads = writer.integers(attributes["pads"])
-    writer.emit("Pad", (writer.node.inputs[0], pads, *last), writer.out, mode=attributes["mode"])
 
 
 def _resize(writer: Writer) -> None:
@@ -266,16 +165,6 @@ def _reduce_mean(writer: Writer) -> None:
         writer.emit("ReduceMean", (writer.node.inputs[0], writer.integers(axes)), writer.out, keepdims=keep)
 
 
-def _channel_shuffle(writer: Writer) -> None:
-    n, c, *rest = writer.draft.shape(writer.out)
-    groups = int(writer.node.attributes["groups"])
-    split, swapped = (n, groups, c // groups, *rest), (n, c // groups, groups, *rest)
-    perm = (0, 2, 1, *range(3, len(split)))
-    value = writer.step("Reshape", (writer.node.inputs[0], writer.integers(split)), split)
-    value = writer.step("Transpose", (value,), swapped, perm=perm)
-    writer.emit("Reshape", (value, writer.integers((n, c, *rest))), writer.out)
-
-
 def _scale_shift(writer: Writer) -> None:
     x, *pair = writer.node.inputs
     sides = (-1, *(1,) * (len(writer.draft.shape(x)) - 2))
@@ -307,18 +196,11 @@ def _activated(writer: Writer, value: str, activation: Activation | None) -> str
     return result
 
 
-def _space(writer: Writer) -> None:
-    writer.emit(writer.node.op, writer.node.inputs, writer.out, **writer.node.attributes)
-
-
 _EXPANDERS: dict[str, Callable[[Writer], None]] = {
     "Activate": _activate,
     "Add": _binary,
-    "ChannelShuffle": _channel_shuffle,
-    "Concat": _concat,
     "Conv": _convolution,
     "ConvTranspose": _convolution,
-    "DepthToSpace": _space,
     "Div": _binary,
     "GlobalPool": _global_pool,
     "LayerNormalization": _layer_normalization,
@@ -328,19 +210,14 @@ _EXPANDERS: dict[str, Callable[[Writer], None]] = {
     "Max": _binary,
     "Min": _binary,
     "Mul": _binary,
-    "Pad": _pad,
     "Pool": _pool,
     "Pow": _binary,
     "ReduceMean": _reduce_mean,
-    "Reshape": _reshape,
     "Resize": _resize,
     "ScaleShift": _scale_shift,
-    "Slice": _slice,
     "Softmax": _softmax,
-    "SpaceToDepth": _space,
-    "Split": _split,
     "SqueezeExcite": _squeeze_excite,
     "Sub": _binary,
-    "Transpose": _transpose,
+    **dict.fromkeys(MOVES, expand_moves),
     **dict.fromkeys(QUANTIZED, expand_quantized),
 }

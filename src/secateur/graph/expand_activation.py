@@ -19,7 +19,7 @@ from secateur.graph.rewrite import Draft
 
 
 class ActivationWriter(Protocol):
-    """What this file needs of expand.py's Writer."""
+    """What this file needs of expand_writer.py's Writer."""
 
     @property
     def draft(self) -> Draft: ...

@@ -5,48 +5,37 @@ products with the quotients of scales, and a QuantizeLinear with scale 1 at the 
 quantized values, which then are one step away now and then.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
 
-from secateur.graph.expand_activation import ActivationWriter, expand_activation
-from secateur.graph.ir import Activation, Node
+from secateur.graph.expand_activation import expand_activation
+from secateur.graph.expand_writer import Writer
+from secateur.graph.ir import Activation
 from secateur.graph.quantized.arithmetic import ONE, factor, output_grid, pool_counts, row_factors
 from secateur.graph.quantized.grid import Grid, bounds, is_linear
 
 _INT32, _FLOAT = onnx.TensorProto.INT32, onnx.TensorProto.FLOAT
 
 
-class QuantizedWriter(ActivationWriter, Protocol):
-    """What this file needs of expand.py's Writer."""
-
-    @property
-    def node(self) -> Node: ...
-    def array(self, values: Any) -> str: ...
-    def value(
-        self, op: str, inputs: Sequence[str], dtype: str, shape: Sequence[int] | None = None, **attributes: Any
-    ) -> str: ...
-    def writing(self, out: str) -> "QuantizedWriter": ...
-
-
-def expand_quantized(writer: QuantizedWriter) -> None:
+def expand_quantized(writer: Writer) -> None:
     """Write one node of the operators in QUANTIZED."""
     QUANTIZED[writer.node.op](writer)
 
 
-def _quantize(w: QuantizedWriter) -> None:
+def _quantize(w: Writer) -> None:
     grid = Grid(w.node.attributes["scale"], w.node.attributes["zero"], w.node.attributes["dtype"])
     w.emit("QuantizeLinear", (w.node.inputs[0], *_numbers(w, grid.scale, grid.zero, grid.dtype)), w.out)
 
 
-def _dequantize(w: QuantizedWriter) -> None:
+def _dequantize(w: Writer) -> None:
     x, given = w.node.inputs[0], w.node.attributes
     w.emit("DequantizeLinear", (x, *_numbers(w, given["scale"], given["zero"], w.draft.types[x].dtype)), w.out)
 
 
-def _convolution(w: QuantizedWriter) -> None:
+def _convolution(w: Writer) -> None:
     given, inner = w.node.attributes, _inner(w.node.attributes)
     grid = inner or _grid_of_output(w)
     # Rounded right behind the sum: ONNX has one operator for that; ONNX Runtime wants one type of it.
@@ -67,20 +56,20 @@ def _convolution(w: QuantizedWriter) -> None:
     _finish(w, _rounded_inside(w, _scaled_sum(w, total, (1, -1, 1, 1))))
 
 
-def _is_only_rounded(w: QuantizedWriter, grid: Grid) -> bool:
+def _is_only_rounded(w: Writer, grid: Grid) -> bool:
     given = w.node.attributes
     plain = not w.node.input(3) and is_linear(given["activation"])
     return plain and bounds(given["activation"], grid) == (grid.lowest, grid.highest)
 
 
-def _linear(w: QuantizedWriter) -> None:
+def _linear(w: Writer) -> None:
     matrix = w.array(np.ascontiguousarray(w.draft.constants[w.node.inputs[1]].T))
     x, zero = _unsigned(w)
     total = w.value("MatMulInteger", (x, matrix, zero), "int32")
     _finish(w, _rounded_inside(w, _scaled_sum(w, total, (-1,))))
 
 
-def _add(w: QuantizedWriter) -> None:
+def _add(w: Writer) -> None:
     given = w.node.attributes
     a, b = (
         _floats(w, x, given[f"{key}_scale"], given[f"{key}_zero"]) for key, x in zip("ab", w.node.inputs, strict=True)
@@ -88,7 +77,7 @@ def _add(w: QuantizedWriter) -> None:
     _end(w, w.step("Add", (a, b)))
 
 
-def _multiply(w: QuantizedWriter) -> None:
+def _multiply(w: Writer) -> None:
     given = w.node.attributes
     a, b = (
         w.value(
@@ -104,13 +93,13 @@ def _multiply(w: QuantizedWriter) -> None:
     _end(w, w.step("Mul", (w.step("Mul", (a, b)), w.array(scale))))
 
 
-def _activate(w: QuantizedWriter) -> None:
+def _activate(w: Writer) -> None:
     # Negative indices count from the end, so that the byte of an int8 is its index.
     x = w.value("Cast", (w.node.inputs[0],), "int32", to=_INT32)
     w.emit("Gather", (w.array(w.node.attributes["table"]), x), w.out, axis=0)
 
 
-def _pool(w: QuantizedWriter) -> None:
+def _pool(w: Writer) -> None:
     given, x = w.node.attributes, w.node.inputs[0]
     grid = output_grid(given, w.draft.types[w.out].dtype)
     value = w.value(
@@ -131,7 +120,7 @@ def _pool(w: QuantizedWriter) -> None:
     _round_to_output(w, w.step("Mul", (value, scale)), grid)
 
 
-def _global_pool(w: QuantizedWriter) -> None:
+def _global_pool(w: Writer) -> None:
     given, x = w.node.attributes, w.node.inputs[0]
     grid, shape = output_grid(given, w.draft.types[w.out].dtype), w.draft.shape(x)
     value = w.value("DequantizeLinear", (x, *_numbers(w, 1.0, given["x_zero"], _type(w, 0))), "float32", shape)
@@ -146,7 +135,7 @@ def _global_pool(w: QuantizedWriter) -> None:
     _round_to_output(w, w.step("Mul", (value, w.array(scale))), grid)
 
 
-def _concat(w: QuantizedWriter) -> None:
+def _concat(w: Writer) -> None:
     given, grid = w.node.attributes, output_grid(w.node.attributes, w.draft.types[w.out].dtype)
     parts = [
         w.value(
@@ -160,7 +149,7 @@ def _concat(w: QuantizedWriter) -> None:
     _round_to_output(w, w.step("Concat", parts, axis=given["axis"]), grid)
 
 
-QUANTIZED: dict[str, Callable[[QuantizedWriter], None]] = {
+QUANTIZED: dict[str, Callable[[Writer], None]] = {
     "Dequantize": _dequantize,
     "QActivate": _activate,
     "QAdd": _add,
@@ -174,11 +163,11 @@ QUANTIZED: dict[str, Callable[[QuantizedWriter], None]] = {
 }
 
 
-def _numbers(w: QuantizedWriter, scale: float, zero: int, dtype: str) -> tuple[str, str]:
+def _numbers(w: Writer, scale: float, zero: int, dtype: str) -> tuple[str, str]:
     return w.array(np.float32(scale)), w.array(np.array(zero, dtype))
 
 
-def _type(w: QuantizedWriter, index: int) -> str:
+def _type(w: Writer, index: int) -> str:
     return w.draft.types[w.node.inputs[index]].dtype
 
 
@@ -186,22 +175,22 @@ def _inner(given: Any) -> Grid | None:
     return None if given["inner"] is None else Grid(*given["inner"])
 
 
-def _grid_of_output(w: QuantizedWriter) -> Grid | None:
+def _grid_of_output(w: Writer) -> Grid | None:
     given = w.node.attributes
     return None if given["y_scale"] is None else output_grid(given, w.draft.types[w.out].dtype)
 
 
-def _unit(w: QuantizedWriter) -> float | None:
+def _unit(w: Writer) -> float | None:
     """The scale of the output where values are computed in multiples of it, else None."""
     return w.node.attributes["y_scale"] if is_linear(w.node.attributes["activation"]) else None
 
 
-def _window(w: QuantizedWriter) -> dict[str, Any]:
+def _window(w: Writer) -> dict[str, Any]:
     given = {key: w.node.attributes[key] for key in ("strides", "pads", "dilations", "group")}
     return {**given, "kernel_shape": w.draft.shape(w.node.inputs[1])[2:]}
 
 
-def _unsigned(w: QuantizedWriter) -> tuple[str, str]:
+def _unsigned(w: Writer) -> tuple[str, str]:
     """The first operand and its zero point as uint8: what sums of integers take everywhere."""
     x, zero = w.node.inputs[0], w.node.attributes["x_zero"]
     if _type(w, 0) == "uint8":
@@ -213,7 +202,7 @@ def _unsigned(w: QuantizedWriter) -> tuple[str, str]:
     return bytes_, w.array(np.array(zero + 128, np.uint8))
 
 
-def _scaled_sum(w: QuantizedWriter, total: str, rows: tuple[int, ...]) -> str:
+def _scaled_sum(w: Writer, total: str, rows: tuple[int, ...]) -> str:
     """Sums with their bias as floats: in units of the inner numbers, of the output, or of 1."""
     given, bias = w.node.attributes, w.node.input(2)
     if bias:
@@ -224,14 +213,14 @@ def _scaled_sum(w: QuantizedWriter, total: str, rows: tuple[int, ...]) -> str:
     return w.value("Mul", (value, factors), "float32")
 
 
-def _floats(w: QuantizedWriter, q: str, scale: float, zero: int) -> str:
+def _floats(w: Writer, q: str, scale: float, zero: int) -> str:
     """What integers stand for, in units of the output or of 1."""
     unit, type = _unit(w), w.draft.types[q]
     step = np.float32(scale) if unit is None else factor(scale, unit)
     return w.value("DequantizeLinear", (q, *_numbers(w, float(step), zero, type.dtype)), "float32", type.shape)
 
 
-def _finish(w: QuantizedWriter, value: str) -> None:
+def _finish(w: Writer, value: str) -> None:
     """Residual and end of a QConv or QLinear."""
     if w.node.input(3):
         given = w.node.attributes
@@ -239,7 +228,7 @@ def _finish(w: QuantizedWriter, value: str) -> None:
     _end(w, value)
 
 
-def _end(w: QuantizedWriter, value: str) -> None:
+def _end(w: Writer, value: str) -> None:
     """Activation and rounding."""
     activation: Activation | None = w.node.attributes["activation"]
     grid = _grid_of_output(w)
@@ -257,7 +246,7 @@ def _end(w: QuantizedWriter, value: str) -> None:
         _round_to_output(w, w.value("Mul", (active, w.array(factor(ONE, grid.step))), "float32"), grid)
 
 
-def _rounded_inside(w: QuantizedWriter, value: str) -> str:
+def _rounded_inside(w: Writer, value: str) -> str:
     """A sum rounded to the inner numbers, where there are any."""
     inner = _inner(w.node.attributes)
     if inner is None:
@@ -266,5 +255,5 @@ def _rounded_inside(w: QuantizedWriter, value: str) -> str:
     return _floats(w, q, inner.scale, inner.zero)
 
 
-def _round_to_output(w: QuantizedWriter, units: str, grid: Grid) -> None:
+def _round_to_output(w: Writer, units: str, grid: Grid) -> None:
     w.emit("QuantizeLinear", (units, *_numbers(w, 1.0, grid.zero, grid.dtype)), w.out)

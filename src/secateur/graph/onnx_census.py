@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from onnx import inliner
 
 from secateur.errors import ModelError
-from secateur.graph.census import Census, Kind, LayerCount
+from secateur.graph.census import Census
 from secateur.graph.constants import Constant, Constants, attribute
+from secateur.graph.layer_count import Kind, LayerCount
 from secateur.graph.quantized.operands import INTEGERS, integer_weight, scales_of
 from secateur.graph.read import check_model, one_line, read_model
 from secateur.graph.shapes import Shapes, infer_shapes

@@ -21,10 +21,12 @@ from secateur.posttraining.norms_again import estimate_norms_again_
 from secateur.posttraining.output_statistics import FreshGrams
 from secateur.posttraining.problem import Compressed, output_error
 from secateur.posttraining.second_order import compress_layer, corrected_target, refit
-from secateur.posttraining.stitch import Stitched, StitchedLayer, StitchSettings, Target, apply_, solve
+from secateur.posttraining.stitch import StitchSettings, apply_, solve
+from secateur.posttraining.stitched import Stitched, StitchedLayer
 from secateur.posttraining.subject import Subject
 from secateur.posttraining.subject_onnx import OnnxSubject
 from secateur.posttraining.subject_torch import TorchSubject
+from secateur.posttraining.target import Target
 from secateur.posttraining.weight_correction import correct_weights, correct_weights_
 
 __all__ = [

@@ -25,8 +25,10 @@ from secateur.cache import Cache, key_of
 from secateur.errors import PosttrainingError
 from secateur.posttraining.database import Database
 from secateur.posttraining.losses import Batches, Divergence
-from secateur.posttraining.stitch import Stitched, StitchSettings, Target, apply_, solve
+from secateur.posttraining.stitch import StitchSettings, apply_, solve
+from secateur.posttraining.stitched import Stitched
 from secateur.posttraining.subject import Subject
+from secateur.posttraining.target import Target
 from secateur.progress import track
 
 OCTAVES = 3.0

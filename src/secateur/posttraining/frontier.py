@@ -12,7 +12,9 @@ from secateur.errors import ArtifactError, PosttrainingError
 from secateur.graph.table import text_table
 from secateur.posttraining.costs import CostKind, costs_of
 from secateur.posttraining.database import Database
-from secateur.posttraining.stitch import Stitched, StitchSettings, Target, solve
+from secateur.posttraining.stitch import StitchSettings, solve
+from secateur.posttraining.stitched import Stitched
+from secateur.posttraining.target import Target
 from secateur.progress import track
 
 FORMAT = 1

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd  # pyright: ignore[reportPrivateUsage]
 
 from secateur.errors import PosttrainingError
-from secateur.graph.census import Kind
+from secateur.graph.layer_count import Kind
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 

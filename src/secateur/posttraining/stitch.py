@@ -6,193 +6,25 @@
               absolute   the same times the layer's energy and positions: squared error of one image
               loss       divergence of the network from the dense one when this layer alone is replaced
 
-Sparsity is that of all convolution and linear layers (base conv_linear, as in `secateur.sparsity.allocation`), layers
-that stay dense included; with base `selected` only of those that may change.
-
 Source: SPDY (Frantar & Alistarh 2022) for the formulation; measured seconds of our own engine are our own design.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import get_args
 
-from secateur.errors import ArtifactError, PosttrainingError
-from secateur.graph.table import percent, text_table
-from secateur.posttraining.costs import UNITS, CostFacts, CostKind, Costs, costs_of
+from secateur.errors import PosttrainingError
+from secateur.posttraining.costs import CostFacts, Costs, costs_of
 from secateur.posttraining.database import Database
 from secateur.posttraining.dynamic import Option, solvers
 from secateur.posttraining.losses import Losses
+from secateur.posttraining.stitched import Errors, Stitched, StitchedLayer
 from secateur.posttraining.subject import Subject
+from secateur.posttraining.target import Target, cost_text
 from secateur.registry import unknown
-from secateur.sparsity import AllocationBase
 
-Errors = Literal["output", "absolute", "loss"]
-FORMAT = 1
 CAP = 0.99
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the network may cost.
-
-    value       sparsity: the least fraction of zeros; otherwise the most it may cost, in parameters, MACs, bytes or
-                seconds of one inference as the tables were measured
-    relative    value is a share of what the dense network costs
-    base        of a sparsity
-    raises      PosttrainingError  a kind that does not exist, a value that cannot be
-    """
-
-    kind: CostKind
-    value: float
-    relative: bool = False
-    base: AllocationBase = "conv_linear"
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(CostKind):
-            raise PosttrainingError(unknown("kind of cost", self.kind, get_args(CostKind)))
-        if self.base not in get_args(AllocationBase):
-            raise PosttrainingError(unknown("base", self.base, get_args(AllocationBase)))
-        share = self.kind == "sparsity" or self.relative
-        if not (0.0 <= self.value < math.inf) or (share and self.value > 1.0):
-            raise PosttrainingError(
-                f"a target of {self.value} {UNITS[self.kind]} makes no sense: a sparsity or share is a fraction from 0 "
-                "to 1, a cost a number of at least 0."
-            )
-        if self.kind == "sparsity" and self.relative:
-            raise PosttrainingError("a target sparsity is a share already; leave relative out.")
-
-    def __str__(self) -> str:
-        if self.kind == "sparsity":
-            return f"sparsity {self.value:g} (base {self.base})"
-        return f"{self.value:.2%} of the dense {UNITS[self.kind]}" if self.relative else _figure(self.kind, self.value)
-
-
-@dataclass(frozen=True)
-class StitchedLayer:
-    """What one layer becomes.
-
-    option        its number in the database
-    error         relative squared error of its output
-    cost          in the unit of the target, and `dense` that of the dense layer
-    note          why it stays dense
-    """
-
-    name: str
-    option: int
-    pattern: str
-    level: float
-    zeros: int
-    weights: int
-    error: float
-    cost: float
-    dense: float
-    note: str = ""
-
-    @property
-    def sparsity(self) -> float:
-        return self.zeros / self.weights
-
-
-@dataclass(frozen=True)
-class Stitched:
-    """A choice for every layer, and what it is predicted to cost.
-
-    error       sum that was minimised, of `errors`, without coefficients
-    budget      cost that the target allows
-    cost        predicted cost of the whole network, `fixed` included;  dense: that of the dense network
-    measured    cost of the whole network as it was measured afterwards
-    """
-
-    target: Target
-    errors: Errors
-    solver: str
-    layers: tuple[StitchedLayer, ...]
-    error: float
-    budget: float
-    cost: float
-    dense: float
-    fixed: float
-    measured: float | None = None
-
-    @property
-    def sparsity(self) -> float:
-        """Base conv_linear."""
-        weights = sum(layer.weights for layer in self.layers)
-        return sum(layer.zeros for layer in self.layers) / weights if weights else 0.0
-
-    @property
-    def choice(self) -> dict[str, int]:
-        """Layer -> option."""
-        return {layer.name: layer.option for layer in self.layers}
-
-    @property
-    def levels(self) -> dict[str, float]:
-        """Layer -> level, dense ones 0."""
-        return {layer.name: layer.level for layer in self.layers}
-
-    def against(self, measured: float) -> "Stitched":
-        """The same beside what the whole network was measured to cost, in the unit of the target."""
-        if not 0.0 <= measured < math.inf:
-            raise PosttrainingError(f"a measured cost is a number of at least 0, not {measured}.")
-        return replace(self, measured=measured)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {"format": FORMAT, **asdict(self)}
-
-    @classmethod
-    def from_dict(cls, value: Any) -> "Stitched":
-        """What `to_dict` wrote. raises ArtifactError when it is something else."""
-        try:
-            if value["format"] != FORMAT or value["errors"] not in get_args(Errors):
-                raise ValueError(f"format {value['format']}, errors {value['errors']}")
-            rest = {key: value[key] for key in value if key != "format"}
-            layers = tuple(StitchedLayer(**layer) for layer in value["layers"])
-            return cls(**(rest | {"target": Target(**value["target"]), "layers": layers}))
-        except (KeyError, TypeError, ValueError, AttributeError, PosttrainingError) as error:
-            raise ArtifactError(f"this is not a stitched network: {type(error).__name__} {error}.") from error
-
-    def __str__(self) -> str:
-        kind = self.target.kind
-        headers = ("layer", "pattern", "weights", "zeros", "zeros %", "output error", UNITS[kind], "of dense %", "note")
-        rows = [
-            (
-                layer.name,
-                layer.pattern,
-                f"{layer.weights:,}",
-                f"{layer.zeros:,}",
-                percent(layer.zeros, layer.weights),
-                f"{layer.error:.2e}" if layer.zeros or layer.error else "0",
-                _figure(kind, layer.cost, unit=False),
-                f"{100 * layer.cost / layer.dense:.2f}" if layer.dense else "-",
-                layer.note,
-            )
-            for layer in self.layers
-        ]
-        rows.append(
-            (
-                "total",
-                "",
-                f"{sum(layer.weights for layer in self.layers):,}",
-                f"{sum(layer.zeros for layer in self.layers):,}",
-                percent(sum(layer.zeros for layer in self.layers), sum(layer.weights for layer in self.layers)),
-                "",
-                _figure(kind, self.cost, unit=False),
-                f"{100 * self.cost / self.dense:.2f}" if self.dense else "-",
-                f"with {_figure(kind, self.fixed)} that nothing changes" if self.fixed else "",
-            )
-        )
-        lines = [text_table(headers, rows, left=2, total=True)]
-        lines.append(
-            f"target {self.target}: predicted {_figure(kind, self.cost)} of {_figure(kind, self.dense)} dense, "
-            f"{_figure(kind, self.budget)} allowed; sparsity {100 * self.sparsity:.3f} % (base conv_linear); "
-            f"sum of errors ({self.errors}) {self.error:.4g}, solver {self.solver}"
-        )
-        if self.measured is not None:
-            away = f" ({100 * (self.measured / self.cost - 1):+.1f} %)" if self.cost else ""
-            lines.append(f"measured {_figure(kind, self.measured)}{away} against predicted {_figure(kind, self.cost)}")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -343,16 +175,9 @@ def _out_of_reach(
     reasons = [f"{name} ({settings.excluded.get(name, database.layers[name].skipped)})" for name in held[:3]]
     more = f", and {len(held) - 3} more" if len(held) > 3 else ""
     dense = f" Dense are {', '.join(reasons)}{more}." if held else ""
-    fixed = f", {_figure(target.kind, costs.fixed)} of them fixed" if costs.fixed else ""
+    fixed = f", {cost_text(target.kind, costs.fixed)} of them fixed" if costs.fixed else ""
     return (
-        f"target {target} allows {_figure(target.kind, budget)}; the cheapest options come to "
-        f"{_figure(target.kind, least)}{fixed}, with cap {settings.cap:g}.{dense} Prune those too, raise the cap, add "
-        "sparser levels to the database, or ask for less."
+        f"target {target} allows {cost_text(target.kind, budget)}; the cheapest options come to "
+        f"{cost_text(target.kind, least)}{fixed}, with cap {settings.cap:g}.{dense} Prune those too, raise the cap, "
+        "add sparser levels to the database, or ask for less."
     )
-
-
-def _figure(kind: CostKind, value: float, *, unit: bool = True) -> str:
-    """A cost as people write it."""
-    if kind == "seconds":
-        return f"{1e3 * value:.4g} ms" if unit else f"{value:.4g}"
-    return f"{value:,.0f} {UNITS[kind]}" if unit else f"{value:,.0f}"

@@ -19,7 +19,8 @@ from secateur.errors import ModelError, PosttrainingError
 from secateur.graph import check_model
 from secateur.graph.shapes import infer_shapes
 from secateur.posttraining.geometry import Geometry
-from secateur.posttraining.onnx_layers import OnnxLayers, Use
+from secateur.posttraining.onnx_layers import OnnxLayers
+from secateur.posttraining.onnx_uses import Use
 from secateur.posttraining.subject import NOTHING, Subject, Watch
 from secateur.sparsity import as_stored, filters_first
 from secateur.zoo import Preprocessing

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from secateur.graph.constants import Constants, attribute
 from secateur.graph.shapes import Shapes
-from secateur.posttraining.onnx_layers import OnnxLayers, Use
+from secateur.posttraining.onnx_layers import OnnxLayers
+from secateur.posttraining.onnx_uses import Use
 
 # Work on every element alone, on the same axes.
 _ELEMENTWISE = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", "Identity", "Dropout"})

@@ -18,7 +18,8 @@ from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.errors import ModelError
-from secateur.graph.census import Census, LayerCount
+from secateur.graph.census import Census
+from secateur.graph.layer_count import LayerCount
 from secateur.graph.structure import StructureTable, structure_table
 from secateur.graph.table import dims
 from secateur.sparsity.layers import Layer, layers_of, stored_weight, unwrapped, weighted_modules

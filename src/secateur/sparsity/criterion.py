@@ -19,7 +19,7 @@ import torch
 from torch import Generator, Tensor
 
 from secateur.errors import SparsityError
-from secateur.graph.census import Kind
+from secateur.graph.layer_count import Kind
 from secateur.registry import Registry
 from secateur.sparsity.norms import NormScale
 from secateur.sparsity.pattern import Combine, Pattern

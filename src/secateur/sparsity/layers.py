@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd  # pyright: ignore[r
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 
-from secateur.graph.census import Kind
+from secateur.graph.layer_count import Kind
 
 WEIGHTED = (_ConvNd, nn.Linear)
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from secateur.errors import SparsityError
-from secateur.graph.census import Kind
+from secateur.graph.layer_count import Kind
 from secateur.registry import unknown
 from secateur.sparsity.rounding import Rounding, Ties, removed_count
 

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from secateur.errors import ArtifactError, SparsityError
-from secateur.graph.census import BASES, Kind
+from secateur.graph.base_count import BASES
+from secateur.graph.layer_count import Kind
 from secateur.graph.table import dims, percent, text_table
 from secateur.sparsity.allocation import AllocationBase
 from secateur.sparsity.pattern import Pattern, parse_pattern

@@ -19,7 +19,7 @@ from typing import Literal, get_args
 from torch import nn
 
 from secateur.errors import SparsityError
-from secateur.graph.census import Kind
+from secateur.graph.layer_count import Kind
 from secateur.registry import unknown
 from secateur.sparsity.layers import Layer, layers_of
 from secateur.sparsity.pattern import Pattern, parse_pattern

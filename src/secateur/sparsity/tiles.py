@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from secateur.graph.census import Kind
+from secateur.graph.layer_count import Kind
 from secateur.sparsity.pattern import Combine, Pattern
 
 

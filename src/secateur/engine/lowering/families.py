@@ -2,6 +2,7 @@
 
 from secateur.engine.lowering import (
     cast,
+    concat,
     conv_transpose,
     convolution,
     elementwise,
@@ -25,6 +26,7 @@ from secateur.engine.lowering.context import lowerings
 
 __all__ = [
     "cast",
+    "concat",
     "conv_transpose",
     "convolution",
     "elementwise",

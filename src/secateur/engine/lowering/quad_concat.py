@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from secateur.engine.layout import INTEGERS, Flat, Planes, Quads, stored_zero
+from secateur.engine.lowering.concat import emit_concat
 from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.quad_elementwise import emit_table, equal_numbers, moved_table
 from secateur.engine.lowering.refusals import elements
-from secateur.engine.lowering.shape_ops import emit_concat
 from secateur.graph.ir import Graph, Node
 from secateur.graph.quantized.arithmetic import output_grid
 from secateur.graph.quantized.grid import Grid

@@ -1,6 +1,7 @@
 """Why nodes cannot be lowered: reasons that many operators share."""
 
 from secateur.engine.emit.activations import supported
+from secateur.engine.layout import INTEGERS
 from secateur.graph.ir import Graph, Node
 
 
@@ -15,6 +16,16 @@ def normal(node: Node, graph: Graph) -> str | None:
     if node.domain != "secateur":
         return "it is not in normal form: an operand is computed while the network runs, or the type is not float32"
     return elements(node, graph)
+
+
+def movable(node: Node, graph: Graph) -> str | None:
+    """Only nodes of the normal form that move elements of four or eight bytes, or 8-bit integers."""
+    reason = normal(node, graph)
+    if reason is not None:
+        return reason
+    kinds = [graph.type(name) for name in (*node.inputs, *node.outputs) if name]
+    wrong = sorted({kind.dtype for kind in kinds if kind.numpy.itemsize not in (4, 8) and kind.dtype not in INTEGERS})
+    return f"it moves {', '.join(wrong)}" if wrong else None
 
 
 def normal_float32(node: Node, graph: Graph) -> str | None:

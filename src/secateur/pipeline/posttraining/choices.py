@@ -21,8 +21,10 @@ from secateur.posttraining.database_filling import build_database
 from secateur.posttraining.gram import Gram
 from secateur.posttraining.losses import Batches, measure_losses
 from secateur.posttraining.second_order import Method
-from secateur.posttraining.stitch import Stitched, StitchSettings, Target, solve
+from secateur.posttraining.stitch import StitchSettings, solve
+from secateur.posttraining.stitched import Stitched
 from secateur.posttraining.subject import Subject
+from secateur.posttraining.target import Target
 from secateur.progress import say
 from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.sparsity import (

@@ -32,8 +32,9 @@ from secateur.posttraining.costs import CostKind
 from secateur.posttraining.database_filling import build_database
 from secateur.posttraining.frontier import Frontier, frontier
 from secateur.posttraining.losses import Divergence
-from secateur.posttraining.stitch import Stitched, Target
+from secateur.posttraining.stitched import Stitched
 from secateur.posttraining.subject_torch import TorchSubject
+from secateur.posttraining.target import Target
 from secateur.posttraining.thin import gather_enough
 from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.registry import unknown

@@ -30,7 +30,7 @@ from torch import Tensor, fx, nn
 from secateur.errors import PosttrainingError
 from secateur.export.check import TOLERANCE
 from secateur.graph.constants import Constants
-from secateur.posttraining.onnx_layers import Use
+from secateur.posttraining.onnx_uses import Use
 from secateur.posttraining.subject_onnx import OnnxSubject
 from secateur.posttraining.subject_torch import TorchSubject
 from secateur.quantization.prepare import fold_constants_

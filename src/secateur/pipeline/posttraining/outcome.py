@@ -11,7 +11,7 @@ from torch import nn
 from secateur.errors import ArtifactError
 from secateur.pipeline.posttraining.agreement import Agreement
 from secateur.pipeline.record import RunRecord
-from secateur.posttraining.stitch import Stitched
+from secateur.posttraining.stitched import Stitched
 from secateur.sparsity import SparsityPlan
 from secateur.sparsity.parts import parts_table
 from secateur.training import Accuracy

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from secateur.errors import SparsityError
-from secateur.graph.census import Kind
+from secateur.graph.layer_count import Kind
 from secateur.sparsity.pattern import Remainder, pattern_kind
 from secateur.sparsity.tiles import Tiles
 

@@ -10,7 +10,7 @@ Source: our own design.
 from dataclasses import dataclass
 from typing import Self
 
-from secateur.graph.census import Kind
+from secateur.graph.layer_count import Kind
 from secateur.sparsity.pattern import Remainder, pattern_kind
 from secateur.sparsity.tiles import Tiles
 

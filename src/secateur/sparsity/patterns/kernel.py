@@ -6,7 +6,7 @@ For 1x1 and linear layers a kernel is a single weight. It is 1xN with N = 1.
 from dataclasses import dataclass
 from typing import Self
 
-from secateur.graph.census import Kind
+from secateur.graph.layer_count import Kind
 from secateur.sparsity.pattern import Remainder, pattern_kind
 from secateur.sparsity.tiles import Tiles
 

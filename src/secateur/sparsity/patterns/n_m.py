@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from secateur.errors import SparsityError
-from secateur.graph.census import Kind
+from secateur.graph.layer_count import Kind
 from secateur.registry import unknown
 from secateur.sparsity.pattern import Combine, Pattern, Remainder, pattern_kind
 from secateur.sparsity.rounding import Rounding, removed_count

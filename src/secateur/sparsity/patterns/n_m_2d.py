@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from secateur.errors import SparsityError
-from secateur.graph.census import Kind
+from secateur.graph.layer_count import Kind
 from secateur.sparsity.pattern import Combine, Remainder, pattern_kind
 from secateur.sparsity.patterns.n_m import FixedLevel
 from secateur.sparsity.rounding import Rounding

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from secateur.errors import SparsityError
-from secateur.graph.census import Kind
+from secateur.graph.layer_count import Kind
 from secateur.sparsity.pattern import Remainder, pattern_kind
 from secateur.sparsity.rounding import Rounding, removed_count
 from secateur.sparsity.tiles import Tiles
