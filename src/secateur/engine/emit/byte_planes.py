@@ -20,30 +20,19 @@ TOGETHER = 4
 _BLOCK = 16
 
 
-def load_bytes(f: KernelBody, pointer: Value) -> Value:
-    """As many bytes from an address on as a vector has."""
-    return f.b.load(pointer, typ=octets(f), align=1)
-
-
-def narrow(f: KernelBody, pointers: Sequence[Value]) -> Value:
-    """One vector of quads of neighbouring pixels, from four places; reads a quarter of a vector at each."""
-    quarter, kind = ir.VectorType(I8, f.lanes), words(f)
-    a, b, c, d = (f.b.load(pointer, typ=quarter, align=1) for pointer in pointers)
-    halves = [f.shuffle(*pair, range(2 * f.lanes)) for pair in ((a, b), (c, d))]
-    planes = f.b.bitcast(f.shuffle(halves[0], halves[1], range(4 * f.lanes)), kind)
-    # Fours of pixels of each plane side by side, then bytes within each block of 16.
-    blocks = f.lanes // 4
-    fours = f.shuffle(planes, planes, [blocks * (i % 4) + i // 4 for i in range(f.lanes)])
-    return f.b.bitcast(_within_blocks(f, fours), kind)
-
-
 class Interleaving:
-    """Four vectors of bytes become TOGETHER vectors of quads, in blocks (see above), one instruction at each `step`."""
+    """Quads from four planes, in blocks (see above), written one instruction at each `step`.
 
-    def __init__(self, f: KernelBody, planes: Sequence[Value]) -> None:
-        a, b, c, d = planes
+    pointers    where the four planes are read
+    vectors     of quads: TOGETHER; or 1, neighbouring pixels for which a quarter of a vector is read of each plane
+    """
+
+    def __init__(self, f: KernelBody, pointers: Sequence[Value], vectors: int) -> None:
+        kind = octets(f) if vectors > 1 else ir.VectorType(I8, f.lanes)
+        planes = [f.b.load(pointer, typ=kind, align=1) for pointer in pointers]
+        self._f = f
         self._made: list[Value] = []
-        self._steps = self._write(f, ((a, b), (c, d)))
+        self._steps = self._whole(planes) if vectors > 1 else self._narrow(planes)
 
     def step(self) -> None:
         """Write the next instruction, if one is left."""
@@ -55,17 +44,29 @@ class Interleaving:
             pass
         return self._made
 
-    def _write(self, f: KernelBody, pairs: Sequence[tuple[Value, Value]]) -> Iterator[None]:
+    def _whole(self, planes: Sequence[Value]) -> Iterator[None]:
+        f, (a, b, c, d) = self._f, planes
         wide = ir.VectorType(I16, 2 * f.lanes)
         halves: list[Value] = []
         for half in (0, 1):
-            for pair in pairs:
+            for pair in ((a, b), (c, d)):
                 halves.append(f.b.bitcast(_zip(f, *pair, half), wide))
                 yield
         for low, high in (halves[:2], halves[2:]):
             for part in (0, 1):
                 self._made.append(f.b.bitcast(_zip(f, low, high, part), words(f)))
                 yield
+
+    def _narrow(self, planes: Sequence[Value]) -> Iterator[None]:
+        f, (a, b, c, d) = self._f, planes
+        halves = [f.shuffle(*pair, range(2 * f.lanes)) for pair in ((a, b), (c, d))]
+        whole = f.b.bitcast(f.shuffle(halves[0], halves[1], range(4 * f.lanes)), words(f))
+        yield
+        # Fours of pixels of each plane side by side, then bytes within each block of 16.
+        blocks = f.lanes // 4
+        fours = f.shuffle(whole, whole, [blocks * (i % 4) + i // 4 for i in range(f.lanes)])
+        yield
+        self._made.append(f.b.bitcast(_within_blocks(f, fours), words(f)))
 
 
 def apart(f: KernelBody, quads: Sequence[Value]) -> list[Value]:

@@ -11,7 +11,7 @@ only where both stand side by side are all busy (15 % faster than one after the 
 from llvmlite import ir
 
 from secateur.engine.emit.builder import I32, PTR, Value, Var
-from secateur.engine.emit.byte_planes import Interleaving, load_bytes, narrow
+from secateur.engine.emit.byte_planes import Interleaving
 from secateur.engine.emit.integers import dot
 from secateur.engine.kernels.conv_form import PANEL_FIELDS
 from secateur.engine.kernels.conv_sums import Sums
@@ -27,24 +27,20 @@ def accumulate_bytes(sums: Sums, record: Value, start: dict[str, Value], base: V
     place = f.var(PTR, f.element(body.pointers["deltas"], start["delta"], I32))
     weight = f.var(PTR, f.element(body.pointers["weights"], start["weight"]))
 
-    def step(number: int) -> tuple[Interleaving | None, list[Value]]:
-        """Interleaving that is under way, or the only vector of quads."""
-        places = [f.at(origin, f.load_i64(place.get(), j, I32)) for j in range(4)]
-        if number == 1:
-            return None, [narrow(f, places)]
-        return Interleaving(f, [load_bytes(f, at) for at in places]), []
+    def next_quads() -> Interleaving:
+        places = place.get()
+        return Interleaving(f, [f.at(origin, f.load_i64(places, j, I32)) for j in range(4)], len(acc[0]))
 
     quads = [f.var(ir.VectorType(I32, f.lanes)) for _ in acc[0]]
     for i in range(sums.kernel.rows // block):
         rows = range(i * block, (i + 1) * block)
         for r in rows:
             sums.start_row(start["row"], r, acc[r])
-        coming, found = step(len(quads))
-        _set(quads, coming.finish() if coming else found)
+        _set(quads, next_quads().finish())
         with f.loop(0, f.load_i64(record, len(PANEL_FIELDS) + i, I32)):
             # Behind a list's last places are those of the next one, and some behind the last.
             place.set(f.element(place.get(), 4, I32))
-            coming, found = step(len(quads))
+            coming = next_quads()
             given = weight.get()
             weights = [sums.weights(given, j) for j in range(block)]
             products = 0
@@ -52,9 +48,9 @@ def accumulate_bytes(sums: Sums, record: Value, start: dict[str, Value], base: V
                 for r, w in zip(rows, weights, strict=True):
                     acc[r][v].set(dot(f, acc[r][v].get(), quad, w))
                     products += 1
-                    if coming and products % _PRODUCTS == 0:
+                    if products % _PRODUCTS == 0:
                         coming.step()
-            _set(quads, coming.finish() if coming else found)
+            _set(quads, coming.finish())
             weight.set(f.element(given, block))
 
 
