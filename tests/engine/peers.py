@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from hypothesis import strategies as st
 from onnx import helper
 
 from engine.harness import Memory, empty_context, run
@@ -13,6 +14,17 @@ from secateur.engine.layout import Planes
 from secateur.engine.lowering.context import Context, Tensor, lowerings
 from secateur.engine.program import Buffer
 from secateur.graph.ir import Graph, Node, TensorType
+
+RANDOM = np.random.default_rng(13)
+# What operators that only move elements are tried with.
+dtypes_of_moved = st.sampled_from(["float32", "int64", "int32"])
+shapes_of_moved = st.lists(st.integers(1, 9), min_size=1, max_size=5).map(tuple)
+
+
+def moved(shape: Sequence[int], dtype: str = "float32") -> np.ndarray:
+    """Random elements for operators that move them."""
+    values = RANDOM.standard_normal(tuple(shape)) * 1000
+    return values.astype(dtype)
 
 
 def onnx_runtime(

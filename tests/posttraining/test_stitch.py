@@ -9,15 +9,12 @@ from hypothesis import strategies as st
 
 import small_database as small
 from secateur.errors import PosttrainingError, RecipeError
-from secateur.posttraining.costs import CostFacts
 from secateur.posttraining.database import DENSE
 from secateur.posttraining.dynamic import solvers
 from secateur.posttraining.losses import Losses
 from secateur.posttraining.stitch import StitchSettings, apply_, solve
 from secateur.posttraining.target import Target
-from secateur.sparsity import LayerSeconds, census, masks
-
-TIMES = {0.0: 1.0, 0.5: 0.8, 0.9: 0.3}
+from secateur.sparsity import census, masks
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +24,12 @@ def dense():
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory, dense):
-    return small.database(tmp_path_factory.mktemp("db"), dense, ("unstructured", "1x4"))
+    return small.database(tmp_path_factory.mktemp("db"), dense, small.PATTERNS)
 
 
 @pytest.fixture(scope="module")
 def facts(dense, database):
-    seconds = [
-        LayerSeconds("here", spec, dict.fromkeys(database.layers, TIMES), 0.5) for spec in ("unstructured", "1x4")
-    ]
-    return CostFacts(census(dense.model), seconds)
+    return small.facts(dense, database)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)

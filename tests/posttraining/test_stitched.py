@@ -6,13 +6,9 @@ import pytest
 
 import small_database as small
 from secateur.errors import ArtifactError, PosttrainingError
-from secateur.posttraining.costs import CostFacts
 from secateur.posttraining.stitch import StitchSettings, solve
 from secateur.posttraining.stitched import Stitched
 from secateur.posttraining.target import Target
-from secateur.sparsity import LayerSeconds, census
-
-TIMES = {0.0: 1.0, 0.5: 0.8, 0.9: 0.3}
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +18,12 @@ def dense():
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory, dense):
-    return small.database(tmp_path_factory.mktemp("db"), dense, ("unstructured", "1x4"))
+    return small.database(tmp_path_factory.mktemp("db"), dense, small.PATTERNS)
 
 
 @pytest.fixture(scope="module")
 def facts(dense, database):
-    seconds = [
-        LayerSeconds("here", spec, dict.fromkeys(database.layers, TIMES), 0.5) for spec in ("unstructured", "1x4")
-    ]
-    return CostFacts(census(dense.model), seconds)
+    return small.facts(dense, database)
 
 
 def test_it_comes_back_from_json(database, facts):

@@ -20,6 +20,11 @@ ALIGN = 16
 SMALL_PLANE = 8
 
 
+def next_multiple(value: int, multiple: int) -> int:
+    """The least multiple that is not less than a value."""
+    return -(-value // multiple) * multiple
+
+
 @dataclass(frozen=True)
 class Planes:
     """A tensor (n, c, h, w) of 4-byte elements as planes in the arena; strides in elements.

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm
 
+from secateur.engine.layout import next_multiple
 from secateur.engine.program import Buffer, Step
 
 GUARD = 4096 + 64
@@ -63,12 +64,12 @@ def plan_memory(steps: Sequence[Step]) -> Plan:
     for group, buffers in groups.items():
         # The zeros in front of a group of planes are the padding above its first one: as many as between planes.
         guard = max([GUARD, *(buffer.align * buffer.item for buffer in buffers if buffer.zeroed)])
-        start = _up(end + guard, LINE)
+        start = next_multiple(end + guard, LINE)
         inside, size = _place(buffers, spans)
         places.update({buffer: start + offset for buffer, offset in inside.items()})
         regions.append(Region(group, start, size, buffers[0].zeroed, start - end, buffers[0].fill))
         end = start + size
-    return Plan(tuple(regions), places, _up(end + GUARD, LINE))
+    return Plan(tuple(regions), places, next_multiple(end + GUARD, LINE))
 
 
 def _place(buffers: Iterable[Buffer], spans: Mapping[Buffer, tuple[int, int]]) -> tuple[dict[Buffer, int], int]:
@@ -86,13 +87,9 @@ def _place(buffers: Iterable[Buffer], spans: Mapping[Buffer, tuple[int, int]]) -
             gap = begin - free
             if size <= gap and (best_gap < 0 or gap < best_gap):
                 best, best_gap = free, gap
-            free = max(free, _up(end, align))
+            free = max(free, next_multiple(end, align))
         offset = best if best_gap >= 0 else free
         offsets[buffer] = offset
         placed.append((offset, offset + size, first, last))
         placed.sort()
     return offsets, max((end for _, end, _, _ in placed), default=0)
-
-
-def _up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple

@@ -7,30 +7,19 @@ from hypothesis import strategies as st
 
 import secateur.engine.lowering.elementwise  # noqa: F401  (registers lowerings)
 from engine.harness import ISAS, Memory, empty_context, run
-from engine.peers import filled, lowered
+from engine.peers import dtypes_of_moved, filled, lowered, moved, shapes_of_moved
 from secateur.engine.lowering.concat import concat_views
 from secateur.engine.lowering.context import Context, lowerings
 from secateur.graph.ir import Activation, Graph, Node, TensorType
 
-RANDOM = np.random.default_rng(13)
-DTYPES = st.sampled_from(["float32", "int64", "int32"])
-
-
-def random(shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
-    values = RANDOM.standard_normal(shape) * 1000
-    return values.astype(dtype)
-
-
-shapes = st.lists(st.integers(1, 9), min_size=1, max_size=5).map(tuple)
-
 
 @pytest.mark.parametrize("isa", ISAS)
-@given(shape=shapes, dtype=DTYPES, data=st.data(), pad=st.integers(0, 2), parts=st.integers(1, 4))
+@given(shape=shapes_of_moved, dtype=dtypes_of_moved, data=st.data(), pad=st.integers(0, 2), parts=st.integers(1, 4))
 @settings(max_examples=60, deadline=None)
 def test_concat(isa: str, shape, dtype: str, data, pad: int, parts: int) -> None:
     axis = data.draw(st.integers(0, len(shape) - 1))
     sizes = tuple(data.draw(st.integers(1, 6)) for _ in range(parts))
-    arrays = [random((*shape[:axis], size, *shape[axis + 1 :]), dtype) for size in sizes]
+    arrays = [moved((*shape[:axis], size, *shape[axis + 1 :]), dtype) for size in sizes]
     whole = np.concatenate(arrays, axis)
     constants = [0] if data.draw(st.booleans()) else []
     (y,) = lowered("Concat", arrays, [whole.shape], {"axis": axis}, isa, pad=pad, dtypes=[dtype], constants=constants)
@@ -66,7 +55,7 @@ def run_graph(graph: Graph, isa: str, x: np.ndarray) -> tuple[dict[str, np.ndarr
 def test_parts_of_a_concat_are_computed_in_place(isa: str, batch: int) -> None:
     nodes = [relu("a", "x"), relu("b", "x"), concat("y", "a", "b")]
     graph = whole_graph(nodes, {"x": 3, "a": 3, "b": 3, "y": 6}, ("y",), batch)
-    x = random((batch, 3, 6, 7))
+    x = moved((batch, 3, 6, 7))
     results, context = run_graph(graph, isa, x)
     assert [step.layer for step in context.steps] == ["a", "b"]
     np.testing.assert_array_equal(results["y"], np.maximum(np.concatenate([x, x], 1), 0))
@@ -76,7 +65,7 @@ def test_parts_of_a_concat_are_computed_in_place(isa: str, batch: int) -> None:
 def test_nested_concats_and_inputs_that_have_to_be_copied(isa: str) -> None:
     nodes = [relu("a", "x"), concat("b", "x", "a"), relu("c", "b"), concat("d", "b", "c", "b")]
     graph = whole_graph(nodes, {"x": 3, "a": 3, "b": 6, "c": 6, "d": 18}, ("d", "b"), 2)
-    x = random((2, 3, 6, 7))
+    x = moved((2, 3, 6, 7))
     results, _ = run_graph(graph, isa, x)
     b = np.concatenate([x, np.maximum(x, 0)], 1)
     np.testing.assert_array_equal(results["b"], b)
@@ -88,7 +77,7 @@ def test_growing_concats_share_one_buffer(isa: str) -> None:
     """DenseNet: every layer reads the concatenation of all before it."""
     nodes = [relu("a", "x"), relu("b", "a"), concat("ab", "a", "b"), relu("c", "ab"), concat("abc", "a", "b", "c")]
     graph = whole_graph(nodes, {"x": 3, "a": 3, "b": 3, "ab": 6, "c": 6, "abc": 12}, ("abc", "ab"), 2)
-    x = random((2, 3, 6, 7))
+    x = moved((2, 3, 6, 7))
     results, context = run_graph(graph, isa, x)
     assert len({context.places[name].buffer for name in ("a", "b", "ab", "c", "abc")}) == 1
     assert [step.layer for step in context.steps] == ["a", "b", "c"]

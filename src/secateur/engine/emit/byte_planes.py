@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from llvmlite import ir
 
 from secateur.engine.emit.builder import I8, I16, KernelBody, Value
-from secateur.engine.emit.integers import octets, words
+from secateur.engine.emit.integers import octets, transposed, words
 
 # Vectors of quads that come from one vector of each plane.
 TOGETHER = 4
@@ -66,13 +66,13 @@ class Interleaving:
         blocks = f.lanes // 4
         fours = f.shuffle(whole, whole, [blocks * (i % 4) + i // 4 for i in range(f.lanes)])
         yield
-        self._made.append(f.b.bitcast(_within_blocks(f, fours), words(f)))
+        self._made.append(f.b.bitcast(transposed(f, fours), words(f)))
 
 
 def apart(f: KernelBody, quads: Sequence[Value]) -> list[Value]:
     """The inverse for quads in order: TOGETHER vectors of them as a vector of bytes for each channel."""
     # Each block of 16 bytes: four of channel 0, four of channel 1, and so on.
-    fours = [f.b.bitcast(_within_blocks(f, quad), words(f)) for quad in quads]
+    fours = [f.b.bitcast(transposed(f, quad), words(f)) for quad in quads]
     made: list[Value] = []
     for channel in range(4):
         halves = [_every_fourth(f, fours[i], fours[i + 1], channel) for i in (0, 2)]
@@ -94,14 +94,6 @@ def in_blocks(f: KernelBody, vectors: Sequence[Value]) -> list[Value]:
     """The inverse of `in_order`."""
     blocks = f.lanes // 4
     return _fours(f, vectors, [[divmod(4 * k + v, blocks) for k in range(blocks)] for v in range(4)])
-
-
-def _within_blocks(f: KernelBody, vector: Value) -> Value:
-    """Each block of 4 x 4 bytes transposed."""
-    bytes_ = f.b.bitcast(vector, octets(f))
-    return f.shuffle(
-        bytes_, bytes_, [_BLOCK * (i // _BLOCK) + 4 * (i % 4) + i % _BLOCK // 4 for i in range(4 * f.lanes)]
-    )
 
 
 def _zip(f: KernelBody, low: Value, high: Value, half: int) -> Value:

@@ -93,9 +93,13 @@ def grouped(f: KernelBody, numbers: Sequence[Value], zero: Value) -> Value:
 
 def quads_of(f: KernelBody, numbers: Sequence[Value], zero: Value) -> Value:
     """The inverse of `channels`: four vectors of numbers plus `zero`, cut to 0..255, as quads."""
-    made = grouped(f, numbers, zero)
-    order = [16 * (i // 16) + 4 * (i % 4) + i % 16 // 4 for i in range(4 * f.lanes)]
-    return f.b.bitcast(f.shuffle(made, made, order), words(f))
+    return f.b.bitcast(transposed(f, grouped(f, numbers, zero)), words(f))
+
+
+def transposed(f: KernelBody, vector: Value) -> Value:
+    """The bytes of each block of 16, four times four of them, transposed."""
+    made = f.b.bitcast(vector, octets(f))
+    return f.shuffle(made, made, [16 * (i // 16) + 4 * (i % 4) + i % 16 // 4 for i in range(4 * f.lanes)])
 
 
 def _narrow(f: KernelBody, low: Value, high: Value) -> Value:

@@ -124,11 +124,6 @@ def positive(value: int, field: str) -> int:
     return value
 
 
-def rounded(value: int, multiple: int) -> int:
-    """The next multiple."""
-    return -(-value // multiple) * multiple
-
-
 def span(*steps: tuple[int, int]) -> tuple[int, int]:
     """Least and greatest of the sums  i step  with 0 <= i < count  over all (step, count)."""
     reach = [step * max(count - 1, 0) for step, count in steps]

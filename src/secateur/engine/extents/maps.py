@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of, floats, positive, rounded, span
+from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of, floats, positive, span
 from secateur.engine.kernels.copy_planes import TAP_FIELDS, CopyPlanes
 from secateur.engine.kernels.depthwise import DepthwiseKernel
 from secateur.engine.kernels.global_pool import GlobalPool
@@ -12,6 +12,7 @@ from secateur.engine.kernels.interleave import Interleave
 from secateur.engine.kernels.pick_pixels import PickPixels
 from secateur.engine.kernels.pool import ROWS, Pool
 from secateur.engine.kernels.resize import Resize
+from secateur.engine.layout import next_multiple
 
 
 @extents_of(CopyPlanes)
@@ -63,7 +64,7 @@ def depthwise(step: Reader) -> Iterator[Extent]:
     x_pitch, x_plane, y_pitch = step.integers("x_pitch", "x_plane", "y_pitch")
     places = [plane * x_plane + dy * x_pitch + dx for plane, dy, dx in kernel.taps]
     low, high = span((kernel.stride * x_pitch, height), (step.integer("x_image"), images))
-    reach = max(places) + kernel.stride * rounded(width, step.lanes)
+    reach = max(places) + kernel.stride * next_multiple(width, step.lanes)
     yield floats("x", step.table("origins", channels), low + min(places), high + reach)
     inside = (y_pitch, height), (step.integer("y_channel"), channels)
     low, high = span(*inside, (step.integer("y_image"), images))
@@ -100,14 +101,14 @@ def pool(step: Reader) -> Iterator[Extent]:
     columns = step.kernel.width or step.integer("kernel_w")
     reach = (columns - 1) * step.integer("dilation_w")
     if step.kernel.step:
-        reach += (rounded(out_w, lanes) - lanes) * step.kernel.step + lanes * step.kernel.step
+        reach += (next_multiple(out_w, lanes) - lanes) * step.kernel.step + lanes * step.kernel.step
     else:
         reach += (out_w - 1) * step.integer("stride_w") + 1
-    row = max(row_size, left + rounded(w, lanes), reach)
+    row = max(row_size, left + next_multiple(w, lanes), reach)
     yield floats("scratch", 0, 0, (ROWS - 1) * row_size + row, write=True)
     if step.kernel.kind == "sum":
         yield floats("row_shares", 0, 0, out_h)
-        yield floats("column_shares", 0, 0, rounded(out_w, lanes) if step.kernel.step else out_w)
+        yield floats("column_shares", 0, 0, next_multiple(out_w, lanes) if step.kernel.step else out_w)
 
 
 @extents_of(Resize)
@@ -121,7 +122,7 @@ def resize(step: Reader) -> Iterator[Extent]:
     sources = step.table("sources", planes)
     reach = w
     if not kernel.doubled:
-        end = (kernel.taps - 1) * stride + rounded(out_w, lanes)
+        end = (kernel.taps - 1) * stride + next_multiple(out_w, lanes)
         columns = step.table("columns", end, np.int32)
         if columns.min() < 0:
             raise Fault("'columns' has negative numbers")
@@ -129,7 +130,7 @@ def resize(step: Reader) -> Iterator[Extent]:
         if kernel.taps > 1:
             yield floats("column_weights", 0, 0, end)
             yield floats("row_weights", 0, 0, out_h * kernel.taps)
-            yield floats("scratch", 0, 0, max(reach, rounded(w, lanes)), write=True)
+            yield floats("scratch", 0, 0, max(reach, next_multiple(w, lanes)), write=True)
             reach = w
     yield floats("x", sources, int(places.min()), int(places.max()) + reach)
     low, high = span((step.integer("target_row"), out_h))

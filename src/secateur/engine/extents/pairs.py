@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of, floats, rounded
+from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of, floats
 from secateur.engine.kernels.pairs import PairPlanes, PairRows
+from secateur.engine.layout import next_multiple
 
 
 @extents_of(PairPlanes)
@@ -14,7 +15,7 @@ def pair_planes(step: Reader) -> Iterator[Extent]:
     planes = step.rows("parts")
     if step.integer("parts") > 1 and step.integer("part") % step.lanes:
         raise Fault(f"'part' is {step.integer('part')}, no multiple of {step.lanes}")
-    end = rounded(step.end("length", "part", "parts"), step.lanes)
+    end = next_multiple(step.end("length", "part", "parts"), step.lanes)
     yield floats("x", step.table("sources", 2 * planes), 0, end)
     yield floats("y", step.table("targets", planes), 0, end, write=True)
     step.table("masks", planes, np.int32)

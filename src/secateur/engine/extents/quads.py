@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of, floats, positive, rounded, span
+from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of, floats, positive, span
 from secateur.engine.extents.rows import elementwise
 from secateur.engine.kernels.byte_planes import STEP, BytePlanes
 from secateur.engine.kernels.quad_bytes import FlipBytes, PackBytes, UnpackBytes
@@ -16,6 +16,7 @@ from secateur.engine.kernels.quad_mean import QuadMean
 from secateur.engine.kernels.quad_rows import MISSING
 from secateur.engine.kernels.quantize import DequantizeDense, DequantizePlanes, QuantizeDense, QuantizePlanes
 from secateur.engine.kernels.requantize import NUMBERS
+from secateur.engine.layout import next_multiple
 
 
 @extents_of(QuantizePlanes)
@@ -50,7 +51,7 @@ def quantize_dense(step: Reader) -> Iterator[Extent]:
 def dequantize_dense(step: Reader) -> Iterator[Extent]:
     """Blocks of elements, read in whole vectors."""
     count = min(step.integer("size"), step.units * step.integer("block"))
-    yield Extent("x", 0, rounded(count, step.lanes))
+    yield Extent("x", 0, next_multiple(count, step.lanes))
     yield floats("y", 0, 0, count, write=True)
 
 
@@ -132,7 +133,7 @@ def quad_depthwise(step: Reader) -> Iterator[Extent]:
     places = [plane * x_plane + dy * x_pitch for plane, dy, _ in kernel.taps]
     first = min(dx for _, _, dx in kernel.taps)
     low, high = span((kernel.stride * x_pitch, h), (step.integer("x_image"), images))
-    reach = kernel.stride * (rounded(w, step.lanes) - step.lanes) + kernel.vectors(step.lanes) * step.lanes
+    reach = kernel.stride * (next_multiple(w, step.lanes) - step.lanes) + kernel.vectors(step.lanes) * step.lanes
     yield floats("x", step.table("origins", count), low + min(places) + first, high + max(places) + first + reach)
     for field in ("y", "residual")[: 1 + kernel.residual]:
         names = (f"{field}_{name}" for name in ("pitch", "plane", "image"))

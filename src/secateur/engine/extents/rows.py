@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of, floats, rounded, span
+from secateur.engine.extents.extent import Extent, Fault, Reader, extents_of, floats, span
 from secateur.engine.kernels.elementwise import Elementwise
 from secateur.engine.kernels.layer_norm import LayerNorm
 from secateur.engine.kernels.mean import MeanColumns, MeanRows
 from secateur.engine.kernels.softmax import SoftmaxColumns, SoftmaxRows
+from secateur.engine.layout import next_multiple
 
 
 @extents_of(Elementwise)
@@ -16,7 +17,7 @@ def elementwise(step: Reader) -> Iterator[Extent]:
     if step.kernel.masked:
         if step.integer("parts") > 1 and step.integer("part") % step.lanes:
             raise Fault(f"'part' is {step.integer('part')}, no multiple of {step.lanes}")
-        end = rounded(end, step.lanes)
+        end = next_multiple(end, step.lanes)
         yield Extent("masks", 0, 2 * (end // step.lanes))
     yield floats("y", step.table("targets", rows), 0, end, write=True)
     for i, kind in enumerate(step.kernel.operands):

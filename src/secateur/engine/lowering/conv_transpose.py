@@ -11,9 +11,10 @@ from secateur.engine.lowering.conv import emit_conv
 from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.lowering.depthwise import emit_depthwise, is_depthwise
 from secateur.engine.lowering.epilogue import Epilogue
+from secateur.engine.lowering.parts import parts_of_rows
 from secateur.engine.lowering.phases import Phases, phase_bias, phase_weight, phases_of
 from secateur.engine.lowering.refusals import convolution
-from secateur.engine.lowering.relayout import parts_of_rows, plane_offsets
+from secateur.engine.lowering.relayout import plane_offsets
 from secateur.engine.weights.pattern import detect
 from secateur.graph.ir import Node
 

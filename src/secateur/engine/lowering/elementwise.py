@@ -15,10 +15,11 @@ from secateur.engine.layout import Flat, Picked, Planes
 from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.in_place import place_over
 from secateur.engine.lowering.masks import mask_table
+from secateur.engine.lowering.parts import parts_of
 from secateur.engine.lowering.picked import whole_of
 from secateur.engine.lowering.refusals import normal_float32
 from secateur.engine.lowering.relayout import plane_offsets, to_flat, to_planes
-from secateur.engine.lowering.walk import Walk, parts_of, rows_of, starts_of, strides_in
+from secateur.engine.lowering.walk import Walk, rows_of, starts_of, strides_in
 from secateur.graph.ir import Activation, Graph, Node
 
 _KEEPS_ZERO = ("Identity", "Add", "Sub", "Mul", "Max", "Min", "Square", "Cube", "Sqrt", "PRelu")

@@ -19,7 +19,8 @@ from secateur.engine.lowering.linear_choice import choose_way
 from secateur.engine.lowering.linear_cost import GATHERED_ROWS
 from secateur.engine.lowering.linear_pixels import emit_pixels
 from secateur.engine.lowering.pairs import pair_rows
-from secateur.engine.lowering.relayout import UNITS_PER_THREAD, to_flat, to_planes
+from secateur.engine.lowering.parts import UNITS_PER_THREAD
+from secateur.engine.lowering.relayout import to_flat, to_planes
 from secateur.engine.program import Argument
 from secateur.engine.registers import product_tile
 from secateur.engine.weights.pairs import weight_pairs

@@ -15,7 +15,8 @@ from secateur.engine.kernels.strided_copy import StridedCopy
 from secateur.engine.kernels.transpose import Transpose
 from secateur.engine.layout import Flat
 from secateur.engine.lowering.context import Context, Tensor
-from secateur.engine.lowering.walk import joined, parts_of, rows_of, starts_of, strides_of
+from secateur.engine.lowering.parts import parts_of
+from secateur.engine.lowering.walk import joined, rows_of, starts_of, strides_of
 from secateur.engine.program import Argument
 
 Ints = NDArray[np.int64]

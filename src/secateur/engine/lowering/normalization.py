@@ -12,9 +12,10 @@ from secateur.engine.kernels.softmax import SoftmaxColumns, SoftmaxRows
 from secateur.engine.layout import Flat
 from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.in_place import place_over
+from secateur.engine.lowering.parts import parts_of
 from secateur.engine.lowering.refusals import normal_float32
 from secateur.engine.lowering.relayout import to_flat, to_planes
-from secateur.engine.lowering.walk import joined, parts_of, rows_of, starts_of, strides_of
+from secateur.engine.lowering.walk import joined, rows_of, starts_of, strides_of
 from secateur.engine.program import Argument
 from secateur.graph.ir import Graph, Node
 

@@ -12,13 +12,12 @@ from secateur.engine.kernels.pairs import PairPlanes, PairRows
 from secateur.engine.layout import ALIGN, Flat, Picked, Planes, Tiled, pairs_of
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.lowering.conv_shape import ConvShape
-from secateur.engine.lowering.relayout import UNITS_PER_THREAD, plane_offsets, to_planes
+from secateur.engine.lowering.parts import parts_of
+from secateur.engine.lowering.relayout import plane_offsets, to_planes
 from secateur.engine.weights.pairs import weight_pairs
 from secateur.engine.weights.streams import Weights
 
 _UPPER = -0x10000
-# Elements that are not worth a second thread.
-_LEAST_PART = 1024
 
 
 def multiplied(context: Context, shape: ConvShape, weight: NDArray[np.float32]) -> tuple[ConvShape, Weights]:
@@ -59,10 +58,7 @@ def pair_planes(context: Context, tensor: Tensor) -> Tensor:
     if c % 2:
         masks[:, :, -1] = 0
     planes_of_all = n * cut * count
-    wanted = -(-UNITS_PER_THREAD * context.threads // planes_of_all)
-    part = max(-(-length // wanted), min(length, _LEAST_PART))
-    part = -(-part // ALIGN) * ALIGN
-    parts = -(-length // part)
+    part, parts = parts_of(context, planes_of_all, length)
     context.emit(
         context.layer,
         PairPlanes(),

@@ -8,8 +8,9 @@ from secateur.engine.kernels.pool import ROWS, Pool
 from secateur.engine.layout import Planes, planes
 from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.masks import mask_table
+from secateur.engine.lowering.parts import parts_of_rows
 from secateur.engine.lowering.refusals import normal_float32
-from secateur.engine.lowering.relayout import parts_of_rows, plane_offsets
+from secateur.engine.lowering.relayout import plane_offsets
 from secateur.graph.ir import Node
 
 UNROLLED_WIDTHS = (2, 3)

@@ -7,8 +7,9 @@ stores them: numbers of int8 plus 128, and a whole quad at the end.
 from secateur.engine.kernels.quad_bytes import FlipBytes
 from secateur.engine.layout import INTEGERS, Flat, Picked, Planes, Quads, fill_word
 from secateur.engine.lowering.context import Context, Tensor
+from secateur.engine.lowering.parts import parts_of
 from secateur.engine.lowering.quad_relayout import to_bytes, to_quads
-from secateur.engine.lowering.relayout import LEAST_BLOCK, UNITS_PER_THREAD, convert, to_flat, to_planes
+from secateur.engine.lowering.relayout import convert, to_flat, to_planes
 from secateur.engine.program import Port
 
 
@@ -44,7 +45,7 @@ def export_output(context: Context, port: Port) -> None:
 def _flip(context: Context, source: Tensor, target: Tensor, dtype: str) -> None:
     """Dense bytes from the caller's form to that of the engine, or back."""
     size = target.layout.size
-    block = max(LEAST_BLOCK, -(-size // (UNITS_PER_THREAD * context.threads)))
+    block, blocks = parts_of(context, 1, size)
     flip = fill_word(0x80) if dtype == "int8" else 0
     arguments = {"x": source.address, "y": target.address, "size": size, "block": block, "flip": flip}
-    context.emit(context.layer, FlipBytes(), arguments, -(-size // block), reads=(source,), writes=(target,))
+    context.emit(context.layer, FlipBytes(), arguments, blocks, reads=(source,), writes=(target,))

@@ -11,8 +11,9 @@ from secateur.engine.layout import Planes, Quads, planes, quads, quads_of
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.lowering.conv_shape import ConvShape
 from secateur.engine.lowering.depthwise import strides_in_place
+from secateur.engine.lowering.parts import parts_of_rows
 from secateur.engine.lowering.quad_relayout import Part, gather_channels, to_bytes
-from secateur.engine.lowering.relayout import parts_of_rows, phase_split, plane_offsets, to_planes
+from secateur.engine.lowering.relayout import phase_split, plane_offsets, to_planes
 from secateur.engine.lowering.requantized import Requantized
 from secateur.engine.lowering.source import padded
 from secateur.engine.program import Argument

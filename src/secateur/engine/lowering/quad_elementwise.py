@@ -17,9 +17,9 @@ from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.elementwise import walk_over
 from secateur.engine.lowering.in_place import place_over
 from secateur.engine.lowering.masks import mask_table
+from secateur.engine.lowering.parts import parts_of
 from secateur.engine.lowering.quad_relayout import as_rows, per_channel, to_bytes, to_quads
 from secateur.engine.lowering.refusals import elements
-from secateur.engine.lowering.walk import parts_of
 from secateur.engine.program import Argument
 from secateur.graph.ir import Activation, Graph, Node
 from secateur.graph.quantized.arithmetic import compute, factor, moved

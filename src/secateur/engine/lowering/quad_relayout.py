@@ -15,8 +15,9 @@ from secateur.engine.kernels.quad_rows import MISSING
 from secateur.engine.layout import Flat, Quads, fill_word, quads_of
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.lowering.moves import View, move
+from secateur.engine.lowering.parts import parts_of_rows
 from secateur.engine.lowering.quad_tables import by_quads
-from secateur.engine.lowering.relayout import copy_planes, parts_of_rows, plane_offsets
+from secateur.engine.lowering.relayout import copy_planes, plane_offsets
 from secateur.engine.lowering.walk import strides_of
 from secateur.engine.program import Argument
 

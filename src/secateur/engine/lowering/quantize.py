@@ -14,12 +14,10 @@ from secateur.engine.kernels.quantize import (
 )
 from secateur.engine.layout import INTEGERS, Flat, Planes, Quads, stored_zero
 from secateur.engine.lowering.context import Context, Tensor, lowers
+from secateur.engine.lowering.parts import parts_of, parts_of_rows
 from secateur.engine.lowering.quad_tables import by_quads
 from secateur.engine.lowering.refusals import elements
 from secateur.engine.lowering.relayout import (
-    LEAST_BLOCK,
-    UNITS_PER_THREAD,
-    parts_of_rows,
     plane_offsets,
     to_flat,
     to_planes,
@@ -125,6 +123,6 @@ def _dense(
 ) -> None:
     """The step for dense arrays."""
     size = y.layout.size
-    block = -(-max(LEAST_BLOCK, -(-size // (UNITS_PER_THREAD * context.threads))) // 16) * 16
+    block, blocks = parts_of(context, 1, size)
     sizes: dict[str, Argument] = {"x": x.address, "y": y.address, "size": size, "block": block}
-    context.emit(context.layer, kernel, sizes | numbers, -(-size // block), reads=(x,), writes=(y,))
+    context.emit(context.layer, kernel, sizes | numbers, blocks, reads=(x,), writes=(y,))

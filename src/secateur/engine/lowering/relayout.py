@@ -18,13 +18,9 @@ from secateur.engine.kernels.copy_planes import CopyPlanes
 from secateur.engine.kernels.pick_pixels import PickPixels
 from secateur.engine.layout import ALIGN, Flat, Picked, Planes, Quads, Tiled
 from secateur.engine.lowering.context import Context, Tensor
+from secateur.engine.lowering.parts import UNITS_PER_THREAD, parts_of, parts_of_rows
 
 Ints = NDArray[np.int64]
-
-# Rows per unit are chosen so that every thread gets at least this many units.
-UNITS_PER_THREAD = 4
-# Elements that are not worth a second thread.
-LEAST_BLOCK = 1024
 
 
 def to_planes(context: Context, tensor: Tensor, layout: Planes | None = None, target: Tensor | None = None) -> Tensor:
@@ -211,13 +207,6 @@ def element_of(fill: int) -> float:
     return float(np.full(4, fill, np.uint8).view(np.float32)[0])
 
 
-def parts_of_rows(context: Context, planes: int, h: int) -> tuple[int, int]:
-    """Rows per unit and units per plane, so that all threads have work."""
-    wanted = -(-UNITS_PER_THREAD * context.threads // planes)
-    rows = -(-h // min(wanted, h))
-    return rows, -(-h // rows)
-
-
 def plane_offsets(tensor: Tensor) -> tuple[Ints, int]:
     """Where the planes of a rank-4 tensor begin, (n c,), and the distance of its rows."""
     n, c, h, w = tensor.shape
@@ -237,12 +226,12 @@ def plane_offsets(tensor: Tensor) -> tuple[Ints, int]:
 def convert(context: Context, source: Tensor, target: Tensor, from_: str, to: str) -> None:
     """Copy a dense array, its elements converted from one type to another."""
     size = target.layout.size
-    block = max(LEAST_BLOCK, -(-size // (UNITS_PER_THREAD * context.threads)))
+    block, blocks = parts_of(context, 1, size)
     context.emit(
         context.layer,
         Convert(from_, to),
         {"x": source.address, "y": target.address, "size": size, "block": block},
-        -(-size // block),
+        blocks,
         reads=(source,),
         writes=(target,),
     )

@@ -14,9 +14,10 @@ from secateur.engine.kernels.resize import Resize
 from secateur.engine.layout import Flat, quads
 from secateur.engine.lowering import quad_moves
 from secateur.engine.lowering.context import Context, Tensor, lowers
+from secateur.engine.lowering.parts import parts_of_rows
 from secateur.engine.lowering.quad_relayout import to_bytes, to_quads
 from secateur.engine.lowering.refusals import normal, normal_float32
-from secateur.engine.lowering.relayout import parts_of_rows, plane_offsets
+from secateur.engine.lowering.relayout import plane_offsets
 from secateur.graph.ir import Graph, Node
 
 Floats = NDArray[np.float32]

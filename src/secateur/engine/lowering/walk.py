@@ -12,13 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.engine.layout import Picked, Planes
-from secateur.engine.lowering.context import Context, Tensor
-from secateur.engine.lowering.relayout import UNITS_PER_THREAD
+from secateur.engine.lowering.context import Tensor
 
 Ints = NDArray[np.int64]
-
-# Elements that are not worth a unit of their own.
-LEAST_PART = 2048
 
 
 @dataclass(frozen=True)
@@ -91,11 +87,3 @@ def starts_of(sizes: Sequence[int], steps: Ints) -> Ints:
         moves = steps[:, axis, None] * np.arange(size)
         offsets = (offsets[:, :, None] + moves[:, None, :]).reshape(len(steps), -1)
     return np.ascontiguousarray(offsets)
-
-
-def parts_of(context: Context, rows: int, length: int) -> tuple[int, int]:
-    """Elements per unit, whole vectors, and units per row."""
-    wanted = -(-UNITS_PER_THREAD * context.threads // rows)
-    part = max(-(-length // wanted), LEAST_PART)
-    part = -(-part // 16) * 16
-    return part, -(-length // part)
