@@ -23,7 +23,7 @@ import pytest
 from secateur.engine import runner_layout as layout
 from secateur.engine.compiler import compile_kernels
 from secateur.engine.program import Address, Argument, Buffer, Step
-from secateur.engine.ranges import split_units
+from secateur.engine.ranges import split_parts
 from secateur.engine.runner_ir import Runner
 from secateur.engine.target import Target, cross_target
 
@@ -36,6 +36,8 @@ needs_emulator = pytest.mark.skipif(
 )
 NEON = cross_target("neon")
 GUARD = 4096 + 64
+# Parts of the units of each thread; few, so that kernels that are tested here also get ranges of several units.
+PARTS = 3
 
 
 def run_steps(
@@ -147,15 +149,15 @@ def _input(
     steps: Sequence[Step], kernels: list[str], memory: _Memory, threads: int, runs: int, denormals: str
 ) -> bytes:
     stride = -(-max(step.scratch for step in steps) // 64) * 64 + 64
-    parts = [_words(threads, runs, layout.MODES["aarch64"][denormals], stride, len(memory.blocks))]
+    words = [_words(threads, PARTS, runs, layout.MODES["aarch64"][denormals], stride, len(memory.blocks))]
     for block in memory.blocks:
-        parts += [_words(len(block)), block]
-    parts.append(_words(len(steps)))
+        words += [_words(len(block)), block]
+    words.append(_words(len(steps)))
     for step in steps:
-        parts.append(_words(kernels.index(step.kernel.name), len(step.kernel.fields)))
-        parts += [_words(*memory.slot(step.arguments[field])) for field in step.kernel.fields]
-        parts.append(split_units(step.units, step.costs, threads).tobytes())
-    return b"".join(parts)
+        words.append(_words(kernels.index(step.kernel.name), len(step.kernel.fields)))
+        words += [_words(*memory.slot(step.arguments[field])) for field in step.kernel.fields]
+        words.append(split_parts(step.units, step.costs, threads, PARTS).tobytes())
+    return b"".join(words)
 
 
 def _words(*values: int) -> bytes:

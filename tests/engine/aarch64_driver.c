@@ -1,6 +1,7 @@
 /* Runs steps of kernels for AArch64 with the engine's own runner; tests/engine/aarch64.py writes its input.
-   All numbers of the input are int64: threads, runs, mode, scratch stride; blocks: count, then size and bytes of each;
-   steps: count, then kernel, count of slots, (block or -1, value) of each slot, threads + 1 unit numbers. */
+   All numbers of the input are int64: threads, parts, runs, mode, scratch stride;
+   blocks: count, then size and bytes of each;
+   steps: count, then kernel, count of slots, (block or -1, value) of each slot, threads parts + 1 unit numbers. */
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
 #include <sched.h>
@@ -14,6 +15,7 @@
 
 void secateur_launch(int64_t *pool, int64_t *job);
 void secateur_worker(int64_t *pool, int64_t thread);
+void secateur_retire(int64_t *pool, int64_t *job);
 void secateur_stop(int64_t *pool);
 
 static FILE *in;
@@ -39,7 +41,7 @@ static void *work(void *thread) {
 
 int main(int argc, char **argv) {
   if (argc != 3 || !(in = fopen(argv[1], "rb"))) return 2;
-  int64_t threads = number(), runs = number(), mode = number(), stride = number();
+  int64_t threads = number(), parts = number(), runs = number(), mode = number(), stride = number();
 
   int64_t blocks = number();
   char **memory = lines(8 * blocks);
@@ -51,7 +53,7 @@ int main(int argc, char **argv) {
   }
 
   int64_t steps = number();
-  int64_t *records = lines(16 * steps), *ranges = lines(8 * steps * (threads + 1));
+  int64_t *records = lines(16 * steps), row = threads * parts + 1, *bounds = lines(8 * steps * row);
   for (int64_t i = 0; i < steps; i++) {
     records[2 * i] = (int64_t)kernels[number()];
     int64_t slots = number(), *arguments = lines(8 * slots);
@@ -60,22 +62,29 @@ int main(int argc, char **argv) {
       arguments[j] = block < 0 ? value : (int64_t)(memory[block] + value);
     }
     records[2 * i + 1] = (int64_t)arguments;
-    for (int64_t j = 0; j <= threads; j++) ranges[i * (threads + 1) + j] = number();
+    for (int64_t j = 0; j < row; j++) bounds[i * row + j] = number();
   }
 
   char *scratch = lines(stride * threads);
   memset(scratch, 0xFF, stride * threads);
+  int64_t *claimed = lines(8 * steps * threads), *done = lines(8 * steps);
+  memset(claimed, 0, 8 * steps * threads);
+  memset(done, 0, 8 * steps);
   int64_t job[JOB_WORDS] = {0};
   job[STEPS] = (int64_t)records;
   job[COUNT] = steps;
-  job[RANGES] = (int64_t)ranges;
+  job[BOUNDS] = (int64_t)bounds;
   job[THREADS] = threads;
+  job[PARTS] = parts;
+  job[CLAIMED] = (int64_t)claimed;
+  job[DONE] = (int64_t)done;
   job[SCRATCH] = (int64_t)scratch;
   job[SCRATCH_STRIDE] = stride;
   job[MODE] = mode;
 
   pool = lines(8 * POOL_WORDS(threads));
   memset(pool, 0, 8 * POOL_WORDS(threads));
+  pool[POOL_THREADS] = threads;
   pool[MUTEX] = (int64_t)&pool[MUTEX_MEMORY];
   pool[CONDITION] = (int64_t)&pool[CONDITION_MEMORY];
   pthread_mutex_init((pthread_mutex_t *)pool[MUTEX], NULL);
@@ -87,7 +96,7 @@ int main(int argc, char **argv) {
   pool[YIELD] = (int64_t)sched_yield;
   pool[SLEEP] = (int64_t)nanosleep;
   pool[SPINS] = pool[IDLE_SPINS] = 50;
-  pool[YIELDS] = pool[IDLE_YIELDS] = 20;
+  pool[IDLE_YIELDS] = 20;
   pool[NAP_NANOSECONDS] = 20000;
   pthread_t *workers = lines(sizeof(pthread_t) * threads);
   for (int64_t i = 1; i < threads; i++)
@@ -96,6 +105,7 @@ int main(int argc, char **argv) {
     secateur_launch(pool, job);
     if (i % 3 == 2) nanosleep(&(struct timespec){0, 1000000}, NULL); /* long enough for workers to fall asleep */
   }
+  secateur_retire(pool, job);
   secateur_stop(pool);
   for (int64_t i = 1; i < threads; i++) pthread_join(workers[i], NULL);
 

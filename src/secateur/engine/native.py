@@ -21,15 +21,17 @@ from secateur.engine.kernel_code import load_kernels
 from secateur.engine.memory import GUARD, LINE, plan_memory
 from secateur.engine.object_cache import ObjectCache, default_cache
 from secateur.engine.pages import Pages
-from secateur.engine.pool import Runner, shared_pool
+from secateur.engine.pool import Pool, Runner, shared_pool
 from secateur.engine.program import Address, Argument, Port, Program, Step
-from secateur.engine.ranges import split_units
+from secateur.engine.ranges import split_parts
 from secateur.engine.runner_ir import Runner as RunnerKernel
 from secateur.engine.target import Target
 from secateur.engine.validate import validate
 from secateur.errors import EngineError
 
 MAX_THREADS = 256
+# Parts of a thread's units in a step, which other threads take over one by one.
+PARTS = 8
 _GUARD = -(-GUARD // LINE) * LINE
 
 
@@ -91,15 +93,17 @@ class NativeProgram:
         self._scratch_stride = _scratch_stride(program.steps)
         self._scratch = Pages(self._scratch_stride * threads)
         self._slots, self._patches = self._argument_slots()
-        self._ranges = np.stack([split_units(step.units, step.costs, threads) for step in program.steps])
+        self._parts = PARTS if threads > 1 else 1
+        self._bounds = np.stack([split_parts(step.units, step.costs, threads, self._parts) for step in program.steps])
         self._steps = self._step_records()
+        self._claimed = Pages(8 * threads * len(program.steps))
+        self._done = Pages(8 * len(program.steps))
         self._clock = np.zeros(len(program.steps) + 1, np.int64)
         self._job = self._job_record(modes[denormals])
         self._job_address: int = self._job.ctypes.data
         self._input_names = {port.name for port in program.inputs}
         self._output_names = {port.name for port in program.outputs}
-        self._pool = shared_pool(self._runner, threads) if threads > 1 else None
-        self._process = os.getpid()
+        self._pool = self._join() if threads > 1 else None
         self._lock = threading.Lock()
         _programs.add(self)
 
@@ -146,9 +150,19 @@ class NativeProgram:
             self._runner.launch(None, self._job_address)
         else:
             if self._process != os.getpid():
-                self._pool, self._process = shared_pool(self._runner, self.threads), os.getpid()
+                self._pool = self._join()
             self._pool.run(self._job_address)
         return made
+
+    def _join(self) -> Pool:
+        """This process's pool; no worker reads the memory of this program when that is given back."""
+        pool, self._process = shared_pool(self._runner, self.threads), os.getpid()
+        # A forked child may have got them in the middle of a run.
+        self._job[layout.RUN] = 0
+        self._claimed.bytes[:] = 0
+        self._done.bytes[:] = 0
+        weakref.finalize(self, pool.retire, self._job_address)
+        return pool
 
     def _input(self, port: Port, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         array = inputs.get(port.name)
@@ -259,8 +273,11 @@ class NativeProgram:
         job = np.zeros(layout.JOB_WORDS, np.int64)
         job[layout.STEPS] = self._steps.ctypes.data
         job[layout.COUNT] = len(self.program.steps)
-        job[layout.RANGES] = self._ranges.ctypes.data
+        job[layout.BOUNDS] = self._bounds.ctypes.data
         job[layout.THREADS] = self.threads
+        job[layout.PARTS] = self._parts
+        job[layout.CLAIMED] = self._claimed.address
+        job[layout.DONE] = self._done.address
         job[layout.SCRATCH] = self._scratch.address + _GUARD
         job[layout.SCRATCH_STRIDE] = self._scratch_stride
         job[layout.MODE] = mode

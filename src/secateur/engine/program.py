@@ -1,12 +1,12 @@
 """A program: the steps of one inference, over symbolic memory.
 
-A step is one call of one kernel on a range of independent units; every thread gets a contiguous range, and all threads
-meet at a barrier before the next step (ENGINE.md 3.12). Kernels have one signature:
+A step is one kernel on a range of independent units, which threads share (`runner_walk`); the next step begins when all
+of them are done. Kernels have one signature:
 
     void kernel(ptr args, i64 begin, i64 end, ptr scratch)
 
 args      slots of 8 bytes in the order of `Kernel.fields`: an address, an i64, or a double's bits (read as float32)
-begin     first unit of this thread, `end` one behind its last
+begin     first unit of a call, `end` one behind its last; one thread may get several calls
 scratch   `Step.scratch` bytes of this thread's own, 64-byte aligned, contents undefined
 """
 

@@ -1,4 +1,6 @@
-"""Which thread does which units of a step."""
+"""Which thread does which units of a step, and in which parts."""
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,3 +22,14 @@ def split_units(units: int, costs: np.ndarray | None, threads: int) -> np.ndarra
     bounds: np.ndarray = np.where(nearer, upper - 1, upper)
     bounds[0], bounds[-1] = 0, units
     return bounds.astype(np.int64)
+
+
+def split_parts(units: int, costs: np.ndarray | None, threads: int, parts: int) -> np.ndarray:
+    """Bounds of the ranges of `split_units`, each cut again into `parts` contiguous ones with about equal cost.
+
+    returns    (threads * parts + 1,) int64: part p of thread t is bounds[t parts + p] to bounds[t parts + p + 1]
+    """
+    made = [np.zeros(1, np.int64)]
+    for begin, end in pairwise(split_units(units, costs, threads).tolist()):
+        made.append(begin + split_units(end - begin, None if costs is None else costs[begin:end], parts)[1:])
+    return np.concatenate(made)

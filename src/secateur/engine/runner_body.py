@@ -58,6 +58,10 @@ class RunnerBody:
         """A word that other threads write."""
         return self.b.load_atomic(pointer, ordering, 8, typ=I64)
 
+    def reached(self, pointer: Value, goal: Value) -> Value:
+        """Whether a word that other threads let grow is at least a number; what they wrote before is seen then."""
+        return self.b.icmp_unsigned(">=", self.watch(pointer, "acquire"), goal)
+
     def intrinsic(self, name: str, result: Any, *values: Value) -> Value:
         """The result of an LLVM intrinsic."""
         return self.b.call(self.module.intrinsic(name, result, [value.type for value in values]), values)

@@ -27,19 +27,19 @@ _BYTES = ir.Constant(I64, 8 * words.SET_WORDS)
 def note_cpu(f: RunnerBody, pool: Value, thread: Value) -> None:
     """Tell the others where this thread is."""
     with _if_possible(f, pool):
-        _publish(f, _record(f, pool, thread), _current_cpu(f, pool))
+        _publish(f, record_of(f, pool, thread), _current_cpu(f, pool))
 
 
 def note_sleep(f: RunnerBody, pool: Value, thread: Value) -> None:
     """A worker is about to sleep on this processor; the pool's mutex is held."""
     note_cpu(f, pool, thread)
-    f.put(f.i64(1), _record(f, pool, thread), words.WORKER_ASLEEP)
+    f.put(f.i64(1), record_of(f, pool, thread), words.WORKER_ASLEEP)
 
 
 def keep_apart(f: RunnerBody, pool: Value, thread: Value) -> None:
     """Move this worker when a thread before it was last seen on its processor, and another processor is free."""
     with _if_possible(f, pool):
-        worker, here = _record(f, pool, thread), _current_cpu(f, pool)
+        worker, here = record_of(f, pool, thread), _current_cpu(f, pool)
         _publish(f, worker, here)
         with f.b.if_then(_seen(f, pool, here, thread)):
             chosen = f.variable(here)
@@ -56,7 +56,7 @@ def keep_apart(f: RunnerBody, pool: Value, thread: Value) -> None:
 
 def return_to_everywhere(f: RunnerBody, pool: Value, thread: Value) -> None:
     """A worker has woken up: it may run again wherever it could before; the pool's mutex is held."""
-    worker = _record(f, pool, thread)
+    worker = record_of(f, pool, thread)
     f.put(f.i64(0), worker, words.WORKER_ASLEEP)
     with _if_possible(f, pool):
         _lift(f, pool, worker)
@@ -70,9 +70,14 @@ def place_sleepers(f: RunnerBody, pool: Value) -> None:
             f.put(f.i64(0), taken, i)
         _insert(f, taken, _current_cpu(f, pool))
         with f.count(f.get(pool, words.POOL_THREADS)) as thread:
-            worker = _record(f, pool, thread)
+            worker = record_of(f, pool, thread)
             with f.b.if_then(f.b.not_(f.is_zero(f.get(worker, words.WORKER_ASLEEP)))):
-                _place(f, pool, worker, taken)
+                free_to_move = f.is_zero(f.get(worker, words.WORKER_PLACED))
+                with f.b.if_else(free_to_move) as (free, on_its_way):
+                    with free:
+                        _place(f, pool, worker, taken)
+                    with on_its_way:  # for an earlier run that ended without it
+                        _insert(f, taken, f.get(worker, words.WORKER_CPU))
 
 
 def _place(f: RunnerBody, pool: Value, worker: Value, taken: Value) -> None:
@@ -83,6 +88,7 @@ def _place(f: RunnerBody, pool: Value, worker: Value, taken: Value) -> None:
     cpu = b.load(chosen, typ=I64)
     with b.if_then(b.not_(_contains(f, taken, cpu))):
         _insert(f, taken, cpu)
+        _publish(f, worker, cpu)
         _restrict(f, pool, b.trunc(f.get(worker, words.WORKER_ID), I32), worker, cpu)
 
 
@@ -112,7 +118,7 @@ def _seen(f: RunnerBody, pool: Value, cpu: Value, threads: Value) -> Value:
     """Whether one of the first `threads` threads was last seen on a processor."""
     found = f.variable(ir.Constant(I1, False))
     with f.count(threads) as other:
-        there = f.watch(f.word(_record(f, pool, other), words.WORKER_CPU), "monotonic")
+        there = f.watch(f.word(record_of(f, pool, other), words.WORKER_CPU), "monotonic")
         f.b.store(f.b.or_(f.b.load(found, typ=I1), f.b.icmp_unsigned("==", there, cpu)), found)
     return f.b.load(found, typ=I1)
 
@@ -123,7 +129,8 @@ def _if_possible(f: RunnerBody, pool: Value) -> Generator[None, None, None]:
         yield
 
 
-def _record(f: RunnerBody, pool: Value, thread: Value) -> Value:
+def record_of(f: RunnerBody, pool: Value, thread: Value) -> Value:
+    """Address of the words of a thread."""
     return f.word(pool, f.b.add(f.b.mul(thread, f.i64(words.WORKER_WORDS)), f.i64(words.WORKERS)))
 
 
