@@ -97,10 +97,8 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
         ),
     },
     "patterns": _patterns(),
-    "channels": {
-        name: Row(name, 10, channels(0.5))
-        for name in ("resnet20_cifar10", "resnet56_cifar10", "shufflenetv2_x0_5_cifar10")
-    }
+    "channels": {name: Row(name, 10, channels(0.5)) for name in ("resnet20_cifar10", "resnet56_cifar10")}
+    | {"shufflenetv2_x0_5_cifar10": Row("shufflenetv2_x0_5_cifar10", 10, channels(0.5), learning_rate=0.01)}
     | {f"{name} branches": Row(name, 10, branches(0.5)) for name in ("resnet20_cifar10", "resnet56_cifar10")},
 }
 
@@ -167,6 +165,14 @@ def figures(row: Row, record: RunRecord) -> dict[str, Any]:
     }
 
 
+def _rates(experiment: str) -> str:
+    """The learning rates of an experiment's rows in words."""
+    own = {name: row.learning_rate for name, row in EXPERIMENTS[experiment].items() if row.learning_rate is not None}
+    others = [f"{', '.join(name for name in own if own[name] == rate)} at {rate:g}" for rate in sorted({*own.values()})]
+    (common,) = [stage for stage in load_recipe(RECIPE).stages if stage.stage == "sparsify"]
+    return "; ".join([f"learning rate {common.training.learning_rate:g}", *others])
+
+
 def table(experiment: str, runs: dict[str, dict[str, Any]], about: dict[str, Any]) -> str:
     """The result as Markdown; several seeds as mean and standard deviation."""
     # Where channels or branches go, what that costs at once and what training brings back.
@@ -178,8 +184,8 @@ def table(experiment: str, runs: dict[str, dict[str, Any]], about: dict[str, Any
         "",
         f"{about['training images']:,} training and {about['test images']:,} test images; gradual pruning with "
         "distillation from the dense network; after training: all zeros at once, in closed form from 1,024 images "
-        "without labels, then the kept weights are trained with the same distillation; ResNet-56 at a learning rate of "
-        "0.02, all others of 0.05. 1xN: whole kernels; 1xN-fine: single positions. Sparsity and both reductions "
+        f"without labels, then the kept weights are trained with the same distillation; {_rates(experiment)}. "
+        "1xN: whole kernels; 1xN-fine: single positions. Sparsity and both reductions "
         "are over all convolution and linear weights; of channels or branches that were taken out, relative to the "
         "dense network; at once: before what is left is trained, and back is the share of that loss that training "
         "brings back. Speedups are dense / compressed in one runtime, one thread, batch 1.",
