@@ -14,10 +14,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,34 +25,30 @@ from secateur.files import write_json
 from secateur.progress import Tracker, say, track
 from secateur.recipe import Tuning
 from secateur.sparsity import SparsityPlan, has_masks, unwrapped
-from secateur.sparsity.memory_layout import with_layout
 from secateur.training import distributed
 from secateur.training.answers import Answers
 from secateur.training.checkpoint import Place, digest_of, load_checkpoint_, save_checkpoint
-from secateur.training.distillation import as_teacher, soft_loss
+from secateur.training.distillation import as_teacher
 from secateur.training.features import FeatureMatch
 from secateur.training.hooks import Hook, Scene
 from secateur.training.methods.constrained_thresholds import ConstrainedThresholds
-from secateur.training.norm_modes import norms_follow, norms_should_follow, only_norms_train_
-from secateur.training.optimizer import build_optimizer, clip_gradients_, set_learning_rate_
+from secateur.training.norm_modes import norms_follow, norms_should_follow
+from secateur.training.optimizer import build_optimizer
 from secateur.training.placement import placed
 from secateur.training.reselection import Reselection
 from secateur.training.tuning import (
     TuneHistory,
     TuneRow,
-    apart,
     described,
     loss_form,
     lost,
     optimizer_form,
-    rate_at,
 )
+from secateur.training.tuning_run import TuningRun, on_device
 from secateur.training.tuning_state import Budget, TuneMemory
 
 CHECKPOINT, HISTORY = "tuning.safetensors", "tuning.json"
 DEFAULT = Tuning()
-# Looking at the held-out images takes at most about this share of a time box.
-LOOKING = 0.1
 
 
 def tune_(
@@ -117,45 +111,20 @@ def tune_(
             hook.begin(scene)
         answers = Answers(guide, same_images and not maps)
         if answers.remember:
-            answers.learn(_on(batch, device, layout) for batch in epochs_of(0))
-        held = (_on(batch, device, layout) for batch in chain((first,), given))
+            answers.learn(on_device(batch, device, layout) for batch in epochs_of(0))
+        held = (on_device(batch, device, layout) for batch in chain((first,), given))
         looks = [(images, answers(images)) for images in held]
         follow = settings.norms == "train" or (settings.norms == "auto" and _follow(scene, epochs_of, settings, layout))
         where = Path(folder) if folder else None
-        run = _Run(scene, layout, settings, follow, budget, rule, hooks, answers, looks, where, description)
+        run = TuningRun(scene, layout, settings, follow, budget, rule, hooks, answers, looks, where, description)
         history = _tune(run, epochs_of, name, on_progress)
     if folder:
         write_json(Path(folder) / HISTORY, history.to_dict())
     return history
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What one tuning works with.
-
-    layout    of the images
-    follow    whether batch norms follow the batch
-    """
-
-    scene: Scene
-    layout: torch.memory_format
-    settings: Tuning
-    follow: bool
-    budget: Budget
-    rule: Reselection | ConstrainedThresholds | None
-    hooks: tuple[Hook, ...]
-    answers: Answers
-    looks: list[tuple[Tensor, Tensor]]
-    folder: Path | None
-    description: dict[str, Any]
-
-    @property
-    def model(self) -> nn.Module:
-        return self.scene.model
-
-
 def _tune(
-    run: _Run,
+    run: TuningRun,
     epochs_of: Callable[[int], Iterable[Tensor]],
     name: str,
     on_progress: Callable[[TuneRow], None] | None,
@@ -175,7 +144,7 @@ def _tune(
 
     def look(share: float) -> None:
         started = time.monotonic()
-        row = _look(run, memory, share)
+        row = run.look(memory, share)
         # The slowest look so far, and something for what is left to do behind it.
         budget.reserve = max(budget.reserve, 1.2 * (time.monotonic() - started))
         memory.add(row, run.model)
@@ -199,10 +168,10 @@ def _tune(
                 share = budget.share(memory.step)
                 if share >= 1.0:
                     break
-                if not _step(run, memory, share, images):
+                if not run.step(memory, share, images):
                     say(f"{name}: the loss is no number after {memory.step} steps; the best network so far stays.")
                     break
-                if _look_due(run, memory):
+                if run.look_due(memory):
                     look(budget.share(memory.step))
                 shown = _show(progress, shown, memory, budget)
                 if time.monotonic() - saved >= run.settings.checkpoint_seconds:
@@ -224,62 +193,6 @@ def _tune(
     return TuneHistory(tuple(memory.rows), memory.best_row)
 
 
-def _step(run: _Run, memory: TuneMemory, share: float, images: Tensor) -> bool:
-    """One step of the optimiser; returns whether its loss was a number. The weights stay when it was not."""
-    settings, step = run.settings, memory.step
-    if run.rule and (run.rule.ended or share >= settings.settle):
-        run.rule.end()
-    elif isinstance(run.rule, Reselection) and share * settings.selections >= settings.settle * (memory.selections + 1):
-        run.rule.choose_()
-        memory.selections += 1
-    inputs = _on(images, next(run.model.parameters()).device, run.layout)
-    only_norms_train_(run.model, run.follow)
-    rate = memory.rate * rate_at(settings, share, memory.since)
-    set_learning_rate_(run.scene.optimizer, rate)
-    loss = soft_loss(run.model(inputs).float(), run.answers(inputs), loss_form(settings))
-    for hook in run.hooks:
-        extra = hook.extra_loss(run.model, step)
-        loss = loss if extra is None else loss + extra
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        return False
-    run.scene.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    for hook in run.hooks:
-        hook.after_backward(step)
-    clip_gradients_(run.model, settings.clip_gradient_norm)
-    run.scene.optimizer.step()
-    for hook in run.hooks:
-        hook.after_step(step)
-    memory.step, memory.loss_sum, memory.loss_steps = step + 1, memory.loss_sum + value, memory.loss_steps + 1
-    return True
-
-
-@torch.no_grad()
-def _look(run: _Run, memory: TuneMemory, share: float) -> TuneRow:
-    """Compare with the teacher on the held-out images."""
-    run.model.eval()
-    form, far, same, images = loss_form(run.settings), 0.0, 0, 0
-    for inputs, taught in run.looks:
-        outputs = run.model(inputs).float()
-        far += float(soft_loss(outputs, taught, form)) * len(inputs)
-        same += int((outputs.argmax(1) == taught.argmax(1)).sum())
-        images += len(inputs)
-    settled = not isinstance(run.rule, ConstrainedThresholds) or run.rule.ended
-    mean = memory.loss_sum / memory.loss_steps if memory.loss_steps else 0.0
-    return TuneRow(memory.step, share, mean, far / images, 100 * same / images, settled, run.budget.spent)
-
-
-def _look_due(run: _Run, memory: TuneMemory) -> bool:
-    last = memory.rows[-1].share
-    wait = apart(run.settings, last)
-    if run.budget.seconds:
-        wait = max(wait, run.budget.reserve / (LOOKING * run.budget.seconds))
-    share = run.budget.share(memory.step)
-    # A little less, so that rounding does not put a look off by a step.
-    return share < 1.0 and share >= last + wait * (1.0 - 1e-6)
-
-
 def _follow(
     scene: Scene, epochs_of: Callable[[int], Iterable[Tensor]], settings: Tuning, layout: torch.memory_format
 ) -> bool:
@@ -287,7 +200,7 @@ def _follow(
     first = next(iter(epochs_of(0)), None)
     if first is None or scene.teacher is None:
         return False
-    images = _on(first, next(scene.model.parameters()).device, layout)
+    images = on_device(first, next(scene.model.parameters()).device, layout)
     return norms_should_follow(scene.model, scene.teacher, images, loss_form(settings))
 
 
@@ -305,10 +218,6 @@ def _mask_rule(
     if settings.masks == "scheduled":
         return Reselection(plan)
     return ConstrainedThresholds(plan, settings.constraint, settings.squared_constraint, settings.threshold_rate)
-
-
-def _on(images: Tensor, device: torch.device, layout: torch.memory_format) -> Tensor:
-    return with_layout(images.to(device, non_blocking=True), layout)
 
 
 def _show(progress: Tracker, shown: int, memory: TuneMemory, budget: Budget) -> int:
