@@ -10,7 +10,7 @@ from engine.small_programs import pipeline
 from engine.test_native import in_own_process, native, some
 from secateur.engine import runner_layout as layout
 from secateur.engine.emit.builder import I64, KernelModule
-from secateur.engine.native import PARTS
+from secateur.engine.job import PARTS
 from secateur.engine.program import Address, Buffer, Port, Program, Step
 
 UNITS = 2 * PARTS
@@ -71,9 +71,10 @@ def test_every_unit_is_done_once_in_every_run(threads):
     program = native(signed(0, steps=7), threads)
     for _ in range(2000):
         assert run_signed(program)["count"].tolist() == [7] * UNITS
-    assert program._job[layout.RUN] == 2000
-    assert (program._done.bytes.view(np.int64)[:7] == 2000 * threads * PARTS).all()
-    assert (program._claimed.bytes.view(np.int64)[: 7 * threads] == 2000 * PARTS).all()
+    assert program._job.words[layout.RUN] == 2000
+    claimed, done = program._job.parts_done
+    assert claimed.shape == (threads, 7) and (claimed == 2000 * PARTS).all()
+    assert done.tolist() == [2000 * threads * PARTS] * 7
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_a_run_does_not_wait_for_workers_that_never_come(workerless):
 
 def test_retiring_waits_for_a_worker_that_still_reads_the_job(workerless):
     workerless.run({"x": some()})
-    job, pool = workerless._job.ctypes.data, workerless._pool
+    job, pool = workerless._job.address, workerless._pool
     assert pool._words[layout.JOB] == job
     inside = layout.WORKERS + 5 * layout.WORKER_WORDS + layout.WORKER_INSIDE
     pool._words[inside] = job

@@ -4,11 +4,10 @@ A run is one native call: it walks all steps on all threads and returns with the
 """
 
 import os
-import struct
 import sys
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
 
@@ -17,22 +16,19 @@ import numpy as np
 from secateur.engine import runner_layout as layout
 from secateur.engine.constants import Constants
 from secateur.engine.forks import free_in_children
+from secateur.engine.job import Job
 from secateur.engine.kernel_code import load_kernels
-from secateur.engine.memory import GUARD, LINE, plan_memory
+from secateur.engine.memory import GUARD, plan_memory
 from secateur.engine.object_cache import ObjectCache, default_cache
 from secateur.engine.pages import Pages
 from secateur.engine.pool import Pool, Runner, shared_pool
-from secateur.engine.program import Address, Argument, Port, Program, Step
-from secateur.engine.ranges import split_parts
+from secateur.engine.program import Port, Program
 from secateur.engine.runner_ir import Runner as RunnerKernel
 from secateur.engine.target import Target
 from secateur.engine.validate import validate
 from secateur.errors import EngineError
 
 MAX_THREADS = 256
-# Parts of a thread's units in a step, which other threads take over one by one.
-PARTS = 8
-_GUARD = -(-GUARD // LINE) * LINE
 
 
 @dataclass(frozen=True)
@@ -90,17 +86,9 @@ class NativeProgram:
         self._constants = constants or Constants()
         self.program = replace(program, steps=tuple(map(self._constants.moved, program.steps)))
         self._constants.seal()
-        self._scratch_stride = _scratch_stride(program.steps)
-        self._scratch = Pages(self._scratch_stride * threads)
-        self._slots, self._patches = self._argument_slots()
-        self._parts = PARTS if threads > 1 else 1
-        self._bounds = np.stack([split_parts(step.units, step.costs, threads, self._parts) for step in program.steps])
-        self._steps = self._step_records()
-        self._claimed = Pages(8 * threads * len(program.steps))
-        self._done = Pages(8 * len(program.steps))
-        self._clock = np.zeros(len(program.steps) + 1, np.int64)
-        self._job = self._job_record(modes[denormals])
-        self._job_address: int = self._job.ctypes.data
+        addresses = {name: kernel.address for name, kernel in self._kernels.items()}
+        places = {buffer: self._arena.address + place for buffer, place in self._plan.places.items()}
+        self._job = Job(self.program, addresses, places, threads, modes[denormals])
         self._input_names = {port.name for port in program.inputs}
         self._output_names = {port.name for port in program.outputs}
         self._pool = self._join() if threads > 1 else None
@@ -124,13 +112,13 @@ class NativeProgram:
         readings: list[np.ndarray] = []
         with self._lock:
             ticks, started = self._runner.ticks(), perf_counter_ns()
-            self._job[layout.CLOCK] = self._clock.ctypes.data
+            self._job.time_steps(True)
             try:
                 for _ in range(rounds):
                     self._run(inputs, {})
-                    readings.append(np.diff(self._clock))
+                    readings.append(np.diff(self._job.clock))
             finally:
-                self._job[layout.CLOCK] = 0
+                self._job.time_steps(False)
             while perf_counter_ns() - started < _CALIBRATION_NS:
                 pass
             seconds = (perf_counter_ns() - started) * 1e-9 / (self._runner.ticks() - ticks)
@@ -143,25 +131,20 @@ class NativeProgram:
         given = {port.name: self._input(port, inputs) for port in self.program.inputs}
         made = {port.name: self._output(port, outputs, given) for port in self.program.outputs}
         for ports, arrays in ((self.program.inputs, given), (self.program.outputs, made)):
-            for port in ports:
-                slots, offsets = self._patches[port.buffer.name]
-                self._slots[slots] = arrays[port.name].ctypes.data + offsets
+            self._job.pass_arrays({port.buffer.name: arrays[port.name] for port in ports})
         if self._pool is None:
-            self._runner.launch(None, self._job_address)
+            self._runner.launch(None, self._job.address)
         else:
             if self._process != os.getpid():
                 self._pool = self._join()
-            self._pool.run(self._job_address)
+            self._pool.run(self._job.address)
         return made
 
     def _join(self) -> Pool:
         """This process's pool; no worker reads the memory of this program when that is given back."""
         pool, self._process = shared_pool(self._runner, self.threads), os.getpid()
-        # A forked child may have got them in the middle of a run.
-        self._job[layout.RUN] = 0
-        self._claimed.bytes[:] = 0
-        self._done.bytes[:] = 0
-        weakref.finalize(self, pool.retire, self._job_address)
+        self._job.forget_runs()
+        weakref.finalize(self, pool.retire, self._job.address)
         return pool
 
     def _input(self, port: Port, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -207,14 +190,14 @@ class NativeProgram:
         return MemoryUse(
             self._plan.size,
             self._constants.size,
-            self._scratch.bytes.size,
+            self._job.scratch.bytes.size,
             sum(kernel.size for kernel in self._kernels.values()),
         )
 
     def poison(self) -> None:
         """Fill all memory that a run must write before it reads it with NaN, to show a step that does not."""
         with self._lock:
-            self._scratch.bytes[:] = 0xFF
+            self._job.scratch.bytes[:] = 0xFF
             for region in self._plan.regions:
                 if not region.zeroed:
                     self._arena.bytes[region.start : region.start + region.size] = 0xFF
@@ -232,57 +215,6 @@ class NativeProgram:
         """In a forked child nobody runs this program, whatever another thread of the parent did."""
         self._lock = threading.Lock()
 
-    # Making records
-
-    def _argument_slots(self) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]:
-        """Slots of all steps, and for each external buffer the slots to fill in at every run, with byte offsets."""
-        values: list[int] = []
-        patches: dict[str, list[tuple[int, int]]] = {
-            port.buffer.name: [] for port in (*self.program.inputs, *self.program.outputs)
-        }
-        for step in self.program.steps:
-            for field in step.kernel.fields:
-                value = step.arguments[field]
-                if isinstance(value, Address) and value.buffer.external:
-                    patches[value.buffer.name].append((len(values), value.offset * value.buffer.item))
-                    values.append(0)
-                else:
-                    values.append(self._slot(value))
-        columns = {name: np.array(pairs, np.int64).reshape(-1, 2).T for name, pairs in patches.items()}
-        return np.array(values or [0], np.int64), {name: (slots, offsets) for name, (slots, offsets) in columns.items()}
-
-    def _slot(self, value: Argument) -> int:
-        if isinstance(value, Address):
-            return self._arena.address + self._plan.places[value.buffer] + value.offset * value.buffer.item
-        if isinstance(value, np.ndarray):
-            return int(value.ctypes.data)
-        if isinstance(value, float):
-            return struct.unpack("<q", struct.pack("<d", value))[0]
-        return int(value)
-
-    def _step_records(self) -> np.ndarray:
-        """Address of kernel and of arguments, per step."""
-        records = np.empty((len(self.program.steps), 2), np.int64)
-        slot = 0
-        for record, step in zip(records, self.program.steps, strict=True):
-            record[:] = self._kernels[step.kernel.name].address, self._slots.ctypes.data + 8 * slot
-            slot += len(step.kernel.fields)
-        return records
-
-    def _job_record(self, mode: int) -> np.ndarray:
-        job = np.zeros(layout.JOB_WORDS, np.int64)
-        job[layout.STEPS] = self._steps.ctypes.data
-        job[layout.COUNT] = len(self.program.steps)
-        job[layout.BOUNDS] = self._bounds.ctypes.data
-        job[layout.THREADS] = self.threads
-        job[layout.PARTS] = self._parts
-        job[layout.CLAIMED] = self._claimed.address
-        job[layout.DONE] = self._done.address
-        job[layout.SCRATCH] = self._scratch.address + _GUARD
-        job[layout.SCRATCH_STRIDE] = self._scratch_stride
-        job[layout.MODE] = mode
-        return job
-
 
 _CALIBRATION_NS = 20_000_000
 _runners: dict[Target, Runner] = {}
@@ -297,11 +229,6 @@ def _runner(target: Target, cache: ObjectCache) -> Runner:
             own = RunnerKernel()
             _runners[target] = Runner(load_kernels([own], target, cache)[own.name].code)
         return _runners[target]
-
-
-def _scratch_stride(steps: Sequence[Step]) -> int:
-    """Bytes of one thread's scratch with a guard in front and behind."""
-    return 2 * _GUARD + -(-max(step.scratch for step in steps) // LINE) * LINE
 
 
 def _forget_locks() -> None:
