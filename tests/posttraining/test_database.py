@@ -19,9 +19,10 @@ from secateur.errors import ArtifactError, PosttrainingError
 from secateur.posttraining import database_filling as module
 from secateur.posttraining.database import DENSE, Database
 from secateur.posttraining.database_filling import LEVELS, build_database
-from secateur.posttraining.gathering import StoredGrams, gather_grams
+from secateur.posttraining.gathering import gather_grams
 from secateur.posttraining.problem import output_error
 from secateur.posttraining.second_order import compress_layer
+from secateur.posttraining.stored_grams import StoredGrams
 from secateur.posttraining.subject_torch import TorchSubject
 from secateur.sparsity import parse_pattern
 from secateur.sparsity.compact import stored_bytes

@@ -10,7 +10,7 @@ from secateur.posttraining.database_filling import build_database
 from secateur.posttraining.dynamic import Choice, Option, choose, solvers
 from secateur.posttraining.fold_norms import fold_norms_
 from secateur.posttraining.frontier import Frontier, Point, frontier
-from secateur.posttraining.gathering import StoredGrams, gather_grams
+from secateur.posttraining.gathering import gather_grams
 from secateur.posttraining.geometry import Geometry, columns_of, geometry_of
 from secateur.posttraining.gram import Gram, GramSum
 from secateur.posttraining.inverse import Inverse, inverse_of
@@ -23,6 +23,7 @@ from secateur.posttraining.problem import Compressed, output_error
 from secateur.posttraining.second_order import compress_layer, corrected_target, refit
 from secateur.posttraining.stitch import StitchSettings, apply_, solve
 from secateur.posttraining.stitched import Stitched, StitchedLayer
+from secateur.posttraining.stored_grams import StoredGrams
 from secateur.posttraining.subject import Subject
 from secateur.posttraining.subject_onnx import OnnxSubject
 from secateur.posttraining.subject_torch import TorchSubject

@@ -21,10 +21,10 @@ from secateur.cache import Cache, Entry, digest_of, key_of
 from secateur.errors import PosttrainingError, SingularGramError
 from secateur.files import write_json
 from secateur.posttraining.database import DENSE, FORMAT, INDEX, Database, LayerOptions, Row, option_digest
-from secateur.posttraining.gathering import StoredGrams
 from secateur.posttraining.gram import Gram
 from secateur.posttraining.problem import Compressed, problem_of
 from secateur.posttraining.second_order import Method, compress_layer
+from secateur.posttraining.stored_grams import StoredGrams
 from secateur.posttraining.subject import Subject
 from secateur.progress import Tracker, track
 from secateur.sparsity import Layer, Pattern, Rounding

@@ -9,10 +9,9 @@ Of each batch at most `limit` columns count, drawn from a generator of their own
 result does not depend on how layers are dealt out to passes.
 """
 
-import functools
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -22,8 +21,9 @@ import torch
 from torch import Tensor
 
 from secateur.cache import Cache, key_of
-from secateur.errors import ArtifactError, PosttrainingError
+from secateur.errors import PosttrainingError
 from secateur.posttraining.gram import Gram, GramSum
+from secateur.posttraining.stored_grams import StoredGrams, arrays_of
 from secateur.posttraining.subject import Subject
 from secateur.progress import say, track
 
@@ -84,7 +84,7 @@ def gather_grams(
         partial = key_of(["sums of a pass", *(keys[name] for name in part)])
         left = [name for name in part if name in missing]
         for name, gram in (job.run(left, cache, partial, title) if left else {}).items():
-            cache.put(keys[name], {"layer": name, "columns": gram.columns}, _arrays(gram))
+            cache.put(keys[name], {"layer": name, "columns": gram.columns}, arrays_of(gram))
         cache.path(partial).unlink(missing_ok=True)
     return StoredGrams(cache, keys, {name: subject.weight(name).device for name in layers})
 
@@ -96,50 +96,6 @@ def digest_of_images(batches: Batches) -> str:
         images.update(f"{batch.dtype} {tuple(batch.shape)}".encode())
         images.update(batch.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return images.hexdigest()
-
-
-class StoredGrams(Mapping[str, Gram]):
-    """Gram matrices on disk, each read when it is asked for and not kept."""
-
-    def __init__(self, cache: Cache, keys: Mapping[str, str], devices: Mapping[str, torch.device]) -> None:
-        self._cache, self._keys, self._devices = cache, keys, devices
-
-    def __getitem__(self, name: str) -> Gram:
-        entry = self._cache.get(self._keys[name])
-        if entry is None:
-            raise ArtifactError(
-                f"{self._cache.folder}: the Gram matrix of {name} has gone or is damaged; gather again."
-            )
-        tensors = {part: torch.from_numpy(array).to(self._devices[name]) for part, array in entry.arrays.items()}
-        return Gram(columns=int(entry.value["columns"]), **tensors)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def key(self, name: str) -> str:
-        """The hash of all that this Gram matrix depends on; what is made from it can be kept under it."""
-        return self._keys[name]
-
-    def with_those_of(self, other: "StoredGrams", order: Iterable[str]) -> "StoredGrams":
-        """Both in the order given, names that neither has left out; they are kept in one folder."""
-        keys, devices = {**self._keys, **other._keys}, {**self._devices, **other._devices}
-        return StoredGrams(self._cache, {name: keys[name] for name in order if name in keys}, devices)
-
-
-def joined(parts: Sequence[Mapping[str, Gram]], order: Iterable[str]) -> Mapping[str, Gram]:
-    """Several gatherings into one folder, or all of them into none, as one; names in the order given."""
-    order, stored = list(order), [part for part in parts if isinstance(part, StoredGrams)]
-    if not stored:
-        return {name: part[name] for name in order for part in parts if name in part}
-    return functools.reduce(lambda one, other: one.with_those_of(other, order), stored)
-
-
-def _arrays(gram: Gram) -> dict[str, Any]:
-    parts = {"matrix": gram.matrix, "mean": gram.mean, "cross": gram.cross, "dense_mean": gram.dense_mean}
-    return {part: tensor.cpu().numpy() for part, tensor in parts.items() if tensor is not None}
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from secateur.cache import key_of
 from secateur.errors import PosttrainingError
-from secateur.posttraining.gathering import Batches, digest_of_images, gather_grams, joined
+from secateur.posttraining.gathering import Batches, digest_of_images, gather_grams
 from secateur.posttraining.geometry import columns_of
 from secateur.posttraining.gram import Gram
+from secateur.posttraining.stored_grams import joined
 from secateur.posttraining.subject import Subject
 from secateur.progress import say
 
