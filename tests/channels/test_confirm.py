@@ -10,6 +10,7 @@ from secateur.channels.confirm import confirmed
 from secateur.channels.planning import plan_channels
 from secateur.channels.remove import remove_channels_
 from secateur.channels.trace import channel_groups
+from secateur.errors import SparsityError
 
 
 def test_a_size_that_is_written_down_freezes_its_group_alone():
@@ -74,3 +75,29 @@ def test_the_trial_changes_nothing():
     assert net.training and all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     remove_channels_(net.eval(), plan)
     assert outputs(net, images((3, 8, 8)))[0].shape == (3, 4)
+
+
+def test_whatever_the_code_raises_freezes_a_group():
+    for raised in (lambda c: {5: 1.0}[c], lambda c: 1.0 / (c == 5), lambda c: 1.0 if c == 5 else c.missing):
+
+        def forward(m, x, raised=raised):
+            x = m.a(x)
+            return m.head(m.b(x * raised(x.shape[1])))
+
+        net = Lambda(forward, a=normed(3, 5), b=normed(5, 6), head=head(6))
+        groups = confirmed(net, channel_groups(net, (3, 8, 8)), (3, 8, 8))
+        assert "does not run with fewer channels" in (groups["a.0"].frozen or "")
+        assert groups["b.0"].frozen is None
+
+
+def test_a_plan_with_which_the_code_does_not_run_is_refused():
+    def forward(m, x):
+        x = m.a(x)
+        if x.shape[1] < 10:
+            raise RuntimeError("too few")
+        return m.head(x)
+
+    net = Lambda(forward, a=normed(3, 16), head=head(16))
+    assert plan_channels(net, 0.25, (3, 8, 8), base="channels").removed == 4
+    with pytest.raises(SparsityError, match=r"does not run with the channels that would be left \(too few\)"):
+        plan_channels(net, 0.75, (3, 8, 8), base="channels")

@@ -69,6 +69,9 @@ def test_mistakes_are_one_sentence(called, masked, tmp_path):
         (("prune-channels", masked, "-o", out, "--target", "1.5"), "must be from 0 to below 1"),
         (("prune-channels", masked, "-o", out, "--criterion", "ll2"), "Did you mean 'l2'"),
         (("prune-channels", masked, "-o", out, "--plan", tmp_path / "none.json"), "no such file"),
+        (("prune-channels", masked, "-o", out, "--plan", masked, "--target", "0.9"), "leave --target out"),
+        (("prune-channels", masked, "-o", out, "--weights", "pretrained"), "comes with its weights"),
+        (("prune-channels", "resnet20_cifar10", "-o", out), "no weights are published for it"),
         (("prune-channels", masked, "-o", out, "--exclude", "nothing*"), "unknown layer or glob"),
     ):
         code, said = called(*arguments)
@@ -93,3 +96,8 @@ def test_torch_networks_are_thinned_and_pruned_too(tmp_path):
     plan = secateur.prune_channels(network, tmp_path / "half.onnx", 0.5, base="channels", input_size=(3, 8, 8))
     assert plan.removed == 7
     assert np.isfinite(outputs_of(tmp_path / "half.onnx", images.numpy())[0]).all()
+
+
+def test_a_name_is_pruned_with_the_weights_that_are_given(called, tmp_path):
+    code, said = called("prune-channels", "resnet20_cifar10", "-o", tmp_path / "n.onnx", "--weights", "none")
+    assert code == 0 and "MACs" in said.out and (tmp_path / "n.onnx").is_file()

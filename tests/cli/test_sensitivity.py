@@ -36,6 +36,8 @@ def test_filters_without_labels(tmp_path):
     ("arguments", "words"),
     [
         (["resnet20_cifar10"], "no weights are published for it"),
+        (["net.onnx"], "an ONNX file cannot be analysed"),
+        (["tiny_networks:network", "--data", "tiny_networks:images", "--exclude", "*"], "no layer is left to analyse"),
         (["tiny_networks:network", "--pattern", "1x4", "--granularity", "filter"], "say the same thing"),
         (["tiny_networks:network", "--levels", "0:2:0.1"], "start:stop:step"),
         (["tiny_networks:network", "--levels", "half"], "fractions"),

@@ -99,6 +99,8 @@ def test_the_tool_may_be_said(call):
     [
         (("missing.yaml",), "missing.yaml: the recipe cannot be read"),
         (("missing.sh",), "missing.sh: the recipe cannot be read"),
+        (("",), "the source is empty"),
+        (("python imagenet.py --conv_type BlockL1Conv --N 64 --data_path D",), "from 1 to 32"),
         (("python train.py --lr 1",), "say which with --from"),
         ((ONE_BY_N, "--from", "1xm"), "Did you mean '1xn'?"),
         (("python imagenet.py --conv_type BlockL1Conv",), "does not say which images; give --data"),
@@ -176,3 +178,29 @@ def test_compress_repeats_msbenchs_protocol_of_a_file_as_it_is(call, tmp_path, m
     assert [row["sparsity"] for row in result["table"]] == [0.2, 0.4]
     assert abs(secateur.census(str(out)).base("conv_linear").sparsity - 0.4) < 0.01
     assert (out / "levels" / "20" / "weights.safetensors").is_file()
+
+
+def test_a_path_with_a_space_is_a_file(call, schedule, tmp_path):
+    folder = tmp_path / "my dir"
+    folder.mkdir()
+    (folder / "s.yaml").write_text(SCHEDULE)
+    assert call("translate", folder / "s.yaml", "--model", TINY[0], "--data", TINY[1])[0] == 0
+    (folder / "run.sh").write_text(ONE_BY_N + " --data_path DIR")
+    assert call("translate", folder / "run.sh")[0] == 0
+
+
+def test_a_schedule_is_read_as_yaml_whatever_tool_is_said(call, schedule):
+    code, out, _ = call("translate", schedule, "--from", "distiller", "--model", TINY[0], "--data", TINY[1])
+    assert code == 0 and "sparsify" in out
+    for tool, words in (("1xn", "is YAML, but 1xn is told"), ("msbench", "is a file of distiller, not of msbench")):
+        code, _, err = call("translate", schedule, "--from", tool, "--model", TINY[0], "--data", TINY[1])
+        assert code == 2 and words in err
+
+
+def test_check_says_by_its_exit_code_whether_a_network_agrees(call, schedule, tmp_path):
+    code, out, _ = call("translate", schedule, "--model", TINY[0], "--data", TINY[1], "--check", TINY[0])
+    assert code == 1 and "differences" in out
+    code, _, err = call(
+        "translate", schedule, "--model", TINY[0], "--data", TINY[1], "--check", TINY[0], "--out", tmp_path / "r.yaml"
+    )
+    assert code == 2 and "writes no recipe" in err

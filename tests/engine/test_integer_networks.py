@@ -319,3 +319,28 @@ def test_integers_go_in_and_come_out(dtype: str, last: bool) -> None:
     # ONNX Runtime computes floats between integers of different types, where ties fall otherwise.
     off = np.abs(ours.astype(int) - theirs.astype(int))
     assert off.max() <= (1 if dtype == "int8" else 0) and (off > 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("operator", ["Add", "Mul"])
+@pytest.mark.parametrize("shape", [(1, 8, 6, 7), (2, 64, 20, 20)])
+def test_a_number_per_channel_meets_values_that_no_convolution_reads(operator: str, shape: tuple[int, ...]) -> None:
+    """The value is then dense otherwise, and a dense row has no channels."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "scale", "zero"], ["xd"]),
+        helper.make_node("QuantizeLinear", ["g", "scale", "zero"], ["gq"]),
+        helper.make_node("DequantizeLinear", ["gq", "scale", "zero"], ["gd"]),
+        helper.make_node(operator, ["xd", "gd"], ["m"]),
+        helper.make_node("QuantizeLinear", ["m", "scale", "zero"], ["yq"]),
+        helper.make_node("DequantizeLinear", ["yq", "scale", "zero"], ["y"]),
+    ]
+    given = {"x": shape, "g": (*shape[:2], 1, 1)}
+    constants = {"scale": np.float32(0.02), "zero": np.uint8(128)}
+    proto = model(nodes, [value(name, size) for name, size in given.items()], [value("y", shape)], constants)
+    random = np.random.default_rng(7)
+    inputs = {name: random.uniform(-1, 1, size).astype(np.float32) for name, size in given.items()}
+    with compile_onnx(proto, threads=2) as session:
+        assert not session.report().refused
+        (ours,) = session.run(inputs).values()
+    (theirs,) = reference(proto, inputs)
+    assert np.abs(ours - theirs).max() <= 0.0201 and (ours != theirs).mean() < 0.01

@@ -86,3 +86,17 @@ def test_channels_and_a_sparsity_are_both_done_channels_first() -> None:
 def test_without_a_sparsity_the_pattern_decides() -> None:
     assert stages("resnet20_cifar10")["sparsify"].sparsity is None
     assert stages("resnet20_cifar10", sparsity=0.3)["sparsify"].sparsity == 0.3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"levels": (0.3, 0.5), "sparsity": 0.9}, "'sparsity' would do nothing: levels are"),
+        ({"round_to": 8}, "'round_to' would do nothing: no channels"),
+        ({"channels_criterion": "fpgm"}, "'channels_criterion' would do nothing"),
+        ({"remove_channels": 0.3, "rearrange": True}, "'rearrange' would do nothing: channels are removed"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(options, words):
+    with pytest.raises(RecipeError, match=words):
+        recipe_of("resnet20_cifar10", Options(weights="none", **options), IMAGES)

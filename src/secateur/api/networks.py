@@ -8,7 +8,7 @@ from torch import nn
 
 from secateur import sparsity, training, zoo
 from secateur.api.targets import network_of
-from secateur.errors import RecipeError
+from secateur.errors import ModelError, RecipeError
 from secateur.export import check_onnx
 from secateur.export import export_onnx as write_onnx
 from secateur.pipeline import build_network
@@ -51,6 +51,8 @@ def sensitivity(
 
 def _trained(target: str, weights: str | None, images: zoo.ImageData) -> nn.Module:
     """The network that a run folder, a weights file or a name means, with weights worth looking at."""
+    if Path(target).suffix == ".onnx":
+        raise ModelError(f"{target}: an ONNX file cannot be analysed; give its torch network.")
     if weights is None and (Path(target).is_dir() or Path(target).suffix == ".safetensors"):
         return network_of(target)
     published = any(name == target and pretrained for name, _, pretrained in zoo.model_sources(target))

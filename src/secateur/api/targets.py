@@ -11,7 +11,7 @@ from secateur import zoo
 from secateur.errors import ModelError, RecipeError
 from secateur.export import MODEL_FILE, WEIGHTS_FILE
 from secateur.pipeline import is_rebuildable, load_artifact_network
-from secateur.pipeline.jobs import JobOptions
+from secateur.pipeline.jobs import JobOptions, weights_for
 from secateur.registry import unknown
 
 _Kind = TypeVar("_Kind", bound=JobOptions)
@@ -27,6 +27,19 @@ def network_of(target: str | Path) -> nn.Module:
     if path.suffix in (".onnx", ".pth", ".pt", ".th"):
         raise ModelError(f"{target}: a file of that kind does not say which network it belongs to.")
     return zoo.model(str(target))
+
+
+def trained_network(target: str | Path, weights: str | None) -> nn.Module:
+    """The same for what makes sense on trained networks only: a name needs weights, its own or these.
+
+    raises    RecipeError  a name without any, or weights beside a file or folder that has its own
+    """
+    path = Path(target)
+    if path.is_dir() or path.suffix in (".safetensors", ".onnx", ".pth", ".pt", ".th"):
+        if weights is not None:
+            raise RecipeError(f"{target}: comes with its weights; leave the option 'weights' out.")
+        return network_of(target)
+    return zoo.model(str(target), weights=weights_for(str(target), JobOptions(weights=weights)))
 
 
 def onnx_of(target: str | Path | nn.Module) -> Path | None:

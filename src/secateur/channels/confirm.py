@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from secateur.channels.groups import ChannelGroup, ChannelGroups
 from secateur.channels.mask import mask_channels_
-from secateur.channels.plan import make_plan
+from secateur.channels.plan import RemovalPlan, make_plan
 from secateur.channels.remove import remove_channels_
 from secateur.channels.trace import plain_copy, tensors_in
+from secateur.errors import SparsityError
 
 # Sums of fewer terms differ in the last bits only; a wrong channel differs in the first digits.
 _TOLERANCE = 1e-3
@@ -38,6 +39,32 @@ def confirmed(model: nn.Module, groups: ChannelGroups, shape: Sequence[int]) -> 
     faults = _faults(network, groups, tried, image)
     found = tuple(replace(group, frozen=faults.get(group.name, group.frozen)) for group in groups.groups)
     return ChannelGroups(found, groups.tensors)
+
+
+def check_runs(model: nn.Module, plan: RemovalPlan, shape: Sequence[int]) -> None:
+    """Run a copy of `model` without all that the plan takes out; groups were tried with one unit each.
+
+    raises    SparsityError  the network's code does not run with as few channels
+    """
+    thinned = plain_copy(model)
+    remove_channels_(thinned, plan)
+    parameter = next((p for p in thinned.parameters() if p.is_floating_point()), torch.zeros(()))
+    error = _error_of(thinned, torch.zeros(1, *shape, dtype=parameter.dtype))
+    if error is not None:
+        raise SparsityError(
+            f"the network's code does not run with the channels that would be left ({error}); ask for less, set a "
+            "least number of channels, or exclude layers."
+        )
+
+
+def _error_of(network: nn.Module, image: Tensor) -> str | None:
+    """What the network's code says when it runs; None when all is well."""
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            network(image)
+    except Exception as error:  # whatever the program of a stranger raises
+        return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return None
 
 
 def _faults(network: nn.Module, groups: ChannelGroups, tried: list[ChannelGroup], image: Tensor) -> dict[str, str]:
@@ -67,11 +94,9 @@ def _fault(network: nn.Module, groups: ChannelGroups, tried: list[ChannelGroup],
         torch.default_generator.manual_seed(0)
         wanted = tensors_in(masked(image))
         torch.default_generator.manual_seed(0)
-        try:
-            got = tensors_in(thinned(image))
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            line = (str(error).splitlines() or [type(error).__name__])[0]
-            return f"the network's code does not run with fewer channels ({line.rstrip('.')})"
+        if (error := _error_of(thinned, image)) is not None:
+            return f"the network's code does not run with fewer channels ({error})"
+        got = tensors_in(thinned(image))
     if len(wanted) != len(got) or not all(_same(a, b) for a, b in zip(wanted, got, strict=True)):
         return "the network's code computes something else with fewer channels"
     return None

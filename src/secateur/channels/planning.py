@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from secateur.channels.confirm import confirmed
+from secateur.channels.confirm import check_runs, confirmed
 from secateur.channels.groups import ChannelGroups, IntArray
 from secateur.channels.importance import FilterCriterion, Normalize, group_scores
 from secateur.channels.plan import RemovalPlan, make_plan
@@ -40,12 +40,14 @@ def plan_channels(
     exclude         globs of layers whose channels all stay
     round_to        channels that stay are a multiple of this
     min_channels    fewest channels that stay, by default `round_to`
-    raises          SparsityError  a glob that matches nothing, a target out of reach
+    raises          SparsityError  a glob that matches nothing, a target out of reach, code that does not run
+                                   with as few channels
                     ModelError     the network does not run on such an input
     """
-    groups = confirmed(model, channel_groups(model, input_size), input_shape(model, input_size))
+    shape = input_shape(model, input_size)
+    groups = confirmed(model, channel_groups(model, input_size), shape)
     scores = group_scores(model, groups, criterion, normalize=normalize, consumers=consumers, leader=leader)
-    return plan_by_scores(
+    plan = plan_by_scores(
         groups,
         scores,
         target,
@@ -57,6 +59,8 @@ def plan_channels(
         round_to=round_to,
         min_channels=min_channels,
     )
+    check_runs(model, plan, shape)
+    return plan
 
 
 def plan_by_scores(

@@ -20,10 +20,15 @@ class Scope(StrEnum):
 
 
 def prune_channels(
+    context: typer.Context,
     model: Annotated[
         str, Argument(help="An ONNX file from any tool, a run folder, or a name that `secateur models` lists.")
     ],
     out: Annotated[Path, Option("--out", "-o", help="The ONNX file to write.", metavar="FILE")],
+    weights: Annotated[
+        str | None,
+        Option(help="Of a name: 'pretrained', a .safetensors or .pth file, or 'none'. By default the library's own."),
+    ] = None,
     target: Annotated[float, Option(help="Fraction of --base that goes.")] = 0.5,
     base: Annotated[Base, Option(help="What --target is a fraction of.")] = Base.macs,
     scope: Annotated[
@@ -50,21 +55,23 @@ def prune_channels(
     """
     from secateur import api
     from secateur.channels import RemovalPlan
+    from secateur.cli.options import given_options
     from secateur.cli.values import shape, words
+    from secateur.errors import RecipeError
     from secateur.files import read_json, write_json
 
+    options = given_options(context, exclude=("model", "out", "weights", "input_size", "plan", "save_plan"))
+    if plan is not None and options:
+        raise RecipeError(f"--plan says what goes; leave --{min(options).replace('_', '-')} out.")
+    options |= {"exclude": words(exclude)} if "exclude" in options else {}
     found = api.prune_channels(
         model,
         out,
-        target,
+        options.pop("target", target),
         plan=RemovalPlan.from_dict(read_json(plan)) if plan is not None else None,
         input_size=shape("--input-size", input_size),
-        base=base.value,
-        scope=scope.value,
-        criterion=criterion,
-        round_to=round_to,
-        min_channels=min_channels,
-        exclude=words(exclude),
+        weights=weights,
+        **options,
     )
     if save_plan is not None:
         write_json(save_plan, found.to_dict())

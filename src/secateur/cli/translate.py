@@ -31,7 +31,10 @@ def translate(
     out: Annotated[Path | None, Option("--out", "-o", help="Write the recipe here and not to stdout.")] = None,
     check: Annotated[
         str | None,
-        Option(help="Compare a run folder or network with the table of nonzeros in the file's comments instead."),
+        Option(
+            help="Compare a run folder or network with the table of nonzeros in the file's comments instead; "
+            "exit code 1 where they differ."
+        ),
     ] = None,
 ) -> None:
     """Turn a schedule, configuration or command line of Distiller, MSBench, 1xN or PocketFlow into a recipe.
@@ -51,7 +54,12 @@ def translate(
     if check is not None:
         from secateur import api
 
-        typer.echo(str(check_against(imported.provenance, api.census(check))))
+        if out is not None:
+            raise RecipeError("--check compares and writes no recipe; leave --out out.")
+        compared = check_against(imported.provenance, api.census(check))
+        typer.echo(str(compared))
+        if not compared.agrees:
+            raise typer.Exit(1)
         return
     for note in imported.notes:
         say(str(note))
@@ -66,21 +74,27 @@ def translate(
 
 def _imported(source: str, tool: str | None, *wanted: str | None) -> "Imported":
     from secateur.recipe.document import MAX_BYTES, read_text
-    from secateur.recipe.importers import import_command, import_recipe, import_text
+    from secateur.recipe.importers import command_lines, import_command, import_recipe, import_text, importers
 
-    path = Path(source)
-    if path.suffix in YAML_SUFFIXES and tool is None and " " not in source.strip():
-        return import_recipe(path, *wanted)
-    name, text = "command", source
+    name, text, yaml = "command", source, False
     if source == "-":
         name, text = "stdin", sys.stdin.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
             raise RecipeError(f"stdin: is too large for a recipe (at most {MAX_BYTES} bytes).")
-    elif " " not in source.strip() and not source.startswith("-"):
-        name, text = source, read_text(path)
-    if tool is None and _is_yaml(text):
-        return import_text(text, name, *wanted)
-    return import_command(text, tool, name, *wanted)
+    elif not source.strip():
+        raise RecipeError("nothing to translate: the source is empty.")
+    elif Path(source).is_file() or (" " not in source.strip() and not source.startswith("-")):
+        name, yaml = source, Path(source).suffix in YAML_SUFFIXES
+        text = "" if yaml else read_text(Path(source))
+    yaml = yaml or _is_yaml(text)
+    if not yaml:
+        return import_command(text, tool, name, *wanted)
+    if tool is not None and tool in command_lines and tool not in importers:
+        raise RecipeError(f"{name}: is YAML, but {tool} is told what to do by its command line; leave --from out.")
+    found = import_text(text, name, *wanted) if text else import_recipe(name, *wanted)
+    if tool is not None and tool != found.provenance.tool:
+        raise RecipeError(f"{name}: is a file of {found.provenance.tool}, not of {tool}; leave --from out.")
+    return found
 
 
 def _is_yaml(text: str) -> bool:

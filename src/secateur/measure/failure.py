@@ -30,5 +30,6 @@ class RunError(MeasureError):
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's text that says something, or its class name."""
-    lines = (line.strip() for line in str(error).splitlines())
+    # OpenVINO begins with the places in its source that an exception came through.
+    lines = (line.strip() for line in str(error).splitlines() if not line.strip().startswith("Exception from "))
     return next((line for line in lines if line), type(error).__name__)

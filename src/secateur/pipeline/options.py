@@ -79,6 +79,7 @@ class Options:
 
 def recipe_of(model: str, options: Options, images: zoo.ImageData) -> Recipe:
     """The recipe that the options stand for, every choice written out. raises RecipeError."""
+    _check_together(options)
     weights = options.weights if options.weights != "none" else None
     if options.weights is None and _has_pretrained(model):
         weights = "pretrained"
@@ -144,6 +145,22 @@ def recipe_of(model: str, options: Options, images: zoo.ImageData) -> Recipe:
         "stages": stages,
     }
     return build_recipe(value, source="the command")
+
+
+def _check_together(options: Options) -> None:
+    """Whether every option has something to say. raises RecipeError."""
+    plain = Options()
+    silent: dict[str, str] = {}
+    if options.levels:
+        silent = dict.fromkeys(("sparsity", "schedule"), "levels are a schedule of their own")
+    if options.remove_channels is None:
+        silent |= dict.fromkeys(("channels_base", "channels_criterion", "round_to"), "no channels are to be removed")
+    elif not options.levels and options.sparsity is None:
+        names = ("pattern", "base", "criterion", "allocation", "permute", "rearrange", "schedule")
+        silent |= dict.fromkeys(names, "channels are removed and no zeros asked for (sparsity or levels)")
+    for name, reason in silent.items():
+        if getattr(options, name) != getattr(plain, name):
+            raise RecipeError(f"option '{name}' would do nothing: {reason}.")
 
 
 def data_of(options: Options) -> Data:

@@ -98,6 +98,9 @@ def analyse_sensitivity(
         only=settings.only,
         exclude=settings.exclude,
     )
+    if not selection.chosen:
+        reasons = "; ".join(sorted({*selection.skipped.values()}))
+        raise SparsityError(f"no layer is left to analyse for the pattern {rule} ({reasons}).")
     _claim(folder, _key(network, preprocessing, batches, settings), settings, overwrite)
     scoring = Scoring(settings.criterion)
     statistics = None

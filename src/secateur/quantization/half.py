@@ -13,6 +13,7 @@ Source: ALGORITHMS.md H1.
 from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any, Literal
 
 import ml_dtypes
@@ -85,7 +86,8 @@ def to_half(model: onnx.ModelProto, kind: Half, mode: Mode = "storage", *, keep:
         if kind == "bf16" and written.opset_imports[""] < _OPSET_OF_BFLOAT16:
             raise QuantizationError(
                 f"bf16 is a type of convolutions since opset {_OPSET_OF_BFLOAT16}, and the model is of opset "
-                f"{written.opset_imports['']}; export it again, or store weights in bf16 (mode storage)."
+                f"{written.opset_imports['']}; export it with that opset, or store weights in bf16 and compute in "
+                "float32 (mode storage)."
             )
         try:
             Runs(proto)
@@ -95,6 +97,27 @@ def to_half(model: onnx.ModelProto, kind: Half, mode: Mode = "storage", *, keep:
                 f"so and computes in float32."
             ) from error
     return HalfModel(proto, tensors)
+
+
+@cache
+def computes(kind: Half) -> bool:
+    """Whether this machine's ONNX Runtime has convolutions of such numbers."""
+    number = getattr(onnx.TensorProto, _TYPES[kind][1].name)
+    nodes = [
+        onnx.helper.make_node("Cast", ["x"], ["a"], to=number),
+        onnx.helper.make_node("Cast", ["w"], ["b"], to=number),
+        onnx.helper.make_node("Conv", ["a", "b"], ["c"]),
+        onnx.helper.make_node("Cast", ["c"], ["y"], to=onnx.TensorProto.FLOAT),
+    ]
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, 1, 2, 2)) for name in "xy")
+    weight = onnx.numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "w")
+    opset = onnx.helper.make_opsetid("", _OPSET_OF_BFLOAT16)
+    graph = onnx.helper.make_graph(nodes, "probe", [x], [y], [weight])
+    try:
+        Runs(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10))
+    except QuantizationError:
+        return False
+    return True
 
 
 class _Writer:

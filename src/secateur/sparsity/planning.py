@@ -124,6 +124,8 @@ def _fixed(
 ) -> Allocation:
     """A pattern with one level: every layer that can have it gets that level."""
     level = rule.fixed_level or 0.0
+    if not reach:
+        raise SparsityError(f"no layer can have the pattern {rule}: all are left dense.")
     if sparsity is not None and abs(sparsity - level) > 1e-9:
         raise SparsityError(
             f"{rule} removes {level:g} of every layer it is applied to, not {sparsity:g}; leave it out."

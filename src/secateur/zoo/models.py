@@ -65,13 +65,14 @@ def model(
 ) -> nn.Module:
     """The network called `name`, in evaluation mode.
 
-    weights   None: random, by `seed`; "pretrained": the library's own; or a .safetensors, .pth, .pt, .th file
+    weights   None or "none": random, by `seed`; "pretrained": the library's own; or a .safetensors, .pth, .pt, .th file
     classes   None: what the weights file states, or the network's default
     options   of the network (`padding="torch"`) and of its input (`input_size`, `mean`, `crop_pct`, ...)
 
     raises    ModelError    unknown name or option, a value that does not exist
               WeightsError  weights that cannot be had, are damaged, or belong to another network
     """
+    weights = None if weights == "none" else weights
     if classes is not None and classes < 1:
         raise ModelError(f"{name}: the number of classes must be at least 1, it is {classes}.")
     given_input = {key: options.pop(key) for key in FIELDS if key in options}

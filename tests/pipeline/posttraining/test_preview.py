@@ -26,6 +26,7 @@ def test_what_can_be_done_is_let_through(layers):
     ("keys", "error", "words"),
     [
         ({"sparsity": 0.99, "cap": 0.5}, SparsityError, "99 % zeros are asked for, but at most"),
+        ({"sparsity": 0.7, "patterns": ["2:4"]}, SparsityError, "70 % zeros are asked for, but at most"),
         ({"layers": ["nothing"]}, SparsityError, "unknown layer or glob 'nothing'"),
         ({"patterns": ["1x5x"]}, SparsityError, "unknown pattern '1x5x'"),
         ({"patterns": ["unstructured", "1x4"], "allocation": "uniform"}, RecipeError, "knows one pattern"),

@@ -44,5 +44,10 @@ def flat_values(graph: Graph) -> frozenset[str]:
         names = of(node) if node.op in _ALIKE or selected(graph, node) is not None else []
         for name in names[1:]:
             group[root(name)] = root(names[0])
-    maps = {root(name) for node in graph.nodes if node.op in _MAPS for name in of(node)}
+    maps = {root(name) for node in graph.nodes if node.op in _MAPS or _by_channel(graph, node) for name in of(node)}
     return frozenset(name for name in group if root(name) not in maps)
+
+
+def _by_channel(graph: Graph, node: Node) -> bool:
+    """Whether 8-bit integers meet a number per channel, which has to be a plane's."""
+    return node.op in ("QAdd", "QMul") and len({graph.shape(name) for name in node.inputs}) > 1

@@ -34,12 +34,24 @@ def check_posttraining(layers: Sequence[Layer], stage: PosttrainingStage) -> Non
         return
     asked, weights = target_of(stage).value, {layer.name: math.prod(layer.shape) for layer in layers}
     counted = sum(weights.values()) if stage.base == "conv_linear" else sum(weights[name] for name in chosen)
-    most = min(stage.cap, 1.0 - stage.floor) * sum(weights[name] for name in chosen) / counted
+    limit = min(stage.cap, 1.0 - stage.floor)
+    reach = sum(min(limit * weights[layer.name], _most(layer, rules)) for layer in layers if layer.name in chosen)
+    most = reach / counted
     if asked > most + 1e-9:
         raise SparsityError(
             f"{100 * asked:g} % zeros are asked for, but at most {100 * most:.2f} % of the weights (base {stage.base}) "
             f"can go from the {len(chosen)} layers that may lose any; include more layers or ask for less."
         )
+
+
+def _most(layer: Layer, rules: Sequence[Pattern]) -> int:
+    """Weights of a layer that the widest of the patterns that it may have can take."""
+    shape, groups = layer.filter_shape, layer.groups
+    return max(
+        rule.prunable(shape, groups) if rule.fixed_level is None else rule.zeros(shape, rule.fixed_level, groups=groups)
+        for rule in rules
+        if not rule.applies(shape, groups, layer.kind)
+    )
 
 
 def _check_scores(rules: Sequence[Pattern], stage: PosttrainingStage) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from secateur.errors import RecipeError
@@ -18,7 +19,7 @@ from secateur.quantization.learned_rounding import LearnOptions
 from secateur.quantization.mixed_precision import choose_bits, sensitivities
 from secateur.quantization.noise import Noise, measure_noise
 from secateur.quantization.numbers import Numbers
-from secateur.quantization.points import points_of
+from secateur.quantization.points import is_meant, kind_of, points_of
 from secateur.quantization.prepare import prepared
 from secateur.quantization.qdq import settled, write_qdq
 from secateur.quantization.quantize import QuantizationOptions, quantize_model
@@ -179,12 +180,24 @@ def as_arrays(batches: Batches) -> ArrayBatches:
     return arrays
 
 
+def _check_float_layers(model: onnx.ModelProto, patterns: Iterable[str]) -> None:
+    """raises RecipeError for the name, glob or kind of nothing"""
+    nodes = list(ir.from_proto(model).graph)
+    for pattern in patterns:
+        known = pattern in ("first", "last", "depthwise") or any(
+            is_meant(pattern, node.name or "", kind_of(node), {}) for node in nodes
+        )
+        if not known:
+            raise RecipeError(f"float_layers: '{pattern}' is the name, glob or kind of no layer.")
+
+
 def options_of(model: onnx.ModelProto, stage: QuantizeStage, seed: int = 0) -> QuantizationOptions:
     """What the stage says in the words of `quantize_model`. raises RecipeError for layers that do not exist"""
     names = [node.name or node.output[0] for node in model.graph.node if node.op_type in LAYERS]
     for pattern in stage.layer_bits:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise RecipeError(f"layer_bits: '{pattern}' is the name of no layer; there are {', '.join(names[:3])} ...")
+    _check_float_layers(model, stage.float_layers)
     weights = Numbers(stage.bits, signed=True, symmetric=True)
     learn = LearnOptions(
         unit=stage.learned.unit,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from secateur import zoo
+from secateur.errors import RecipeError
 from secateur.measure import installed_runtimes
 from secateur.pipeline.jobs import JobOptions, recipe_with
 from secateur.recipe import BenchmarkStage, QuantizeStage, Recipe, build_recipe
@@ -94,7 +95,17 @@ def recipe_for(
 
 
 def quantize_section(options: QuantizeOptions, calibration: str | None = None) -> dict[str, Any]:
-    """The stage as a recipe writes it."""
+    """The stage as a recipe writes it. raises RecipeError for options that would do nothing"""
+    plain = QuantizeOptions()
+    silent: dict[str, str] = {}
+    if options.mixed is not None:
+        silent = {"bits": "mixed gives every layer bits of its own"}
+    if options.compute != "numbers":
+        why = "no ranges are calibrated" if options.compute == "dynamic" else "activations stay float"
+        silent |= dict.fromkeys(("activation_bits", "activations", "observer", "ranges"), why)
+    for name, reason in silent.items():
+        if getattr(options, name) != getattr(plain, name):
+            raise RecipeError(f"option '{name}' would do nothing: {reason}.")
     section: dict[str, Any] = {
         "stage": "quantize",
         "numbers": options.numbers,

@@ -2,6 +2,7 @@
 
 from secateur.errors import RecipeError
 from secateur.quantization import observers as _observers  # noqa: F401  (registers them)
+from secateur.quantization.half import computes
 from secateur.quantization.observer import observers
 from secateur.quantization.training import schemes
 from secateur.recipe import QuantizationTraining, QuantizeStage
@@ -9,7 +10,13 @@ from secateur.training import distributed
 
 
 def check_quantize(stage: QuantizeStage) -> None:
-    """raises RecipeError  an observer or a scheme that does not exist, training in several processes"""
+    """raises RecipeError  an observer or a scheme that does not exist, training in several processes, numbers that
+    ONNX Runtime does not compute with here"""
+    if stage.numbers != "int8" and stage.compute != "float" and not computes(stage.numbers):
+        raise RecipeError(
+            f"this machine's ONNX Runtime does not compute in {stage.numbers}; compute: float (--compute float) stores "
+            "the weights so and computes in float32."
+        )
     _ = observers[stage.observer], schemes[stage.qat.scheme if stage.qat is not None else "affine"]
     if stage.method == "qat" and distributed.world_size() > 1:
         raise RecipeError("stage 'quantize' with method: qat trains in one process; start it without torchrun.")

@@ -20,6 +20,9 @@ from secateur.recipe.importers.provenance import Provenance
 from secateur.recipe.importers.reading import Fields, Reading
 from secateur.recipe.importers.stages import FINISH
 
+# Filters that share a block here.
+MOST_ROWS = 32
+
 CONVOLUTIONS = {
     "BlockL1Conv": ("1x{n}", "magnitude"),
     "BlockRandomConv": ("1x{n}", "random"),
@@ -112,7 +115,7 @@ def _stages(flags: Fields) -> list[dict[str, Any]]:
 def _sparsify(flags: Fields, training: dict[str, Any]) -> dict[str, Any] | None:
     kind = flags.text("conv_type", "BlockL1Conv", choices=tuple(CONVOLUTIONS))
     pattern, criterion = CONVOLUTIONS[kind]
-    n = flags.whole("N", 16, low=1)
+    n = flags.whole("N", 16, low=1, high=MOST_ROWS)
     level = flags.number("pr_target", 0.5, low=0.0, high=1.0)
     rearrange, full = flags.flag("rearrange"), flags.flag("full")
     if "sparsity" in flags:

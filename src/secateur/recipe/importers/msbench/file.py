@@ -145,6 +145,8 @@ def _model(reading: Reading, root: Fields) -> dict[str, Any]:
         root.fail(None, "the file does not say which network it is for; give MODEL, such as resnet18.")
     if reading.model is not None and (written is None or reading.model != network_name(written)):
         weights = classes = None
+    if reading.weights is not None:
+        classes = None  # those of the weights that are given
     if weights is not None and reading.weights is None:
         reading.note(("model", "path"), f"the weights are {weights.strip()}, as the file says; --weights names others.")
     chosen = reading.weights_for(name, weights.strip() if weights else None)

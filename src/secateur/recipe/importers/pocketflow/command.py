@@ -38,6 +38,7 @@ SWITCHES = (
 RUN_ONLY = (
     *("enbl_multi_gpu", "nb_smpls_train", "nb_smpls_val", "nb_smpls_eval", "batch_size_eval", "summ_step", "save_step"),
     *("model_http_url", "data_disk", "log_dir", "debug", "save_path", "save_path_eval", "save_path_dst", "nb_classes"),
+    *("n", "nb_gpus"),  # of its run_local.sh
     *("ws_save_path", "prefetch_size", "nb_threads", "buffer_size", "cycle_length", "data_hdfs_host", "data_dir_hdfs"),
 )
 PREFIXES = {
