@@ -13,6 +13,7 @@ import tiny_networks
 from secateur.errors import ArtifactError, RecipeError
 from secateur.export import export_onnx, load_packed_onnx
 from secateur.pipeline import load_record
+from secateur.pipeline.quantization import preview
 
 NORMAL = "mean .5 std .5 on 0..1"
 QUICK = ("--images-count", "16", "--judge-images", "8", "--no-benchmark")
@@ -136,6 +137,25 @@ def test_mistakes_are_one_sentence(refused, file, photos):
     assert "is for ONNX files" in refused("tiny_networks:network", "--images", photos, "--model-name", "resnet18")
     assert "no batch norms" in refused(file, "--images", photos, "--preprocessing", NORMAL, "--ranges", "bn")
     assert "greater than or equal to 2" in refused("tiny_networks:network", "--images", photos, "--bits", "1")
+    onnx_file = (file, "--images", photos, "--preprocessing", NORMAL, *QUICK, "--overwrite")
+    assert "name, glob or kind of no layer" in refused(*onnx_file, "--keep-float", "nothing*")
+    assert "'bits' would do nothing: mixed" in refused(*onnx_file, "--mixed", "6", "--bits", "4")
+    assert "'observer' would do nothing: no ranges" in refused(
+        *onnx_file, "--compute", "dynamic", "--observer", "entropy"
+    )
+
+
+def test_numbers_that_the_runtime_does_not_compute_with_are_told_before_any_work(refused, file, photos, monkeypatch):
+    monkeypatch.setattr(preview, "computes", lambda kind: kind != "bf16")
+    for more in ((), ("--dry-run",)):
+        said = refused(file, "--images", photos, "--preprocessing", NORMAL, *QUICK, "--numbers", "bf16", *more)
+        assert "does not compute in bf16" in said and "--compute float" in said
+
+
+def test_bf16_is_stored(call, file, photos, tmp_path):
+    code, _, err = call(*onnx_command(file, photos, tmp_path / "b", "--numbers", "bf16", "--compute", "float"))
+    assert code == 0, err
+    assert (tmp_path / "b" / "model.bf16.onnx").is_file()
 
 
 def test_the_verb_takes_networks_and_images_in_memory(tmp_path):

@@ -134,6 +134,10 @@ def test_inputs_that_do_not_fit_are_a_sentence(session: Session, feeds: dict, se
         ({"threads": 0}, "0 threads are impossible"),
         ({"batch": 0}, "A batch of 0 has no images"),
         ({"primitive": "winograd"}, "primitive 'winograd' is unknown; it can be auto, direct, gemm, pack"),
+        ({"primitive": {"nolayer": "gemm"}}, "primitive: unknown layer 'nolayer'"),
+        ({"threads": "2"}, "threads is a whole number, not '2'"),
+        ({"threads": True}, "threads is a whole number, not True"),
+        ({"batch": 2.5}, "batch is a whole number, not 2.5"),
         ({"format": "csr"}, "format 'csr' is unknown"),
         ({"denormals": "drop"}, "denormals 'drop' is unknown"),
     ],
@@ -261,3 +265,8 @@ def test_profile_has_times_of_layers_and_of_the_dense_twin(session: Session) -> 
     assert body.dense_seconds is not None
     assert profile.total >= sum(row.seconds for row in rows.values())
     assert session.profile(images(1), rounds=2, against_dense=False).dense_total is None
+
+
+def test_a_profile_of_no_rounds_is_refused(session: Session) -> None:
+    with pytest.raises(EngineError, match="0 rounds time nothing"):
+        session.profile(rounds=0)

@@ -173,3 +173,8 @@ def test_preprocessing_is_never_guessed(user_code: str) -> None:
         preprocessing_of(model(f"{user_code}:fixed"))
     with pytest.raises(ModelError, match="Linear does not say"):
         preprocessing_of(nn.Linear(2, 2))
+
+
+def test_no_weights_may_be_said_in_a_word() -> None:
+    said, plain = (model("resnet20_cifar10", seed=3, weights=weights) for weights in ("none", None))
+    assert all(torch.equal(a, b) for a, b in zip(said.parameters(), plain.parameters(), strict=True))

@@ -12,9 +12,10 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 import onnx
@@ -35,6 +36,7 @@ from secateur.graph.load import load_graph
 from secateur.graph.passes import simplify
 from secateur.graph.read import read_stored, stored
 from secateur.graph.stored import StoredModel
+from secateur.registry import unknown
 
 MOST_PLANS = 4
 Feeds = Mapping[str, np.ndarray] | np.ndarray
@@ -72,7 +74,8 @@ class Session:
             graph = _graph(given, self._shapes)
             del given
             self.outputs = tuple(argument.completed(graph) for argument in self.outputs)
-            self._plans[self._shapes] = make_plan(graph, self.target, options)
+            plan = self._plans[self._shapes] = make_plan(graph, self.target, options)
+            _check_layers(options.primitive, [fact.layer for fact in plan.layers])
         _sessions.add(self)
 
     def run(self, feeds: Feeds) -> dict[str, np.ndarray]:
@@ -97,8 +100,12 @@ class Session:
         feeds            inputs; random numbers when not given
         rounds           runs of which the median counts
         against_dense    also compile and time the network with all zeros kept as weights
+        raises           EngineError
         """
         with self._lock:
+            _check_whole("rounds", rounds)
+            if rounds < 1:
+                raise EngineError(f"{rounds} rounds time nothing; at least 1.")
             given = self.random_feeds() if feeds is None else self._named(feeds)
             shapes = checked(self.inputs, given)
             plan = self._plan_for(shapes)
@@ -245,7 +252,20 @@ def _graph(model: StoredModel, shapes: Shapes) -> Graph:
     return simplify(load_graph(model, batch=None, input_shapes=dict(shapes)))
 
 
+def _check_layers(primitive: str | Mapping[str, str], layers: Collection[str]) -> None:
+    for name in () if isinstance(primitive, str) else primitive:
+        if name not in layers:
+            raise EngineError(f"primitive: {unknown('layer', name, layers)}")
+
+
+def _check_whole(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise EngineError(f"{name} is a whole number, not {value!r}.")
+
+
 def _check(batch: int, options: Options) -> None:
+    _check_whole("batch", batch)
+    _check_whole("threads", options.threads)
     if batch < 1:
         raise EngineError(f"A batch of {batch} has no images; it is at least 1.")
     if not 1 <= options.threads <= MAX_THREADS:
