@@ -63,6 +63,15 @@ def test_plan_replays_from_json(tmp_path):
     assert removed(model, again, tmp_path) == removed(model, plan, tmp_path)
 
 
+def test_outputs_need_not_say_their_shape(tmp_path):
+    model = topologies.residual()
+    plan = plan_of(groups_of_onnx(model), picked(trace_onnx(model), 0.5))
+    expected = run(removed(model, plan, tmp_path))
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    assert distance(expected, run(removed(model, plan, tmp_path))) == 0
+
+
 def test_empty_plan_changes_nothing(tmp_path):
     model = topologies.shuffle()
     thin = removed(model, plan_of(groups_of_onnx(model), {}), tmp_path)

@@ -67,6 +67,7 @@ def test_census_of_what_is_nothing(refused, tmp_path):
     assert "Did you mean 'resnet18'?" in refused("census", "resnet1818")
     assert "missing.onnx" in refused("census", tmp_path / "missing.onnx")
     assert "input-size" in refused("census", "resnet18", "--input-size", "224")
+    assert "such as 3x224x224; found 'foo'" in refused("census", "resnet18", "--input-size", "foo")
 
 
 def test_bench_times_dense_and_compressed_side_by_side(call, run_folder):

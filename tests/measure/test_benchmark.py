@@ -119,6 +119,8 @@ def test_what_cannot_be_measured_at_all() -> None:
         benchmark([], runtime_names=("good",))
     with pytest.raises(MeasureError, match="at least 1"):
         benchmark([Subject("a")], runtime_names=("good",), batches=(0,))
+    with pytest.raises(MeasureError, match="needs time"):
+        benchmark([Subject("a")], runtime_names=("good",), max_seconds=-1)
     with pytest.raises(MeasureError, match="different names"):
         benchmark([Subject("a"), Subject("a")], runtime_names=("good",))
     with pytest.raises(RecipeError, match="unknown runtime"):

@@ -53,6 +53,14 @@ def test_fault_names_line_key_and_remedy(text, line, problem, hint):
     assert "\n" not in message
 
 
+def test_keys_that_contradict_each_other_are_told_without_the_whole_section():
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(HEAD + "  - {stage: levels, table: [0.5, 0.3]}\n", source="recipe.yaml")
+    message = str(caught.value)
+    assert message.startswith("recipe.yaml:3: stage 'levels': the levels of a table must rise")
+    assert "found" not in message and "{" not in message
+
+
 @pytest.mark.parametrize("text", ["", "- a\n", "just text", "3", "!!python/object/apply:os.system [id]"])
 def test_what_is_no_mapping_is_refused(text):
     with pytest.raises(RecipeError):

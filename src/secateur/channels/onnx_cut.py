@@ -21,6 +21,7 @@ from secateur.channels.onnx_network import constant_tensor
 from secateur.channels.onnx_numbers import Rewriter
 from secateur.channels.onnx_table import OnnxTrace
 from secateur.errors import ModelError, SparsityError
+from secateur.graph.ir import TensorType
 from secateur.graph.load import load_graph
 
 
@@ -124,6 +125,7 @@ def _check(model: onnx.ModelProto, trace: OnnxTrace, shapes: Mapping[str, tuple[
     inputs = {name: trace.shape(name) for name in trace.graph.inputs if name in trace.graph.types}
     try:
         types = load_graph(model, input_shapes=_open(model, inputs)).types
+        _give_ranks_(model, types)
         onnx.checker.check_model(model, full_check=model.ByteSize() < 2**31)
     except (ModelError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise SparsityError(f"without these channels the network does not fit together: {error}") from error
@@ -132,6 +134,15 @@ def _check(model: onnx.ModelProto, trace: OnnxTrace, shapes: Mapping[str, tuple[
             raise SparsityError(
                 f"without these channels '{name}' would have the shape {types[name].shape} instead of {shape}."
             )
+
+
+def _give_ranks_(model: onnx.ModelProto, types: Mapping[str, TensorType]) -> None:
+    """Outputs that do not say their shapes get the number of their sides, which ONNX's own checks ask for."""
+    for value in model.graph.output:
+        if value.name in types and not value.type.tensor_type.HasField("shape"):
+            value.type.tensor_type.shape.SetInParent()
+            for _ in types[value.name].shape:
+                value.type.tensor_type.shape.dim.add()
 
 
 def _open(model: onnx.ModelProto, inputs: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

@@ -227,5 +227,6 @@ def _check(target: float, base: str, scope: str, round_to: int, min_channels: in
         raise SparsityError(unknown("base", base, get_args(Base)))
     if scope not in get_args(Scope):
         raise SparsityError(unknown("scope", scope, get_args(Scope)))
-    if round_to < 1 or (min_channels is not None and min_channels < 1):
-        raise SparsityError(f"round_to and min_channels must be at least 1, not {round_to} and {min_channels}.")
+    for name, count in (("round_to", round_to), ("min_channels", 1 if min_channels is None else min_channels)):
+        if count < 1:
+            raise SparsityError(f"{name} must be at least 1, not {count}.")

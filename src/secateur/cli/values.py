@@ -76,8 +76,7 @@ def shape(option: str, text: str | None) -> tuple[int, ...] | None:
     """An image size such as 3x224x224. raises RecipeError."""
     if text is None:
         return None
-    sides = text.lower().replace("x", ",")
-    found = numbers(option, sides)
-    if len(found) != 3:
+    sides = text.lower().replace(",", "x").split("x")
+    if len(sides) != 3 or not all(side.strip().isdecimal() and int(side) for side in sides):
         raise RecipeError(f"{option} takes channels x height x width, such as 3x224x224; found '{text}'.")
-    return found
+    return tuple(map(int, sides))

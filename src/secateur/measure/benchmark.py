@@ -79,6 +79,8 @@ def benchmark(
     counts = tuple(threads) or tuple(sorted({1, usable_cpus()}))
     if not subjects or not names or min((*counts, *batches), default=0) < 1:
         raise MeasureError("a benchmark needs a network, a runtime, and batches and threads of at least 1.")
+    if not max_seconds > 0:
+        raise MeasureError(f"a benchmark needs time: more than 0 seconds, not {max_seconds:g}.")
     if len({subject.name for subject in subjects}) != len(subjects):
         raise MeasureError("the networks of a benchmark need different names.")
     pairs = [(np.ascontiguousarray(images, dtype=np.float32), labels) for images, labels in data]

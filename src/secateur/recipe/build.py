@@ -54,7 +54,10 @@ def _first_fault(error: ValidationError, value: Any, source: str, lines: dict[Lo
             return f"{prefix}: {where} needs the key '{tag}', one of {_listed(known)}.{more}"
         return f"{prefix}: {unknown(tag, str(given), known)}{more}"
     problem = fault["msg"].removeprefix("Value error, ")
-    return f"{prefix}: '{key}' in {where}: {problem[0].lower()}{problem[1:]}, found {_short(fault['input'])}.{more}"
+    # A whole section is at fault, not a value: what is in it tells nothing, nor does its number among the stages.
+    found = "" if isinstance(fault["input"], dict) else f", found {_short(fault['input'])}"
+    named = where if found == "" and place and isinstance(place[-1], int) else f"'{key}' in {where}"
+    return f"{prefix}: {named}: {problem[0].lower()}{problem[1:]}{found}.{more}"
 
 
 def _walk(loc: Location, value: Any) -> tuple[Location, str, tuple[str, ...]]:

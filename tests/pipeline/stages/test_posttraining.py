@@ -329,6 +329,21 @@ def test_zeros_of_a_stage_before_stay(tmp_path):
     assert zeros(network)["body"] >= 0.5 * network.body.weight.numel()
 
 
+def test_zeros_that_a_pattern_fills_are_told(tmp_path, capsys):
+    from secateur.sparsity import sparsify_
+
+    torch.manual_seed(0)
+    network = tiny_networks.Tiny()
+    sparsify_(network, 0.75, "unstructured", base="selected", only=["body"])
+    context = Context(EMPTY, tmp_path, tiny_networks.images(), network, tiny_networks.Tiny(), stage_folder=tmp_path)
+    posttraining_stage(context, PosttrainingStage.model_validate(SMALL | {"patterns": ["2:4"], "layers": ["body"]}))
+    filled = int(0.75 * network.body.weight.numel()) - zeros(network)["body"]
+    assert filled > 0
+    assert (
+        f"{filled:,} zeros that the network had are weights now, in 1 layers (most in body)" in capsys.readouterr().err
+    )
+
+
 def test_a_target_out_of_reach_is_said(tmp_path):
     with pytest.raises(SecateurError, match="ask for less"):
         run(tmp_path, sparsity=0.99)

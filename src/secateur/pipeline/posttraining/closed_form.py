@@ -10,7 +10,7 @@ The second pass may end at any layer: those behind it keep what they had, and th
 Source: Frantar & Alistarh 2022 (OBC); the order of the steps is our own design.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,20 @@ def write_zeros_(
                 progress.advance()
     if stage.second_pass:
         _second_pass_(subject, dense, behind, images, chosen.choices, grams, stage, folder, box, seed)
+    _tell_what_was_filled(subject, dense, chosen.choices)
+
+
+def _tell_what_was_filled(subject: Subject, dense: Subject, names: Iterable[str]) -> None:
+    """A network that had zeros before may have fewer: a pattern with room for more weights takes it."""
+    filled = {name: int((dense.weight(name) == 0).sum() - (subject.weight(name) == 0).sum()) for name in names}
+    filled = {name: count for name, count in filled.items() if count > 0}
+    if filled:
+        worst = max(filled, key=filled.__getitem__)
+        say(
+            f"posttraining: {sum(filled.values()):,} zeros that the network had are weights now, in {len(filled)} "
+            f"layers (most in {worst}): its pattern leaves room for them; a higher level, or a pattern that reaches "
+            "it, keeps as many."
+        )
 
 
 def _second_pass_(
