@@ -40,3 +40,11 @@ def test_one_image_is_too_few():
     data = zoo.ImageData("one", one, whole.test, whole.classes)
     with pytest.raises(DataError, match="two training images"):
         images_for(data, PosttrainingStage(), 0, PREPROCESSING)
+
+
+def test_fewer_images_than_asked_for_are_told_with_what_becomes_of_them(capsys):
+    stage = PosttrainingStage.model_validate({"images": 80, "held_out": 512})
+    calibration, _, _ = images_for(tiny_networks.images(), stage, 0, PREPROCESSING)
+    said = capsys.readouterr().err
+    assert len(calibration) == 77 and said.count("\n") == 1
+    assert "has 96 training images; 77 calibrate and 19 judge, of 80 and 512 asked for" in said

@@ -8,6 +8,7 @@ from secateur.errors import DataError
 from secateur.pipeline.network import build_images
 from secateur.posttraining.calibration import Calibration, choose_images
 from secateur.posttraining.thin import GramImages
+from secateur.progress import say
 from secateur.recipe import Data, PosttrainingStage, QuantizeStage
 from secateur.zoo import ImageData, Preprocessing
 
@@ -27,12 +28,17 @@ def images_for(
     raises    DataError  fewer than two training images
     """
     source = source_of(data, stage)
-    both = choose_images(source, stage.images + stage.held_out, seed)
-    short = len(both) < stage.images + stage.held_out
+    wanted, total = stage.images + stage.held_out, len(source.split("train"))
+    both, short = choose_images(source, min(wanted, max(total, 1)), seed), total < wanted
     held_out = min(stage.held_out, max(1, len(both) // 5)) if short else stage.held_out
     fitted = min(stage.images, len(both) - held_out)
     if fitted < 1:
         raise DataError(f"{source.name}: needs at least two training images, one to calibrate and one to judge by.")
+    if short:
+        say(
+            f"{source.name}: has {total} training images; {fitted} calibrate and {held_out} judge, "
+            f"of {stage.images} and {stage.held_out} asked for."
+        )
     calibration = Calibration(both.indices[:fitted], seed, source)
     judges = Calibration(both.indices[fitted : fitted + held_out], seed, source)
     return (
