@@ -100,7 +100,11 @@ def _atoms(trace: OnnxTrace, cut: Cut) -> IntArray | None:
     axis = cut.axis
     if cut.tensor not in trace.network.stored:
         if cut.role in _WEIGHTS:
-            raise SparsityError(unknown("tensor of this file", cut.tensor, {tensor for tensor, _ in axes}))
+            raise SparsityError(
+                f"{unknown('tensor of this file', cut.tensor, {tensor for tensor, _ in axes})} A plan of a torch "
+                "network fits the file that `secateur.export_onnx` makes of it; other exporters name and fold tensors "
+                "otherwise."
+            )
         return None
     known = axes.get((cut.tensor, axis))
     other = axes.get((cut.tensor, 1 - axis)) if axis < 2 and len(trace.network.stored[cut.tensor]) == 2 else None
