@@ -147,6 +147,21 @@ def test_a_command_may_go_over_several_lines_with_comments():
     text = "#!/bin/sh\n# train\n$ python imagenet.py \\\n  --conv_type BlockL1Conv \\\n  --N 8 --data_path 'a #b'\n"
     recipe = import_command(text).recipe
     assert recipe.stages[1].pattern == "1x8" and recipe.data.name == "imagefolder:a #b"
+    folder = import_command("python compress_classifier.py -a resnet18 \\\n  DIR --epochs 2").recipe.data.name
+    assert folder == "imagefolder:DIR"
+
+
+@pytest.mark.parametrize("tool", COMMANDS)
+@pytest.mark.parametrize("end", ["> log.txt", "2>&1 | tee log", "&& echo done", "&", "# as published"])
+def test_what_is_the_shells_own_is_no_word_of_the_command(tool, end):
+    assert import_command(f"{COMMANDS[tool]} {end}", tool).recipe == import_command(COMMANDS[tool], tool).recipe
+
+
+@pytest.mark.parametrize("tool", COMMANDS)
+def test_a_word_without_its_flag_is_refused(tool):
+    command = COMMANDS[tool].replace("--epochs 2", "--epochs 2 0.5") + (" 0.5" if tool != "distiller" else "")
+    with pytest.raises(RecipeError, match="the word '0.5' belongs to no flag"):
+        import_command(command, tool)
 
 
 WORDS = ["--lr", "--epochs", "--N", "--nb_epochs_rat", "--pr_target", "--learner", "--ws_prune_ratio", "-b", "--gpus"]

@@ -27,6 +27,11 @@ class Command:
     flags: Fields
     positional: tuple[str, ...]
 
+    def check_words(self, reading: Reading, known: int = 0) -> None:
+        """raises    RecipeError  more words than the first `known` that belong to no flag"""
+        if stray := self.positional[known:]:
+            reading.fail((), f"the word '{stray[0]}' belongs to no flag; is a -- missing, or the name of a flag?")
+
 
 def parse_command(
     words: Sequence[str],

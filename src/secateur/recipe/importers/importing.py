@@ -6,6 +6,7 @@ same under `@command_lines`, and gets words. What it cannot express it notes in 
 refuses there, with the line.
 """
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,6 +56,9 @@ class CommandImporter(Protocol):
     @staticmethod
     def read(words: Sequence[str], reading: Reading) -> Draft: ...
 
+
+# Pipes, redirections, the next command, a comment.
+SHELL = re.compile(r"#|\|\|?$|&&?$|;$|[012&]?>")
 
 importers: Registry[type[FileImporter]] = Registry("file format")
 command_lines: Registry[type[CommandImporter]] = Registry("tool")
@@ -127,10 +131,13 @@ def words_of(command: str, source: str = "command") -> list[str]:
     """The words of a command, as a shell would cut it; lines that begin with # are left out. raises RecipeError."""
     lines = [line for line in command.splitlines() if not line.lstrip().startswith("#")]
     try:
-        words = shlex.split("\n".join(lines))
+        words = shlex.split("\n".join(lines).replace("\\\n", ""))  # shlex keeps ends of lines behind a backslash
     except ValueError as error:
         raise RecipeError(f"{source}: cannot be read as a shell would: {str(error).lower()}.") from error
-    return words[1:] if words[:1] == ["$"] else words
+    words = words[1:] if words[:1] == ["$"] else words
+    # What the shell does with the output, and the commands behind, are none of the program's flags.
+    end = next((i for i, word in enumerate(words) if SHELL.match(word)), len(words))
+    return words[:end]
 
 
 def tool_of(words: Sequence[str]) -> str | None:

@@ -87,6 +87,7 @@ class OneByNCommand:
         flags.ignore(*RUN_ONLY)
         flags.ignore(*MEANINGLESS, because="it has no meaning here")
         flags.finish()
+        command.check_words(reading)
         value = {
             "version": 1,
             "model": model,

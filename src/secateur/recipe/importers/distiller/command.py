@@ -30,6 +30,7 @@ class DistillerCommand:
         command = parse(reading, words)
         flags = flags_of(command)
         command.flags.finish()
+        command.check_words(reading, known=1)  # the folder of images
         made = _scheduled(reading, flags) if flags.compress else _plain(reading, flags)
         if flags.distillation:
             for stage in made.value["stages"]:

@@ -88,6 +88,7 @@ class PocketFlowCommand:
         flags.ignore(*RUN_ONLY)
         _note_others(flags, learner)
         flags.finish()
+        command.check_words(reading)
         name = reading.model or script.model or ""
         if warm:
             reading.note((), "PocketFlow's checkpoints are TensorFlow's; those of --enbl_warm_start cannot be read.")
