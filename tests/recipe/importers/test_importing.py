@@ -160,7 +160,7 @@ def test_what_is_the_shells_own_is_no_word_of_the_command(tool, end):
 @pytest.mark.parametrize("tool", COMMANDS)
 def test_a_word_without_its_flag_is_refused(tool):
     command = COMMANDS[tool].replace("--epochs 2", "--epochs 2 0.5") + (" 0.5" if tool != "distiller" else "")
-    with pytest.raises(RecipeError, match="the word '0.5' belongs to no flag"):
+    with pytest.raises(RecipeError, match=r"the word '0\.5' belongs to no flag"):
         import_command(command, tool)
 
 
