@@ -256,6 +256,24 @@ def test_a_pass_that_stops_goes_on_bit_for_bit(subject, tmp_path):
     assert len(list(tmp_path.iterdir())) == len(NAMES)
 
 
+def test_a_gram_that_has_gone_since_the_pass_stopped_is_gathered_with_it(subject, tmp_path):
+    whole = gather_grams(subject, lambda: batches(5), ["stem", "body"], limit=10)
+    options = {"limit": 10, "folder": tmp_path, "save_seconds": 0}
+    stem = gather_grams(subject, lambda: batches(5), ["stem"], **options).key("stem")
+    calls = []
+
+    def interrupted():
+        calls.append(1)
+        return batches(5) if len(calls) < 3 else (batch.reshape(-1) if i == 4 else batch for i, batch in saved)
+
+    saved = list(enumerate(batches(5)))
+    with pytest.raises(RuntimeError):
+        gather_grams(subject, interrupted, ["stem", "body"], **options)
+    (tmp_path / f"{stem}.safetensors").unlink()
+    same(gather_grams(subject, lambda: batches(5), ["stem", "body"], **options), whole)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 CHILD = """
 import sys, time, torch
 from pathlib import Path

@@ -6,7 +6,7 @@ from torch import nn
 
 from secateur.errors import PosttrainingError
 from secateur.posttraining import Geometry, columns_of, geometry_of
-from secateur.posttraining.geometry import columns_in_two
+from secateur.posttraining.geometry import columns_in_two, positions_of
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
@@ -24,6 +24,7 @@ def test_rule_1_and_2_unfolded_with_the_layers_own_padding_and_groups(mode, opti
     torch.manual_seed(0)
     module, inputs = nn.Conv2d(8, 16, padding_mode=mode, bias=False, **options), torch.randn(3, 8, 11, 9)
     columns = columns_of(inputs, geometry_of(module))
+    assert positions_of(inputs, geometry_of(module)) == columns.shape[2]
     outputs = module(inputs).transpose(0, 1).flatten(1)
     by_columns = (module.weight.flatten(1).reshape(module.groups, -1, columns.shape[1]) @ columns).flatten(0, 1)
     assert torch.allclose(outputs, by_columns, atol=1e-5)
@@ -60,8 +61,9 @@ def test_rule_1_asymmetric_padding_comes_before_unfolding():
 
 
 def test_rule_3_linear_layers_flatten_leading_dimensions():
-    inputs = torch.randn(2, 3, 4, 5)
-    assert torch.equal(columns_of(inputs, geometry_of(nn.Linear(5, 1)))[0], inputs.reshape(-1, 5).T)
+    inputs, geometry = torch.randn(2, 3, 4, 5), geometry_of(nn.Linear(5, 1))
+    assert torch.equal(columns_of(inputs, geometry)[0], inputs.reshape(-1, 5).T)
+    assert positions_of(inputs, geometry) == 24 and positions_of(inputs[0, 0, 0], geometry) == 1
 
 
 def test_rule_5_a_draw_takes_the_same_positions_of_all_channels():

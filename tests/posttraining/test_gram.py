@@ -40,6 +40,15 @@ def test_rule_5_a_draw_estimates_the_same_mean():
     assert (whole.matrix - drawn.matrix).norm() < 0.15 * whole.matrix.norm()
 
 
+def test_rule_5_columns_that_are_drawn_stand_for_all_of_their_call():
+    # One call with many positions and one with few, which are ten times as large.
+    many, few = torch.randn(40, 4, 9, 9), 10 * torch.randn(1, 4, 9, 9)
+    whole, drawn = gathered([many, few]), gathered([many, few], limit=500)
+    assert drawn.columns == 525 and whole.columns == 41 * 25
+    assert (whole.matrix - drawn.matrix).norm() < 0.15 * whole.matrix.norm()
+    assert (whole.mean - drawn.mean).abs().max() < 0.15 * few.abs().mean()
+
+
 def test_rule_9_a_layer_used_twice_accumulates_both_inputs():
     one, two = torch.randn(2, 4, 9, 9), torch.randn(2, 4, 5, 5)
     gram, alone = gathered([one, two]), [gathered([one]), gathered([two])]

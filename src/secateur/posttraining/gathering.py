@@ -5,8 +5,8 @@ through the network up to the last of its layers. A finished Gram is one file un
 and the settings; the sums of a long pass are saved now and then, and a pass that is taken up again ends bit for bit as
 it would have.
 
-Of each batch at most `limit` columns count, drawn from a generator of their own for every (layer, batch), so that the
-result does not depend on how layers are dealt out to passes.
+Of each batch at most `limit` columns are drawn, from a generator of their own for every (layer, batch), so that the
+result does not depend on how layers are dealt out to passes; they stand for all columns of the batch.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ MEMORY = 2 << 30
 SAVE_SECONDS = 60.0
 # Inputs of the dense network that are held at once. A constant: which positions are drawn depends on it.
 DENSE_BYTES = 512 << 20
-_VERSION = 1
+_VERSION = 2
 
 
 def gather_grams(
@@ -55,7 +55,7 @@ def gather_grams(
 
     batches    gives the same prepared images each time that it is called
     names      layers; those that no image reaches are missing in the result, which is said
-    limit      columns of each batch that count, None for all of them
+    limit      columns of each batch that are drawn and stand for it, None for all of them
     memory     bytes that all Gram matrices being worked on may take
     folder     where finished ones are kept, and read from when they are asked for; without one they stay in memory
     dense      the dense network: its inputs of the same layers give `Gram.cross`, for the target correction
@@ -255,13 +255,15 @@ def _result(name: str, sums: GramSum) -> Gram:
 
 def _save(sums: Mapping[str, GramSum], cache: Cache, key: str, batches: int) -> None:
     arrays = {f"{name}/{part}": s.cpu().numpy() for name, found in sums.items() for part, s in found.sums().items()}
-    cache.put(key, {"batches": batches, "columns": {name: found.columns for name, found in sums.items()}}, arrays)
+    counts = {name: [found.columns, found.stands_for] for name, found in sums.items()}
+    cache.put(key, {"batches": batches, "columns": counts}, arrays)
 
 
 def _resume_(sums: Mapping[str, GramSum], cache: Cache | None, key: str, subject: Subject) -> int:
     """Take up what a killed process saved; the number of batches that are in it."""
     entry = None if cache is None else cache.get(key)
-    if entry is None:
+    # A layer of which a finished Gram has gone since is not in the sums of the pass.
+    if entry is None or not sums.keys() <= entry.value["columns"].keys():
         return 0
     for name, found in sums.items():
         device = subject.weight(name).device
@@ -270,5 +272,5 @@ def _resume_(sums: Mapping[str, GramSum], cache: Cache | None, key: str, subject
             for part in ("matrix", "mean", "cross", "dense_mean")
             if f"{name}/{part}" in entry.arrays
         }
-        found.resume_(parts, int(entry.value["columns"][name]))
+        found.resume_(parts, *map(int, entry.value["columns"][name]))
     return int(entry.value["batches"])

@@ -96,6 +96,16 @@ def columns_in_two(
     return _columns(views[0], geometry, positions), _columns(views[1], geometry, positions)
 
 
+def positions_of(inputs: Tensor, geometry: Geometry) -> int:
+    """How many columns `columns_of` gives without a limit."""
+    if geometry.kind == "linear":
+        return math.prod(inputs.shape[:-1])
+    axes = len(geometry.kernel)
+    walks = zip(inputs.shape[-axes:], geometry.padding, _extents(geometry), geometry.stride, strict=True)
+    each = math.prod((size + sum(pads) - extent) // step + 1 for size, pads, extent, step in walks)
+    return each * (len(inputs) if inputs.dim() == axes + 2 else 1)
+
+
 def draw_positions(total: int, limit: int | None, generator: torch.Generator | None = None) -> Tensor | None:
     """`limit` of `total` positions in rising order; None where all are taken."""
     if limit is None or limit >= total:
@@ -105,6 +115,11 @@ def draw_positions(total: int, limit: int | None, generator: torch.Generator | N
     if generator is None:
         generator = torch.Generator().manual_seed(0)
     return torch.randperm(total, generator=generator)[:limit].sort().values
+
+
+def _extents(geometry: Geometry) -> list[int]:
+    """Positions of the input from the first to the last that a kernel covers, by axis."""
+    return [rate * (side - 1) + 1 for side, rate in zip(geometry.kernel, geometry.dilation, strict=True)]
 
 
 def _axes(geometry: Geometry) -> int:
@@ -129,14 +144,12 @@ def _positions_first(inputs: Tensor, geometry: Geometry, limit: int | None) -> T
         raise PosttrainingError(f"an input of shape {tuple(inputs.shape)} does not fit {len(geometry.kernel)} axes.")
     if inputs.shape[1] % geometry.groups:
         raise PosttrainingError(f"{inputs.shape[1]} input channels do not divide into {geometry.groups} groups.")
+    total, extents = positions_of(inputs, geometry), _extents(geometry)
     if any(side for sides in geometry.padding for side in sides):
         pads = [side for sides in reversed(geometry.padding) for side in sides]
         inputs = F.pad(inputs, pads, mode="constant" if geometry.padding_mode == "zeros" else geometry.padding_mode)
-    extents = [rate * (side - 1) + 1 for side, rate in zip(geometry.kernel, geometry.dilation, strict=True)]
     if any(whole < extent for whole, extent in zip(inputs.shape[2:], extents, strict=True)):
         raise PosttrainingError(f"the padded input {tuple(inputs.shape[2:])} is smaller than the kernel.")
-    walks = zip(inputs.shape[2:], extents, geometry.stride, strict=True)
-    total = len(inputs) * math.prod((whole - extent) // step + 1 for whole, extent, step in walks)
     if math.prod(geometry.kernel) > 1 and (limit is None or limit >= total):
         # 64 channels of 28x28, 3x3: all columns of a channels-last input take 230 ms, with this 60. Drawn ones are
         # quicker from channels last, and 1x1 kernels need no copy there.

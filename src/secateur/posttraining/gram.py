@@ -4,7 +4,8 @@
     ||(W - W^) X||^2 / n = sum over rows (w - w^) A (w - w^)^T
 
 Each batch is added once; products are taken in blocks of float32 and summed in float64, then divided by the number of
-columns, so that a draw of positions estimates the same mean. A layer that runs twice is added twice.
+columns. Where only some columns of a call are drawn, they stand for all of it: their sums count (all / drawn) times, so
+that the mean stays that of all columns, whatever the sizes of batches and maps. A layer that runs twice is added twice.
 """
 
 import math
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from secateur.errors import PosttrainingError
-from secateur.posttraining.geometry import Geometry, columns_in_two, columns_of
+from secateur.posttraining.geometry import Geometry, columns_in_two, columns_of, positions_of
 
 # Values of unfolded inputs that are laid out at once.
 VALUES_AT_A_TIME = 1 << 24
@@ -29,7 +30,7 @@ class Gram:
 
     matrix      (groups, d, d) float64, mean of x x^T
     mean        (groups, d) float64, mean of x
-    columns     how many columns the means are over
+    columns     how many columns the means were computed from
     cross       (groups, d, d) float64, mean of x_dense x^T, where the layer's input in the dense network was seen too
     dense_mean  (groups, d) float64, mean of x_dense, together with `cross`
     """
@@ -76,13 +77,16 @@ class Gram:
 class GramSum:
     """Gathers a Gram matrix batch by batch.
 
-    limit      at most so many columns of each batch
+    limit      at most so many columns of each call
     generator  of their draw; without one every batch of one size gives the positions of seed 0
+    columns    how many have been added
+    stands_for    how many columns there were, drawn or not
     """
 
     def __init__(self, limit: int | None = None, generator: torch.Generator | None = None) -> None:
         self.limit, self.generator = limit, generator
         self.columns = 0
+        self.stands_for = 0
         self._matrix: Tensor | None = None
         self._mean: Tensor | None = None
         self._cross: Tensor | None = None
@@ -106,7 +110,7 @@ class GramSum:
         if not bool(torch.isfinite(self._matrix).all()):
             raise PosttrainingError("the layer's inputs are not finite numbers; the weights before it are damaged.")
         tensors = (self._matrix, self._mean, self._cross, self._dense_mean)
-        matrix, mean, cross, dense = (None if each is None else each / self.columns for each in tensors)
+        matrix, mean, cross, dense = (None if each is None else each / self.stands_for for each in tensors)
         assert matrix is not None and mean is not None
         return Gram(matrix, mean, self.columns, cross, dense)
 
@@ -115,9 +119,9 @@ class GramSum:
         found = {"matrix": self._matrix, "mean": self._mean, "cross": self._cross, "dense_mean": self._dense_mean}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
-    def resume_(self, sums: Mapping[str, Tensor], columns: int) -> None:
+    def resume_(self, sums: Mapping[str, Tensor], columns: int, stands_for: int) -> None:
         """Goes on from what `sums` gave, to the same result bit for bit."""
-        self.columns = columns
+        self.columns, self.stands_for = columns, stands_for
         self._matrix, self._mean = sums.get("matrix"), sums.get("mean")
         self._cross, self._dense_mean = sums.get("cross"), sums.get("dense_mean")
 
@@ -127,23 +131,26 @@ class GramSum:
             columns, others = columns_of(inputs, geometry, self.limit, self.generator), None
         else:
             columns, others = columns_in_two(inputs, _at_least_single(dense), geometry, self.limit, self.generator)
-        self.columns += columns.shape[2]
+        drawn = columns.shape[2]
+        there = drawn if self.limit is None else positions_of(inputs, geometry)
+        self.columns += drawn
+        self.stands_for += there
         for start in range(0, columns.shape[2], COLUMNS_AT_A_TIME):
             part = columns[:, :, start : start + COLUMNS_AT_A_TIME]
-            self._matrix = _plus(self._matrix, part @ part.mT)
-            self._mean = _plus(self._mean, part.sum(2, dtype=torch.float64))
+            self._matrix = _plus(self._matrix, part @ part.mT, there / drawn)
+            self._mean = _plus(self._mean, part.sum(2, dtype=torch.float64), there / drawn)
             if others is not None:
                 other = others[:, :, start : start + COLUMNS_AT_A_TIME]
-                self._cross = _plus(self._cross, other @ part.mT)
-                self._dense_mean = _plus(self._dense_mean, other.sum(2, dtype=torch.float64))
+                self._cross = _plus(self._cross, other @ part.mT, there / drawn)
+                self._dense_mean = _plus(self._dense_mean, other.sum(2, dtype=torch.float64), there / drawn)
 
 
 def _at_least_single(inputs: Tensor) -> Tensor:
     return inputs if inputs.dtype == torch.float64 else inputs.float()
 
 
-def _plus(total: Tensor | None, more: Tensor) -> Tensor:
-    return more.double() if total is None else total.add_(more)
+def _plus(total: Tensor | None, more: Tensor, times: float) -> Tensor:
+    return more.double() * times if total is None else total.add_(more.double(), alpha=times)
 
 
 def _parts(each: Tensor | None, inputs: Tensor, geometry: Geometry) -> list[Tensor] | list[None]:
