@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from graph_tools import model_of, node
 from onnx_networks import INT4, images, network, table_of, values_of, weight_of
 from secateur.quantization.bias_correct import correct_biases
 from secateur.quantization.column_rounding import round_columns
@@ -62,3 +63,26 @@ def test_the_given_model_stays(inputs):
     before = model.SerializeToString()
     correct_biases(model, table_of(model, images(), INT4), images(), inputs=inputs)
     assert model.SerializeToString() == before
+
+
+def test_every_use_of_a_weight_gets_its_own_shift():
+    draw = np.random.default_rng(0).standard_normal
+    nodes = [
+        node("Conv", "x w b", "u", name="head", pads=[1, 1, 1, 1]),
+        node("Neg", "x", "n", name="neg"),
+        node("Conv", "n w b", "v", name="other", pads=[1, 1, 1, 1]),
+        node("Add", "u v", "y", name="sum"),
+    ]
+    constants = {"w": draw((8, 3, 3, 3)).astype(np.float32), "b": draw(8).astype(np.float32)}
+    model = model_of(nodes, {"x": ("n", 3, 8, 8)}, constants)
+    pixels = np.random.default_rng(1).random((16, 3, 8, 8), np.float32)
+    table = table_of(model, lambda: [pixels], INT4)
+    found = correct_biases(model, table, lambda: [pixels])
+    wanted = values_of(model, lambda: [pixels], ("u", "v"))
+    before = values_of(simulated(model, table), lambda: [pixels], ("u", "v"))
+    after = values_of(simulated(found.model, table), lambda: [pixels], ("u", "v"))
+    for name in ("u", "v"):
+        mean = wanted[name].mean((0, 2, 3))
+        assert np.abs(before[name].mean((0, 2, 3)) - mean).max() > 0.1
+        np.testing.assert_allclose(after[name].mean((0, 2, 3)), mean, atol=1e-4)
+    np.testing.assert_allclose(found.shifts["head"], -found.shifts["other"], atol=1e-4)

@@ -193,6 +193,18 @@ def test_relu6_is_kept_clipped_by_channel_or_replaced():
     assert not any(n.op_type in ("Clip", "Min") for n in loose.model.graph.node)
 
 
+@pytest.mark.parametrize("relu6", ["clip", "replace"])
+def test_relu6_of_old_opsets_has_its_bounds_as_attributes(relu6):
+    model = triple(lambda source, output: node("Clip", [source], output, min=0.0, max=6.0))
+    model.opset_import[0].version = 9
+    found = equalize(model, relu6=relu6, input_shape=SIZE, batches=images(32), agreement=0.0)
+    assert found.scales.keys() == {"a", "d"}
+    kinds = [n.op_type for n in found.model.graph.node]
+    assert kinds.count("Relu") == 2 and kinds.count("Min") == (2 if relu6 == "clip" else 0)
+    if relu6 == "clip":
+        same_function(model, found.model)
+
+
 def test_flattened_maps_reach_the_linear_layer():
     fc = numpy_helper.from_array(array(4, 6 * 64, seed=9), "fc.w")
     model = model_of(

@@ -53,6 +53,34 @@ def test_layers_that_are_kept(mode):
     np.testing.assert_allclose(run(done.model)[0], expected, atol=0.01 * np.abs(expected).max())
 
 
+def test_operands_that_onnx_wants_in_float32_stay_so():
+    nodes = [
+        node("Conv", "x w", "c", name="conv"),
+        node("Resize", "c - scales", "u", mode="nearest"),
+        node("GlobalMaxPool", "x", "m"),  # scales that are computed, in half: 1, 2, 2
+        node("Concat", "one m", "four", axis=1),
+        node("Flatten", "four", "flat"),
+        node("Squeeze", "flat first", "s"),
+        node("Resize", "u - s", "y", mode="nearest"),
+    ]
+    constants = {
+        "w": np.random.default_rng(0).standard_normal((4, 3, 1, 1)).astype(np.float32),
+        "scales": np.array([1, 1, 2, 2], np.float32),
+        "one": np.ones((1, 1, 1, 1), np.float32),
+        "first": np.array([0], np.int64),
+    }
+    model = model_of(nodes, {"x": (1, 3, 1, 1)}, constants)
+    image = np.array([1, 2, 2], np.float32).reshape(1, 3, 1, 1)
+    expected = run(model, image)[0]
+    assert expected.shape == (1, 4, 4, 4)
+    for mode in ("storage", "compute"):
+        done = to_half(model, "fp16", mode)
+        onnx.checker.check_model(done.model, full_check=True)
+        kinds = {name.split(".")[0]: array.dtype.name for name, array in stored(done.model).items()}
+        assert (kinds["w"], kinds["scales"]) == ("float16", "float32")
+        np.testing.assert_allclose(run(done.model, image)[0], expected, rtol=0.01, atol=0.01)
+
+
 def test_bf16_computes_where_the_runtime_has_it_or_says_so():
     with pytest.raises(QuantizationError, match="bf16"):
         to_half(residual(), "bf16", "compute")

@@ -164,6 +164,11 @@ def test_rule_6_not_with_another_reader():
     assert group_of(found, "c1").high == np.inf
 
 
+def test_rule_6_not_where_the_user_reads_too():
+    found = points([CONV1, node("Sigmoid", "c1", "s")], outputs="c1 s")
+    assert group_of(found, "c1").high == np.inf
+
+
 def test_rule_7_outputs_of_convolutions_are_rounded():
     assert "c2" in rounded(points([CONV1, node("Relu", "c1", "t"), CONV2]))
 

@@ -193,6 +193,14 @@ def test_rule_5_products_are_plain_gemms(transposed):
     assert {each.name for each in done.graph.node[0].attribute} <= {"transB"}
 
 
+@pytest.mark.parametrize("tail", [node("Mul", "g k", "y"), node("Identity", "g", "y")])
+@pytest.mark.parametrize("shape", [(2, 7), (2, 1), (7, 1)])
+def test_rule_5_biases_of_single_images_stay_what_they_are(shape, tail):
+    constants = {"w": draw(5, 7), "b": draw(*shape), "k": np.float32([2])}
+    nodes = [node("Gemm", "x w b", "g", alpha=0.5, beta=3.0), tail]
+    same(model_of(nodes, {"x": ("n", 5)}, constants), draw(shape[0], 5))
+
+
 def test_rule_5_matmul_and_term_are_a_gemm():
     nodes = [node("MatMul", "x w", "m"), node("Add", "m b", "y")]
     done = same(model_of(nodes, {"x": ("n", 5)}, {"w": draw(5, 7), "b": draw(7)}), draw(3, 5))

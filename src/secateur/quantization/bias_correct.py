@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor
 
+from secateur.graph.shapes import infer_shapes
 from secateur.graph.table import text_table
+from secateur.posttraining.onnx_layers import OnnxLayers
 from secateur.quantization.column_rounding import rows_first
 from secateur.quantization.numbers import rounded
 from secateur.quantization.simulate import exact_reads
 from secateur.quantization.soft_values import SoftValues
-from secateur.quantization.subjects import Batches, size_of, stored_layers, subject_of
+from secateur.quantization.subjects import Batches, copy_of, size_of, stored_layers
 from secateur.quantization.table import ScaleTable
 from secateur.quantization.torch_graph import MEMORY, TorchGraph, Walk, images_within, torch_graph
 
@@ -36,7 +38,8 @@ from secateur.quantization.torch_graph import MEMORY, TorchGraph, Walk, images_w
 class BiasCorrected:
     """A float model with corrected biases; prints as a table.
 
-    shifts    layer -> (outputs,) what its bias gained
+    shifts    layer -> (outputs,) what its bias gained; of a weight that several operators use, each one's own, those
+              behind the first under the operator's name
     """
 
     model: onnx.ModelProto
@@ -66,12 +69,20 @@ def correct_biases(
     """
     size = size_of(batches)
     graph, wanted = torch_graph(model, size), torch_graph(reference or model, size)
-    layers = {layer.node: layer for layer in stored_layers(model, size).values() if layer.tensor in table.weights}
+    stored = {name: layer for name, layer in stored_layers(model, size).items() if layer.tensor in table.weights}
+    changed = copy_of(model)
+    biases = OnnxLayers(changed, infer_shapes(changed, size))
+    uses = {
+        use.node.name or use.node.output[0]: (layer, use)
+        for name, layer in stored.items()
+        for use in biases.layers[name].uses
+    }
     tensors = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in table.weights}
     weights: dict[str, Tensor] = {}
     for node in graph.layers:
-        if node.name in layers:
-            layer, scale = layers[node.name], table.weights[layers[node.name].tensor]
+        if node.name in uses:
+            layer = uses[node.name][0]
+            scale = table.weights[layer.tensor]
             if layer.kind == "conv_transpose":
                 array = rounded(numpy_helper.to_array(tensors[layer.tensor]), scale)
             else:
@@ -81,11 +92,10 @@ def correct_biases(
     dense = Walk(wanted, {wanted.source: images})
     rough = Walk(graph, {graph.source: images}, weights, SoftValues(table), exact_reads(model, table))
     places = {node.name: place for place, node in enumerate(wanted.nodes)}
-    subject = subject_of(model, batches)
     shifts: dict[str, NDArray[np.float32]] = {}
     for place, node in enumerate(graph.nodes):
         rough.to(place)
-        if node.name not in layers or node.name not in places:
+        if node.name not in uses or node.name not in places:
             continue
         output = node.outputs[0]
         dense.to(places[node.name])
@@ -99,11 +109,12 @@ def correct_biases(
             shift = mean - _mean(rough.values[output], node.op)
             along = (-1, *(1,) * (rough.values[output].dim() - 2)) if node.op != "Linear" else (-1,)
             rough.values[output] = rough.values[output] + shift.reshape(along).float()
-        name = layers[node.name].name
-        bias = subject.bias(name)
-        subject.store_(name, subject.weight(name), (shift if bias is None else bias + shift).float())
-        shifts[name] = shift.float().numpy()
-    return BiasCorrected(subject.model, shifts)
+        layer, use = uses[node.name]
+        bias = biases.bias(use)
+        gained = shift.float().numpy()
+        biases.store_bias_(use, gained if bias is None else (bias + shift.numpy()).astype(np.float32))
+        shifts[layer.name if node.name == layer.node else node.name] = gained
+    return BiasCorrected(changed, shifts)
 
 
 def _alone(graph: TorchGraph, place: int, reads: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:

@@ -52,9 +52,12 @@ def _fold_tail_(graph: ir.Graph, head: ir.Node) -> bool:
     weight, bias = constant_of(head.inputs[1]), constant_of(operand(head, 2))
     if weight is None or weight.dtype != np.float32 or (operand(head, 2) is not None and bias is None):
         return False
+    own = None if bias is None else _by_output(bias, outputs_of(head, weight.shape))
+    if bias is not None and own is None:
+        return False
     with np.errstate(all="ignore"):
         wide = weight.astype(np.float64) * along_outputs(head, scale, weight.shape)
-        old = np.zeros_like(shift) if bias is None else bias.astype(np.float64).reshape(-1)
+        old = np.zeros_like(shift) if own is None else own.astype(np.float64)
         new_weight, new_bias = wide.astype(np.float32), (old * scale + shift).astype(np.float32)
     if not (np.isfinite(new_weight).all() and np.isfinite(new_bias).all()):
         return False
@@ -187,17 +190,22 @@ def _fold_factors_(graph: ir.Graph, gemm: ir.Node) -> None:
     weight, bias = constant_of(gemm.inputs[1]), constant_of(operand(gemm, 2))
     if weight is None or (operand(gemm, 2) is not None and bias is None):
         return
+    flat = None if bias is None else _by_output(bias, outputs_of(gemm, weight.shape))
+    if bias is not None and flat is None:
+        return
     if alpha != 1.0:
         give_operand_(graph, gemm, 1, f"{gemm.name}.weight", (weight * np.float32(alpha)).astype(weight.dtype))
-    if bias is not None:
-        flat = np.broadcast_to(bias.reshape(-1), (outputs_of(gemm, weight.shape),)) if bias.size == 1 else bias
-        flat = flat.reshape(-1) if flat.size == outputs_of(gemm, weight.shape) and flat.shape[-1] == flat.size else None
-        if flat is None:
-            return
-        if beta != 1.0 or flat.shape != bias.shape:
-            give_operand_(graph, gemm, 2, f"{gemm.name}.bias", (flat * np.float32(beta)).astype(bias.dtype))
+    if bias is not None and flat is not None and (beta != 1.0 or flat.shape != bias.shape):
+        give_operand_(graph, gemm, 2, f"{gemm.name}.bias", (flat * np.float32(beta)).astype(bias.dtype))
     gemm.attributes.pop("alpha", None)
     gemm.attributes.pop("beta", None)
+
+
+def _by_output(bias: np.ndarray, outputs: int) -> np.ndarray | None:
+    """A number for each output, (outputs,); None where images have biases of their own."""
+    if bias.size == 1:
+        return np.broadcast_to(bias.reshape(-1), (outputs,))
+    return bias.reshape(-1) if bias.size == outputs and bias.shape[-1] == outputs else None
 
 
 def _mean_to_pool_(graph: ir.Graph, mean: ir.Node) -> None:

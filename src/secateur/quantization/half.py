@@ -78,17 +78,16 @@ def to_half(model: onnx.ModelProto, kind: Half, mode: Mode = "storage", *, keep:
     if kind not in _TYPES or mode not in ("storage", "compute"):
         raise QuantizationError(f"16-bit floats are fp16 or bf16, in mode storage or compute; not '{kind}', '{mode}'.")
     written = ir.from_proto(prepared(model))
-    kept = {node for node in written.graph if any(fnmatchcase(node.name or "", pattern) for pattern in keep)}
-    tensors = _Writer(written, kind, kept).write(mode)
+    if mode == "compute" and kind == "bf16" and written.opset_imports[""] < _OPSET_OF_BFLOAT16:
+        raise QuantizationError(
+            f"bf16 is a type of convolutions since opset {_OPSET_OF_BFLOAT16}, and the model is of opset "
+            f"{written.opset_imports['']}; export it with that opset, or store weights in bf16 and compute in "
+            "float32 (mode storage)."
+        )
+    tensors = _Writer(written, kind, mode, keep).write()
     drop_unread_(written.graph)
     proto = ir.to_proto(written)
     if mode == "compute":
-        if kind == "bf16" and written.opset_imports[""] < _OPSET_OF_BFLOAT16:
-            raise QuantizationError(
-                f"bf16 is a type of convolutions since opset {_OPSET_OF_BFLOAT16}, and the model is of opset "
-                f"{written.opset_imports['']}; export it with that opset, or store weights in bf16 and compute in "
-                "float32 (mode storage)."
-            )
         try:
             Runs(proto)
         except QuantizationError as error:
@@ -121,12 +120,16 @@ def computes(kind: Half) -> bool:
 
 
 class _Writer:
-    def __init__(self, model: ir.Model, kind: Half, kept: set[ir.Node]) -> None:
-        self.graph, self.kept = model.graph, kept
+    def __init__(self, model: ir.Model, kind: Half, mode: Mode, keep: Collection[str]) -> None:
+        self.graph, self.opset, self.kind, self.mode = model.graph, model.opset_imports.get("", 0), kind, mode
         self.dtype, self.type = _TYPES[kind]
-        self.kind = kind
+        self.kept = {
+            node
+            for node in model.graph
+            if any(fnmatchcase(node.name or "", pattern) for pattern in keep) or not self._admits(node)
+        }
 
-    def write(self, mode: Mode) -> tuple[HalfTensor, ...]:
+    def write(self) -> tuple[HalfTensor, ...]:
         rows: list[HalfTensor] = []
         casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
         inputs = [value for value in self.graph.inputs if value.dtype == ir.DataType.FLOAT]
@@ -134,18 +137,29 @@ class _Writer:
             array = constant_of(value)
             if array is None or array.dtype != np.float32:
                 continue
-            users = [use for use in value.uses() if use.node not in self.kept]
+            users = [use for use in value.uses() if use.node not in self.kept and self._admits(use.node, use.idx)]
             row = self._row(value.name or "", array, bool(users))
             if array.size > 1:
                 rows.append(row)
-            if row.kept and mode == "compute" and users:
+            if row.kept and self.mode == "compute" and users:
                 raise QuantizationError(f"{row.name}: {row.kept}; keep its layer float, or use bf16.")
-            if row.kept or (mode == "storage" and array.size == 1):
+            if row.kept or (self.mode == "storage" and array.size == 1):
                 continue
-            self._store(value, array, users, mode)
-        if mode == "compute":
+            self._store(value, array, users)
+        if self.mode == "compute":
             self._compute(inputs, casts)
         return tuple(rows)
+
+    def _admits(self, node: ir.Node, index: int | None = None) -> bool:
+        """Whether ONNX lets an operand be of this kind, or the result; scales of Resize are float32 always."""
+        if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type, self.opset):
+            return True
+        schema = onnx.defs.get_schema(node.op_type, self.opset)
+        formal = schema.outputs if index is None else schema.inputs
+        types = formal[min(index or 0, len(formal) - 1)].types
+        # What is only stored so is float32 again when it is read, which older opsets allow for bf16 too.
+        half = self.type if self.mode == "compute" else ir.DataType.FLOAT16
+        return f"tensor({half.name.lower()})" in types or "tensor(float)" not in types
 
     def _row(self, name: str, array: NDArray[np.float32], used: bool) -> HalfTensor:
         if not np.isfinite(array).all():
@@ -161,9 +175,7 @@ class _Writer:
             kept = "its layers are kept"
         return HalfTensor(name, largest, small, kept)
 
-    def _store(
-        self, value: ir.Value, array: NDArray[np.float32], users: Collection[tuple[ir.Node, int]], mode: Mode
-    ) -> None:
+    def _store(self, value: ir.Value, array: NDArray[np.float32], users: Collection[tuple[ir.Node, int]]) -> None:
         name = value.name or ""
         others = len(list(value.uses())) > len(users)
         half = ir.Value(
@@ -174,10 +186,10 @@ class _Writer:
         )
         if not others:
             del self.graph.initializers[name]
-            half.name = name if mode == "compute" else half.name
+            half.name = name if self.mode == "compute" else half.name
         self.graph.register_initializer(half)
         source = half
-        if mode == "storage":
+        if self.mode == "storage":
             source = self._cast(half, ir.DataType.FLOAT, f"{name}.float")
         for node, index in users:
             node.replace_input_with(index, source)
@@ -195,8 +207,12 @@ class _Writer:
                         node.replace_input_with(index, self._shared(value, ir.DataType.FLOAT, casts))
                 continue
             for index, value in enumerate(node.inputs):
-                if value in inputs or (value in floats and value is not None and value.producer() in self.kept):
-                    node.replace_input_with(index, self._shared(value, self.type, casts))
+                still_float = value in inputs or (value is not None and value.producer() in self.kept)
+                if value is None or value not in floats or still_float != self._admits(node, index):
+                    continue
+                node.replace_input_with(
+                    index, self._shared(value, self.type if still_float else ir.DataType.FLOAT, casts)
+                )
             for attribute in _TYPE_ATTRIBUTES:
                 if attribute in node.attributes and node.attributes[attribute].as_int() == ir.DataType.FLOAT.value:
                     node.attributes[attribute] = ir.AttrInt64(attribute, self.type.value)

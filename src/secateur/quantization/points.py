@@ -228,8 +228,9 @@ class _Points:
     def _group(self, values: Sequence[ir.Value], joined: set[ir.Value]) -> Group:
         observed = [value for value in values if value not in joined]
         bounds = [self._bounds(value) for value in observed]
-        limits = {_LIMITS.get(user.op_type, np.inf) for value in values for user, _ in value.uses()} or {np.inf}
-        limit = max(limits)
+        limits = [_LIMITS.get(user.op_type, np.inf) for value in values for user, _ in value.uses()]
+        read_outside = any(value.is_graph_output() for value in values)
+        limit = np.inf if read_outside else max(limits, default=np.inf)
         producer = observed[0].producer()
         if producer is not None and is_rectifier(producer) and producer.inputs[0] is not None:
             producer = producer.inputs[0].producer() or producer

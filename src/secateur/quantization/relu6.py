@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from secateur.errors import QuantizationError
-from secateur.graph.constants import Constants
+from secateur.graph.constants import Constants, attribute
 from secateur.quantization.subjects import copy_of
 
 
@@ -25,12 +25,18 @@ def with_relu(model: onnx.ModelProto, clips: Collection[str]) -> onnx.ModelProto
 
 
 def _make_relu_(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
-    constants = Constants(model.graph)
-    bound = constants.find(node.input[1]) if len(node.input) > 1 and node.input[1] else None
-    from_zero = bound is not None and float(bound.array.reshape(-1)[0]) == 0.0
-    node.op_type = "Relu" if from_zero else "Identity"
+    node.op_type = "Relu" if _bound(model, node, 1, "min") == 0.0 else "Identity"
     del node.input[1:]
     del node.attribute[:]
+
+
+def _bound(model: onnx.ModelProto, node: onnx.NodeProto, operand: int, name: str) -> float | None:
+    """A bound of a Clip, an operand or, before opset 11, an attribute; None where it has none, or it is computed."""
+    if len(node.input) > operand and node.input[operand]:
+        constant = Constants(model.graph).find(node.input[operand])
+        return None if constant is None else float(constant.array.reshape(-1)[0])
+    given = attribute(node, name, None)
+    return None if given is None else float(given)
 
 
 def bound_channels_(model: onnx.ModelProto, output: str, scale: NDArray[np.float64], axes: int) -> None:
@@ -41,11 +47,11 @@ def bound_channels_(model: onnx.ModelProto, output: str, scale: NDArray[np.float
     nodes = model.graph.node
     index = next(index for index, node in enumerate(nodes) if output in node.output)
     node = nodes[index]
-    constant = Constants(model.graph).find(node.input[2])
-    if constant is None:
+    bound = _bound(model, node, 2, "max")
+    if bound is None:
         raise QuantizationError(f"'{node.name or output}': the upper bound of this Clip is computed.")
-    bound = (float(constant.array.reshape(-1)[0]) / scale).astype(np.float32)
-    tensor = numpy_helper.from_array(bound.reshape(-1, *(1,) * axes), f"{output}_bounds")
+    bounds = (bound / scale).astype(np.float32)
+    tensor = numpy_helper.from_array(bounds.reshape(-1, *(1,) * axes), f"{output}_bounds")
     model.graph.initializer.append(tensor)
     model.ir_version = max(model.ir_version, 4)
     _make_relu_(model, node)
