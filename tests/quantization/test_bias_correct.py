@@ -76,7 +76,7 @@ def test_every_use_of_a_weight_gets_its_own_shift():
     constants = {"w": draw((8, 3, 3, 3)).astype(np.float32), "b": draw(8).astype(np.float32)}
     model = model_of(nodes, {"x": ("n", 3, 8, 8)}, constants)
     pixels = np.random.default_rng(1).random((16, 3, 8, 8), np.float32)
-    table = table_of(model, lambda: [pixels], INT4)
+    table = table_of(model, lambda: [pixels], INT4, None)
     found = correct_biases(model, table, lambda: [pixels])
     wanted = values_of(model, lambda: [pixels], ("u", "v"))
     before = values_of(simulated(model, table), lambda: [pixels], ("u", "v"))

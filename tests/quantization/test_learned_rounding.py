@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from graph_tools import model_of, node
 from onnx_networks import INT4, images, network, table_of, weight_of
 from secateur.errors import QuantizationError
 from secateur.quantization.answers import logits_of
@@ -67,6 +68,19 @@ def test_zeros_stay_zeros():
     found = learn_rounding(model, table_of(model, IMAGES, INT4), IMAGES, dataclasses.replace(QUICK, steps=20))
     for name in ("a.weight", "d.weight", "b.weight", "fc.weight"):
         assert not weight_of(found.model, name)[weight_of(model, name) == 0].any()
+
+
+def test_all_uses_of_a_weight_are_rounded_alike():
+    # y is twice the bias, whatever the weight, as long as both operators have the same one.
+    nodes = [node("Conv", "x w b", "u", name="one"), node("Neg", "x", "n", name="neg")]
+    nodes += [node("Conv", "n w b", "v", name="two"), node("Add", "u v", "y", name="sum")]
+    draw = np.random.default_rng(0).standard_normal
+    constants = {"w": draw((4, 3, 3, 3)).astype(np.float32), "b": draw(4).astype(np.float32)}
+    model = model_of(nodes, {"x": ("n", 3, 8, 8)}, constants)
+    found = learn_rounding(model, table_of(model, IMAGES, INT4, None), IMAGES, QUICK)
+    assert [row.name for row in found.stretches] == ["one", "two"]
+    assert found.nearest < 1e-10 and found.learned < 1e-10
+    assert not np.array_equal(weight_of(found.model, "w"), constants["w"])
 
 
 def test_without_time_everything_goes_to_nearest():

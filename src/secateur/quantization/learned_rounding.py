@@ -86,7 +86,8 @@ class _Job:
         self.held = max(1, round(HELD_OUT * len(images)))
         # Held-out images come first, so that one walk has both.
         self.images = images[order]
-        stored = {layer.node: layer for layer in stored_layers(model, size_of(batches)).values()}
+        layers = stored_layers(model, size_of(batches)).values()
+        stored = {node: layer for layer in layers for node in (layer.node, *layer.others)}
         self.layers: dict[str, StoredLayer] = {
             node.name: stored[node.name]
             for node in self.graph.layers
@@ -125,7 +126,9 @@ class _Job:
         rough.to(stretch.start)
         chosen = {name: self.nearest[name] for name in stretch.layers if name in self.layers}
         row = LearnedStretch(stretch.name, None, None, 0.0, False, 0, 0.0)
-        learnable = [name for name in chosen if self.layers[name].kind != "conv_transpose"]
+        # A weight that several operators use is learned where the first one runs.
+        firsts = [name for name in chosen if self.layers[name].node == name]
+        learnable = [name for name in firsts if self.layers[name].kind != "conv_transpose"]
         if learnable and (seconds is None or seconds > 0):
             soft = {name: self.soft(name) for name in learnable}
             row, learned = StretchFit(self.setting, stretch, dense, rough, soft).run(seconds)
@@ -134,6 +137,7 @@ class _Job:
         else:
             progress.advance()
         rough.weights.update(chosen)
+        rough.weights.update({name: rough.weights[self.layers[name].node] for name in chosen})
         return row
 
     def _result(self, rows: list[LearnedStretch], dense: Walk, rough: Walk) -> LearnedRounding:
@@ -150,6 +154,8 @@ class _Job:
             rows = [replace(row, kept=False) for row in rows]
         subject = subject_of(self.model, self.batches)
         for name, layer in self.layers.items():
+            if name != layer.node:
+                continue
             if layer.kind == "conv_transpose":
                 round_weights_(subject.model, self.table, [layer.tensor])
             else:

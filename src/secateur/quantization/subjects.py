@@ -28,7 +28,8 @@ class StoredLayer:
     """A layer of a file.
 
     name      of the census
-    node      name of the operator, its output's where it has none
+    node      name of the operator, its output's where it has none; of several that use the weight, the first
+    others    names of further operators that use the weight
     output    the value that the operator writes
     tensor    the initializer that holds the weight
     axis      of that tensor that counts the layer's outputs
@@ -41,6 +42,7 @@ class StoredLayer:
     tensor: str
     axis: int
     kind: str
+    others: tuple[str, ...] = ()
 
 
 def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -77,7 +79,7 @@ def as_tensors(batches: Batches) -> Callable[[], Iterator[Tensor]]:
 
 
 def stored_layers(model: onnx.ModelProto, size: tuple[int, int, int]) -> dict[str, StoredLayer]:
-    """Layers of one operator each whose weight is an initializer, by name."""
+    """Layers whose weight is an initializer, by name."""
     layers = OnnxLayers(model, infer_shapes(model, size))
     constants, tensors = Constants(model.graph), {tensor.name for tensor in model.graph.initializer}
     found: dict[str, StoredLayer] = {}
@@ -88,8 +90,8 @@ def stored_layers(model: onnx.ModelProto, size: tuple[int, int, int]) -> dict[st
             continue
         kind = layer.layer.kind
         axis = 1 if kind == "conv_transpose" or (kind == "linear" and use.swapped) else 0
-        node, output = use.node.name or use.node.output[0], use.node.output[0]
-        found[name] = StoredLayer(name, node, output, tensor, axis, kind)
+        node, *others = (use.node.name or use.node.output[0] for use in layer.uses)
+        found[name] = StoredLayer(name, node, use.node.output[0], tensor, axis, kind, tuple(others))
     return found
 
 
