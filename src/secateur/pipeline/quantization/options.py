@@ -95,17 +95,7 @@ def recipe_for(
 
 
 def quantize_section(options: QuantizeOptions, calibration: str | None = None) -> dict[str, Any]:
-    """The stage as a recipe writes it. raises RecipeError for options that would do nothing"""
-    plain = QuantizeOptions()
-    silent: dict[str, str] = {}
-    if options.mixed is not None:
-        silent = {"bits": "mixed gives every layer bits of its own"}
-    if options.compute != "numbers":
-        why = "no ranges are calibrated" if options.compute == "dynamic" else "activations stay float"
-        silent |= dict.fromkeys(("activation_bits", "activations", "observer", "ranges"), why)
-    for name, reason in silent.items():
-        if getattr(options, name) != getattr(plain, name):
-            raise RecipeError(f"option '{name}' would do nothing: {reason}.")
+    """The stage as a recipe writes it."""
     section: dict[str, Any] = {
         "stage": "quantize",
         "numbers": options.numbers,
@@ -141,6 +131,9 @@ def quantize_section(options: QuantizeOptions, calibration: str | None = None) -
             "training": {"epochs": options.epochs, "learning_rate": options.learning_rate},
             "distillation": {},
         }
+        # The section qat has them.
+        for key in ("bits", "activation_bits", "layer_bits", "float_layers"):
+            del section[key]
     return section
 
 

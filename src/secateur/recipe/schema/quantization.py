@@ -11,6 +11,24 @@ from secateur.recipe.schema.training import Distillation, Regularizer, Training
 
 WeightBits = Annotated[int, Field(ge=2, le=8)]
 
+# Keys that choose numbers and how they are found; which of them a way of quantizing reads, and why no others.
+CHOICES = (
+    "bits", "layer_bits", "mixed", "activation_bits", "activations", "weights", "reduce_range", "ranges", "observer",
+    "observer_options", "equalize", "rounding", "guard", "float_layers",
+)  # fmt: skip
+_WEIGHTS = {"bits", "weights", "reduce_range", "float_layers"}
+READ: dict[str, tuple[set[str], str]] = {
+    "qat": (set(), "training takes its numbers from the section qat"),
+    "half": ({"float_layers"}, "halves have neither bits to choose nor ranges"),
+    "dynamic": (_WEIGHTS, "no ranges are calibrated, and weights go to the nearest number"),
+    "float": (_WEIGHTS | {"layer_bits"}, "activations stay float, and weights go to the nearest number"),
+    "baseline": (
+        _WEIGHTS | {"activation_bits", "activations", "ranges"},
+        "ranges that no image has shown are a baseline, which nothing improves",
+    ),
+    "calibrated": (set(CHOICES), ""),
+}
+
 
 class LearnedRounding(Section):
     """Learn of every weight whether it is rounded up or down, so that outputs change least (AdaRound, BRECQ)."""
@@ -110,15 +128,38 @@ class QuantizeStage(Section):
     def _keys_that_go_together(self) -> "QuantizeStage":
         if self.method == "ptq" and (self.qat is not None or self.distillation is not None or self.regularize):
             raise ValueError("qat, distillation and regularize are for method: qat")
-        if self.numbers != "int8":
-            if self.method == "qat":
-                raise ValueError("method: qat trains for integers; write numbers: int8")
-            if self.layer_bits or self.mixed is not None or self.bits != 8 or self.compute == "dynamic":
-                raise ValueError(
-                    f"{self.numbers} has neither bits to choose nor ranges; leave bits and compute: dynamic out"
-                )
+        if self.numbers != "int8" and self.method == "qat":
+            raise ValueError("method: qat trains for integers; write numbers: int8")
+        if self.numbers != "int8" and self.compute == "dynamic":
+            raise ValueError(f"{self.numbers} has no ranges; leave compute: dynamic out")
+        if self.method == "qat" and self.compute != "numbers":
+            raise ValueError("method: qat trains for integers that are computed with; leave compute out")
         if self.mixed is not None and self.layer_bits:
             raise ValueError("mixed chooses the bits of layers and layer_bits gives them; write one of them")
+        if self.mixed is not None and self.bits != 8:
+            raise ValueError("'bits' would do nothing: mixed gives every layer bits of its own")
+        read, reason = READ[self._way()]
+        for key in CHOICES:
+            if key not in read and getattr(self, key) is not None and self._given(key):
+                raise ValueError(f"'{key}' would do nothing: {reason}")
+        if self.rounding != "learned" and self._given("learned"):
+            raise ValueError("'learned' would do nothing: it is of rounding: learned")
+        if self.method == "ptq" and self._given("training"):
+            raise ValueError("'training' would do nothing: it is of method: qat")
         if self.reduce_range and self.bits > 8:
             raise ValueError("reduce_range is for weights of 8 bits")
         return self
+
+    def _given(self, key: str) -> bool:
+        """Whether a key differs from its default: recipes that were saved have all keys."""
+        default: object = QuantizeStage.model_fields[key].get_default(call_default_factory=True)
+        return getattr(self, key) != default
+
+    def _way(self) -> str:
+        if self.method == "qat":
+            return "qat"
+        if self.numbers != "int8":
+            return "half"
+        if self.compute != "numbers":
+            return self.compute
+        return "calibrated" if self.ranges == "images" else "baseline"

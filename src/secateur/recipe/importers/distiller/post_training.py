@@ -95,7 +95,9 @@ def flag_stages(flags: Fields, arch: str | None) -> list[dict[str, Any]]:
     if names:
         stage["float_layers"] = [glob_of(flags, name, arch) for name in names]
     if flags.flag("qe-dynamic"):
-        stage["compute"] = "dynamic"
+        # Ranges are of every batch: nothing is observed, and runtimes have one kind of them.
+        observed = ("activation_bits", "activations", "observer", "observer_options", "guard")
+        stage = {key: value for key, value in stage.items() if key not in observed} | {"compute": "dynamic"}
     if flags.whole("qe-bits-accum", FLOAT_BITS) != FLOAT_BITS:
         flags.note("qe-bits-accum", "sums have 32 bits here, as in every runtime.")
     flags.flag("qe-save-fp-weights")
