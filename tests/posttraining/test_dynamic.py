@@ -3,6 +3,7 @@
 import itertools
 import math
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.errors import PosttrainingError, RecipeError
+from secateur.posttraining import dynamic
 from secateur.posttraining.dynamic import Choice, Option, choose, greedy, lagrangian, solvers
 
 PUBLISHED = [
@@ -50,6 +52,10 @@ layers_of_whole_costs = st.lists(
     min_size=1,
     max_size=4,
 )
+eighths = st.integers(0, 400).map(lambda number: number / 8)  # sums of them are exact
+layers_of_eighths = st.lists(
+    st.lists(st.builds(Option, eighths, eighths), min_size=1, max_size=5), min_size=1, max_size=4
+)
 figures = st.floats(0, 1e3, allow_nan=False, allow_subnormal=False)
 layers_of_any_costs = st.lists(
     st.lists(st.builds(Option, figures, figures), min_size=1, max_size=5), min_size=1, max_size=4
@@ -73,12 +79,22 @@ def test_whole_costs_are_solved_exactly(options, extra):
 def test_any_costs_are_as_good_as_a_budget_without_the_rounding(options, share, buckets):
     least, most = least_of(options), math.fsum(max(option.cost for option in own) for own in options)
     budget = max(least + share * (most - least), least)
-    found = choose(options, budget, buckets)
+    with mock.patch.object(dynamic, "_FRONT", 0):
+        found = choose(options, budget, buckets)
     assert found.cost <= budget
     assert found.error >= brute_force(options, budget) * (1 - 1e-12)
     # Rounding up costs at most one bucket a layer.
     without = max(budget - (len(options) + 1) * (budget - least) / buckets, least)
     assert found.error <= brute_force(options, without) * (1 + 1e-12) + 1e-9
+
+
+@given(layers_of_eighths, st.data())
+def test_broken_costs_of_few_layers_are_solved_exactly(options, data):
+    # A budget that some choice meets to the last bit.
+    budget = math.fsum(data.draw(st.sampled_from(own)).cost for own in options)
+    found = choose(options, budget)
+    assert found.error == brute_force(options, budget)
+    assert found.cost <= budget
 
 
 @given(layers_of_any_costs, st.floats(0, 1), st.sampled_from(sorted(solvers)))

@@ -195,3 +195,15 @@ def test_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
     # Other settings share nothing with it.
     reconstruct_(pruned()[0], dense, lambda: BATCHES, ReconstructOptions("layer", FitOptions(1)), folder=tmp_path)
     assert len(fitted) == 9
+
+
+def test_networks_of_bfloat16_are_kept_too(tmp_path):
+    network, dense, _ = pruned(Straight)
+    network, dense = network.to(torch.bfloat16), dense.to(torch.bfloat16)
+    images = [batch.to(torch.bfloat16) for batch in BATCHES]
+    found = reconstruct_(network, dense, lambda: images, ReconstructOptions("layer", FitOptions(3)), folder=tmp_path)
+    assert all(row.after <= row.before for row in found.units)
+    again, _, _ = pruned(Straight)
+    again = again.to(torch.bfloat16)
+    reconstruct_(again, dense, lambda: images, ReconstructOptions("layer", FitOptions(3)), folder=tmp_path)
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in again.state_dict().items())

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from secateur.cache import Cache, key_of
 from secateur.errors import PosttrainingError
+from secateur.posttraining.arrays import array_of
 from secateur.posttraining.descent import FitOptions, descend_, put_
 from secateur.posttraining.fit import channel_axis, distance
 from secateur.posttraining.progressive import Planner, settle_, uniform
@@ -108,7 +109,7 @@ def adaprune_(
                     left = None if seconds is None else max(seconds - earlier - (time.monotonic() - started), 0.0)
                     done = _round_(work, number, level, None if left is None else left / (options.rounds - number + 1))
                     if cache is not None:
-                        arrays = {name: value.detach().cpu().numpy() for name, value in _tensors(network).items()}
+                        arrays = {name: array_of(value) for name, value in _tensors(network).items()}
                         cache.put(key, vars(done), arrays)
                 tracker.advance(max(options.fit.steps, 1), round=float(number), error=done.after)
                 rounds.append(done)

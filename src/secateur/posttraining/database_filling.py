@@ -20,6 +20,7 @@ from torch import Tensor
 from secateur.cache import Cache, Entry, digest_of, key_of
 from secateur.errors import PosttrainingError, SingularGramError
 from secateur.files import write_json
+from secateur.posttraining.arrays import array_of
 from secateur.posttraining.database import DENSE, FORMAT, INDEX, Database, LayerOptions, Row, option_digest
 from secateur.posttraining.gram import Gram
 from secateur.posttraining.problem import Compressed, problem_of
@@ -103,13 +104,13 @@ def _facts(layer: Layer, weight: Tensor, bias: Tensor | None, grams: Mapping[str
     if isinstance(grams, StoredGrams):
         gram = [grams.key(layer.name)]
     else:
-        gram = [digest_of(_array(grams[layer.name].matrix)), digest_of(_array(grams[layer.name].mean))]
+        gram = [digest_of(array_of(grams[layer.name].matrix)), digest_of(array_of(grams[layer.name].mean))]
     return {
         "what": "layer database",
         "format": FORMAT,
         "layer": [layer.kind, layer.filter_shape, layer.groups],
-        "weight": digest_of(_array(weight)),
-        "bias": "" if bias is None else digest_of(_array(bias)),
+        "weight": digest_of(array_of(weight)),
+        "bias": "" if bias is None else digest_of(array_of(bias)),
         "gram": gram,
     }
 
@@ -134,14 +135,14 @@ def _compressed(
             yield from zip(itertools.repeat(str(rule)), found, strict=False)
 
     rows: list[dict[str, Any]] = []
-    arrays: dict[str, NDArray[Any]] = {"bias": np.empty(0, np.float32) if bias is None else _array(bias)}
+    arrays: dict[str, NDArray[Any]] = {"bias": np.empty(0, np.float32) if bias is None else array_of(bias)}
     for pattern, own in options():
         if not np.isfinite(own.error):
             continue
         index, mask = len(rows), own.mask.cpu().flatten()
         packed = np.packbits(mask.numpy(), bitorder="little")
-        values = _array(own.weight.float()).reshape(-1)[mask.numpy()]
-        shift = np.empty(0, np.float32) if own.shift is None else _array(own.shift.float())
+        values = array_of(own.weight.float()).reshape(-1)[mask.numpy()]
+        shift = np.empty(0, np.float32) if own.shift is None else array_of(own.shift.float())
         arrays |= {f"{index}.mask": packed, f"{index}.values": values, f"{index}.shift": shift}
         stored, zeros = min(stored_bytes(own.weight.float()).values()), int((own.weight == 0).sum())
         rows.append(asdict(Row(pattern, own.level, zeros, own.error, stored, option_digest(packed, values, shift))))
@@ -157,7 +158,3 @@ def _from_entry(layer: Layer, key: str, entry: Entry) -> LayerOptions:
 def _dense_only(layer: Layer, weight: Tensor, reason: str) -> LayerOptions:
     stored = min(stored_bytes(weight).values())
     return LayerOptions(layer, (Row(DENSE, 0.0, int((weight == 0).sum()), 0.0, stored, ""),), skipped=reason)
-
-
-def _array(tensor: Tensor) -> NDArray[Any]:
-    return np.ascontiguousarray(tensor.detach().cpu().numpy())

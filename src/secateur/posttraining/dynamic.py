@@ -6,7 +6,8 @@
 The cheapest option of every layer is paid first, exactly. What is left of the budget is cut into buckets, and extra
 costs are rounded up to whole buckets, so that the budget is never exceeded; whole numbers whose budget has no more
 units than there are buckets are not rounded at all, and the result is optimal. What rounding left over buys single
-better options afterwards. O(layers * options * buckets).
+better options afterwards. O(layers * options * buckets). Other costs of few layers are solved optimally too: by all
+partial choices of which no other one has less error at no more cost, as long as these are few.
 
 Source: the knapsack recursion (Bellman 1957); for compressed layers Aflalo et al. 2020 and SPDY (Frantar & Alistarh
 2022). `greedy` and `lagrangian` are the classical alternatives, under the same signature in `solvers`.
@@ -23,6 +24,8 @@ from secateur.errors import PosttrainingError
 from secateur.registry import Registry
 
 BUCKETS = 10_000
+# Partial choices that are followed where costs are no whole numbers.
+_FRONT = 1_000
 _BISECTIONS = 200
 
 Floats = NDArray[np.float64]
@@ -65,6 +68,8 @@ def choose(options: Sequence[Sequence[Option]], budget: float, buckets: int = BU
     # Room for the best options of all layers is all that can be used.
     room = min(budget - _least(tables, budget), math.fsum(costs.max() - costs.min() for _, costs in tables))
     unit, exact = _unit(tables, room, buckets)
+    if not exact and (indices := _by_front(tables, budget)) is not None:
+        return _filled(tables, indices, budget)
     width = math.floor(room / unit) if unit else 0
     best = np.zeros(width + 1)
     taken = np.zeros((len(tables), width + 1), dtype=np.int32)
@@ -184,6 +189,32 @@ def _whole_buckets(extras: Floats, unit: float, exact: bool, width: int) -> NDAr
     # Upwards also past the last bit of the quotient, which division may have lost.
     quotients = extras / unit if exact else np.ceil(extras / unit * (1 + 1e-12))
     return np.minimum(np.ceil(quotients), width + 1).astype(np.int64)
+
+
+def _by_front(tables: Sequence[_Table], budget: float) -> list[int] | None:
+    """The optimal choice; None where more than a few partial choices would have to be followed."""
+    cheapest = [costs.min() for _, costs in tables]
+    # Sums differ by the order of their terms; the last word has the exact sum.
+    most = budget * (1 + 1e-12)
+    error, cost = np.zeros(1), np.zeros(1)
+    steps: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    for layer, (errors, costs) in enumerate(tables):
+        error, cost = (error[:, None] + errors).ravel(), (cost[:, None] + costs).ravel()
+        order = np.lexsort((error, cost))
+        order = order[cost[order] + math.fsum(cheapest[layer + 1 :]) <= most]
+        least = np.minimum.accumulate(error[order])
+        order = order[np.concatenate([[True], least[1:] < least[:-1]])[: len(order)]]
+        if not 0 < len(order) <= _FRONT:
+            return None
+        steps.append(np.divmod(order, len(errors)))
+        error, cost = error[order], cost[order]
+    for end in reversed(range(len(error))):
+        indices, place = [0] * len(tables), end
+        for layer, (parents, options) in reversed(list(enumerate(steps))):
+            indices[layer], place = int(options[place]), int(parents[place])
+        if _total(tables, indices)[1] <= budget:
+            return indices
+    return None
 
 
 def _total(tables: Sequence[_Table], indices: Sequence[int]) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from secateur.cache import Cache, digest_of, key_of
 from secateur.errors import PosttrainingError
+from secateur.posttraining.arrays import array_of
 from secateur.posttraining.database import Database
 from secateur.posttraining.subject import Subject
 from secateur.progress import track
@@ -63,7 +64,7 @@ class Divergence:
         seen: list[str] = []
         for images in batches():
             self._dense.append(_logits(subject, images))
-            seen.append(digest_of(images.cpu().numpy()))
+            seen.append(digest_of(array_of(images)))
         if not self._dense:
             raise PosttrainingError("at least one image is needed to compare networks on.")
         self.digest = key_of([subject.digest(), seen])

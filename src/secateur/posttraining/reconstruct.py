@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from secateur.cache import Cache, digest_of, key_of
 from secateur.errors import PosttrainingError
 from secateur.graph.table import text_table
+from secateur.posttraining.arrays import array_of
 from secateur.posttraining.descent import FitOptions, put_
 from secateur.posttraining.feed import Feed, Place, kept_batches
 from secateur.posttraining.fit import FittedUnit, fit_unit_, unit_tensors
@@ -230,7 +231,7 @@ class _Kept:
     def save(self, index: int, unit: Unit, row: FittedUnit) -> None:
         if self.cache is not None:
             tensors = unit_tensors(self.network, unit)
-            arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+            arrays = {name: array_of(tensor) for name, tensor in tensors.items()}
             self.cache.put(self._key(index, unit), asdict(row), arrays)
 
     def _key(self, index: int, unit: Unit) -> str:
@@ -261,4 +262,4 @@ def checked_teacher(network: nn.Module, dense: nn.Module) -> nn.Module:
 
 def digests_of(tensors: Iterable[Tensor]) -> list[str]:
     """SHA-256 of every tensor."""
-    return [digest_of(tensor.detach().cpu().numpy()) for tensor in tensors]
+    return [digest_of(array_of(tensor)) for tensor in tensors]

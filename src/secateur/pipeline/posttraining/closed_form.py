@@ -24,6 +24,7 @@ from secateur.graph.census import Census
 from secateur.pipeline.posttraining.choices import Choice, Chosen, choose_levels, method_of, selection_for
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining import Gram, compress_layer
+from secateur.posttraining.arrays import array_of
 from secateur.posttraining.bias_correction import correct_biases_, norms_behind, store_with_bias_
 from secateur.posttraining.losses import Batches
 from secateur.posttraining.output_statistics import bias_or_zero, output_mean
@@ -147,7 +148,7 @@ def _second_pass_(
     with track(len(order), "second pass") as progress:
         for number, name in enumerate(order):
             inputs, choice = grams[name], choices[name]
-            seen = [digest_of(part.cpu().numpy()) for part in (inputs.matrix, inputs.mean)]
+            seen = [digest_of(array_of(part)) for part in (inputs.matrix, inputs.mean)]
             key = key_of([key, name, str(choice.pattern), choice.level, seen])
             done = cache.get(key)
             if done is None and box.budget is not None and box.spent > SECOND_PASS * box.budget:
@@ -159,7 +160,7 @@ def _second_pass_(
                 if name in fresh:
                     found = _compressed(dense, name, choice, fresh[name], inputs, stage)
                 arrays = {
-                    part: value.cpu().numpy() for part, value in zip(_PARTS, found, strict=False) if value is not None
+                    part: array_of(value) for part, value in zip(_PARTS, found, strict=False) if value is not None
                 }
                 done = cache.put(key, {"layer": name}, arrays)
                 box.note()
@@ -188,9 +189,10 @@ def _compressed(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """(weight, bias or None, mask) of one layer, for the inputs that it gets now."""
     weight = dense.weight(name)
-    centered = inputs.centered()
-    target = weight if centered.cross is None else corrected_target(weight, centered)
-    found = compress_layer(target, centered, choice.pattern, [choice.level], method=method_of(stage))[0]
+    # Only a bias takes the mean; without one the mean error counts like every other.
+    moments = inputs.centered() if stage.correct_bias else inputs
+    target = weight if moments.cross is None else corrected_target(weight, moments)
+    found = compress_layer(target, moments, choice.pattern, [choice.level], method=method_of(stage))[0]
     bias = _bias(dense, name, found.weight, inputs, dense_inputs) if stage.correct_bias else None
     return found.weight, bias, found.mask
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.cache import Cache, key_of
+from secateur.posttraining.arrays import array_of
 from secateur.posttraining.losses import Divergence
 from secateur.progress import say
 from secateur.training.checkpoint import digest_of
@@ -65,7 +66,7 @@ class Steps:
         if done is None:
             change()
             if key:
-                arrays = {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
+                arrays = {name: array_of(value) for name, value in self.network.state_dict().items()}
                 cache.put(key, {"step": step}, arrays)
         else:
             self.network.load_state_dict({name: torch.from_numpy(array) for name, array in done.arrays.items()})

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from secateur import zoo
-from secateur.errors import RecipeError
 from secateur.measure import installed_runtimes
 from secateur.pipeline.jobs import JobOptions, recipe_with
 from secateur.recipe import BenchmarkStage, QuantizeStage, Recipe, build_recipe

@@ -1,0 +1,36 @@
+"""The stage in closed form: what a layer's weights are chosen for."""
+
+import pytest
+import torch
+from torch import nn
+
+from secateur.pipeline.posttraining import closed_form
+from secateur.pipeline.posttraining.choices import Choice
+from secateur.posttraining import TorchSubject
+from secateur.posttraining.gathering import gather_grams
+from secateur.recipe import PosttrainingStage
+from secateur.sparsity import parse_pattern
+from secateur.zoo import Preprocessing
+
+NONE = Preprocessing((3, 8, 8), (0.0,) * 3, (1.0,) * 3)
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+def test_the_mean_is_left_out_only_where_the_bias_takes_it(corrected):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 16, 3, padding=1)
+    subject = TorchSubject(nn.Sequential(layer, nn.Flatten()), NONE)
+    images = torch.rand(32, 3, 8, 8) + 0.5  # their mean is what outputs are made of
+    gram = gather_grams(subject, lambda: [images], ["0"])["0"]
+
+    def error(for_bias):
+        stage = PosttrainingStage(correct_bias=for_bias)
+        choice = Choice(parse_pattern("unstructured"), 0.7)
+        weight, bias, _ = closed_form._compressed(subject, "0", choice, gram, gram, stage)
+        assert (bias is None) == (not for_bias)
+        # The bias as the caller has it: of both weights, corrected or not.
+        bias = closed_form._bias(subject, "0", weight, gram, gram) if corrected else layer.bias
+        outputs = torch.conv2d(images, weight, bias, padding=1)
+        return float((outputs - layer(images)).detach().square().mean())
+
+    assert error(corrected) < error(not corrected)
