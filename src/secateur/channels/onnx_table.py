@@ -146,7 +146,9 @@ class OnnxTrace:
     def close(self) -> None:
         """Outputs of the network stay, and tensors that a node reads in a way that no rule told of."""
         for name in self.graph.outputs:
-            self.ids.freeze(self.of(name), "output of the network")
+            # A node whose output has no known shape has frozen what it reads.
+            if name in self.values:
+                self.ids.freeze(self.values[name], "output of the network")
         axes = {(tensor, axis) for _, tensor, axis in self._uses}
         for node in self.graph.nodes:
             for name in node.reads():

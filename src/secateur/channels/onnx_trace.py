@@ -15,6 +15,7 @@ import onnx
 import secateur.channels.onnx_rules  # noqa: F401  (registers the rules)
 from secateur.channels.groups import ChannelGroups
 from secateur.channels.onnx_network import OnnxNetwork, read_network
+from secateur.channels.onnx_rules.layers import freeze_outputs
 from secateur.channels.onnx_table import OnnxTrace, called, lined, onnx_rules, refuse
 from secateur.graph.ir import Node
 
@@ -36,7 +37,7 @@ def trace_onnx(
             trace.ids.freeze(atoms, "input of the network")
             trace.set(name, lined(atoms, 1, len(shape)) if len(shape) > 1 else atoms)
     for node in graph.nodes:
-        if node.name not in trace.done and any(trace.is_value(name) for name in node.reads()):
+        if node.name not in trace.done and any(trace.is_value(name) or _is_open(trace, name) for name in node.reads()):
             _visit(trace, node)
     trace.close()
     return trace
@@ -53,6 +54,14 @@ def _visit(trace: OnnxTrace, node: Node) -> None:
     if found is None:
         refuse(trace, node, f"operator {called(node)}")
     elif not all(name in known for name in (*node.inputs, *node.outputs) if name):
-        refuse(trace, node, f"{called(node)}, whose shape depends on data")
+        # What comes out of it may have any size: a constant it is not, even where all that follows is of known shape.
+        reason = f"{called(node)}, whose shape cannot be inferred"
+        refuse(trace, node, reason)
+        freeze_outputs(trace, node, reason)
     else:
         found(trace, node)
+
+
+def _is_open(trace: OnnxTrace, name: str) -> bool:
+    """Whether nothing says what shape a value has: it may depend on data."""
+    return name not in trace.graph.types and name not in trace.graph.constants

@@ -10,6 +10,8 @@ from secateur.channels.onnx_rules.elementwise import joined
 from secateur.channels.onnx_table import OnnxTrace, Reader, called, lined, mixed, refuse, rule
 from secateur.graph.ir import Node
 
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
 
 @rule("Conv ConvTranspose")
 def convolution(trace: OnnxTrace, node: Node) -> None:
@@ -122,6 +124,17 @@ def layer_norm(trace: OnnxTrace, node: Node) -> None:
         refuse(trace, node, f"{called(node)} over channels")
         return
     trace.set(node.outputs[0], trace.of(x))
+
+
+def freeze_outputs(trace: OnnxTrace, node: Node, reason: str) -> None:
+    """The channels that a layer makes stay: those of one that cannot be followed, so that tables still name it."""
+    view = trace.network.view(node.input(1)) if node.op in _LAYERS else None
+    if view is None or len(view.axes) < 2:
+        return
+    rows = node.op == "Conv" or (node.op == "Gemm" and bool(node.attributes.get("transB", 0)))
+    axis = 0 if rows else 1 if node.op == "ConvTranspose" else len(view.axes) - 1
+    if view.axes[axis] is not None:
+        trace.ids.freeze(trace.produced(node, view, axis), reason)
 
 
 def _vector(trace: OnnxTrace, node: Node, index: int, atoms: IntArray, role: Role) -> None:
