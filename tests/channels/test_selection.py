@@ -151,9 +151,9 @@ def test_a_frozen_group_stays_whole():
 
 
 def test_groups_that_cannot_shrink_are_told():
-    groups = ChannelGroups((group("a", 4, segments=4), group("b", 6), group("c", 2)))
-    found = select_channels(groups, scores(groups), 0.3, round_to=8)
-    assert found.removed == {}
+    groups = ChannelGroups((group("a", 4, segments=4), group("b", 6), group("c", 2), group("d", 16)))
+    found = select_channels(groups, scores(groups), 0.5, round_to=8)
+    assert set(found.removed) == {"d"}
     assert found.reasons["a"] == "one unit is left in every segment, nothing can go"
     assert found.reasons["b"] == "at least 6 channels stay"
 
@@ -195,3 +195,22 @@ def test_counting_agrees_with_the_plan(name):
         plan = make_plan(groups, found.removed, target=share, base="channels", criterion="given")
         counted = counter(groups)({each: len(units) for each, units in found.removed.items()})
         assert counted == (plan.parameters_after, plan.macs_after)
+
+
+@pytest.mark.parametrize("base", ["channels", "macs", "parameters"])
+@pytest.mark.parametrize("scope", ["uniform", "global"])
+def test_target_where_nothing_can_go_is_no_success(base, scope):
+    frozen = ChannelGroups((group("a", 8, frozen="output of the network"),), {"a.weight": TensorUse((8, 1), 100)})
+    with pytest.raises(SparsityError, match=r"no channel may go \(a: output of the network\)"):
+        select_channels(frozen, {}, 0.5, base=base, scope=scope)
+    with pytest.raises(SparsityError, match="there is no layer whose channels"):
+        select_channels(ChannelGroups(()), {}, 0.5, base=base, scope=scope)
+    groups = two_layers()
+    with pytest.raises(SparsityError, match="a: excluded by 'a'; b: at least 12 channels stay"):
+        select_channels(groups, scores(groups), 0.5, base=base, scope=scope, exclude=["a"], round_to=16)
+    assert not select_channels(frozen, {}, 0.0, base=base, scope=scope).removed
+
+
+def test_share_too_small_for_a_step_is_no_error():
+    groups = two_layers()
+    assert not select_channels(groups, scores(groups), 0.05).removed

@@ -9,6 +9,7 @@ import torch
 
 from secateur.channels.importance import FilterCriterion, Normalize, filter_criterion, scores_of
 from secateur.channels.onnx_network import read_network
+from secateur.channels.onnx_quantized import refuse_quantized
 from secateur.channels.onnx_remains import with_remains
 from secateur.channels.onnx_trace import trace_onnx
 from secateur.channels.plan import RemovalPlan
@@ -40,11 +41,13 @@ def plan_channels_onnx(
 
     input_size    (channels, height, width) of the first input, where the file leaves sides open
     raises        ModelError     a damaged file
-                  SparsityError  a glob that matches nothing, a target out of reach
+                  SparsityError  a glob that matches nothing, a target out of reach, weights that are integers
     """
     network = read_network(source, input_size)
     trace = trace_onnx(network)
     groups = trace.ids.groups()
+    if target > 0:
+        refuse_quantized(network, groups, base)
     weights = {name: network.graph.constants[name] for name in network.stored}
     tensors = {name: [torch.from_numpy(array.astype(np.float32))] for name, array in weights.items()}
     rule = filter_criterion(criterion) if isinstance(criterion, str) else criterion

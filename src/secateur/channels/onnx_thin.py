@@ -18,6 +18,7 @@ from secateur.channels.groups import ChannelGroup, IntArray
 from secateur.channels.onnx_boxes import Boxes, Flags
 from secateur.channels.onnx_constants import KnownChannels
 from secateur.channels.onnx_fold import absorbed, bias_name, folded, matrix_of, values_at
+from secateur.channels.onnx_quantized import refuse_quantized
 from secateur.channels.onnx_remains import gone, unit_atoms, with_remains
 from secateur.channels.onnx_table import OnnxTrace
 from secateur.channels.onnx_trace import trace_onnx
@@ -31,8 +32,12 @@ def thin_plan_onnx(source: Path | str | onnx.ModelProto, input_size: Sequence[in
 
     input_size    (channels, height, width) of the first input, where the file leaves sides open
     raises        ModelError
+                  SparsityError  no layer has weights of floating point, because the file is quantized
     """
     trace = trace_onnx(source, input_size)
+    if not trace.readers:
+        # No layer is left to look at: "nothing is zero" would be said of weights that nobody has seen.
+        refuse_quantized(trace.network, trace.ids.groups(), "channels")
     return plan_of_zeros(trace, KnownChannels(trace))
 
 

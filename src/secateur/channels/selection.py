@@ -57,7 +57,8 @@ def select_channels(
     exclude         globs of layers whose groups stay whole
     round_to        channels that stay are a multiple of this, or all of them
     min_channels    fewest channels that stay; by default `round_to`
-    raises          SparsityError  a glob that matches nothing, a target that cannot be reached
+    raises          SparsityError  a glob that matches nothing, a target that cannot be reached: where no channel
+                                   may go, any above 0
     """
     _check(target, base, scope, round_to, min_channels)
     reasons = {group.name: f"excluded by '{glob}'" for glob in exclude for group in _matching(groups, glob)}
@@ -76,6 +77,8 @@ def select_channels(
     open_groups = [group for group in candidates if group.name not in given]
     share_of = _global_counts if scope == "global" else _uniform_counts
     counts_at = share_of(open_groups, scores, limits)
+    if target > 0 and not any(fixed.values()) and not any(counts_at(1.0).values()):
+        raise SparsityError(_nothing(groups, reasons, limits, target, base))
     counts = counts_at(target) if base == "channels" else _smallest(groups, fixed, counts_at, target, base)
     counts |= fixed
     removed = {group.name: lowest(group, scores[group.name], counts[group.name]) for group in candidates}
@@ -120,6 +123,21 @@ def lowest(group: ChannelGroup, scores: Scores, count: int) -> IntArray:
     each = count // group.segments
     parts = [order[group.segment[order] == segment][:each] for segment in range(group.segments)]
     return np.sort(np.concatenate(parts)).astype(np.int64)
+
+
+def _nothing(groups: ChannelGroups, reasons: Mapping[str, str], limits: Limits, target: float, base: str) -> str:
+    """The sentence for a target above 0 of a network that can lose no channel."""
+    layers: dict[str, list[str]] = {}
+    for group in groups.groups:
+        least = f"at least {limits.least(group)} channels stay"
+        layers.setdefault(group.frozen or reasons.get(group.name) or least, []).append(group.name)
+    told = [f"{_some(names)}: {reason}" for reason, names in layers.items()]
+    why = "; ".join(told) or "there is no layer whose channels can be followed"
+    return f"{100 * target:g} % of the {base} cannot be removed: no channel may go ({why})."
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _uniform_counts(

@@ -6,6 +6,7 @@ import numpy as np
 
 from secateur.channels.groups import IntArray, Role
 from secateur.channels.onnx_network import View
+from secateur.channels.onnx_quantized import is_quantized
 from secateur.channels.onnx_rules.elementwise import joined
 from secateur.channels.onnx_table import OnnxTrace, Reader, called, lined, mixed, refuse, rule
 from secateur.graph.ir import Node
@@ -23,7 +24,7 @@ def convolution(trace: OnnxTrace, node: Node) -> None:
         refuse(trace, node, f"{called(node)} with channels along its pixels")
         return
     if weight is None:
-        refuse(trace, node, f"{called(node)}, whose weight is computed")
+        refuse(trace, node, _why(trace, node))
         return
     trace.applied(weight, math.prod(trace.shape(x if transposed else out)[2:]) * trace.batch)
     read = trace.along(x, 1)
@@ -150,5 +151,7 @@ def _vector(trace: OnnxTrace, node: Node, index: int, atoms: IntArray, role: Rol
 
 
 def _why(trace: OnnxTrace, node: Node) -> str:
+    if is_quantized(trace.network, node.inputs[1]):
+        return f"{called(node)}, whose weight is quantized"
     both = trace.is_value(node.inputs[0]) and trace.is_value(node.inputs[1])
     return f"{called(node)} of two activations" if both else f"{called(node)}, whose weight is computed"
