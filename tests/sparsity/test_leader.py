@@ -36,6 +36,23 @@ def test_without_a_leader_each_layer_chooses_for_itself():
     assert kept["0"] != kept["1"] or kept["1"] != kept["2"]
 
 
+def test_other_levels_than_the_leaders_are_refused():
+    # The leader decides for all: what the plan says of the others would not come true.
+    plan = plan_sparsity(
+        network(), 0.4, "filter", base="selected", only=("0", "1"), include_first=True, levels={"1": 0.75}
+    )
+    with pytest.raises(SparsityError, match=r"0: is planned at level 0\.4, but its leader 1 decides for it at 0\.75"):
+        Sparsifier(network(), plan, leader="1")
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "2:4-2d"])
+def test_patterns_without_groups_to_follow_are_refused(pattern):
+    model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3))
+    plan = plan_sparsity(model, None, pattern, base="selected", include_first=True, include_classifier=True)
+    with pytest.raises(SparsityError, match="no layer can lead"):
+        Sparsifier(model, plan, leader="0")
+
+
 @pytest.mark.parametrize(("leader", "words"), [("3", "6"), ("9", "cannot lead")])
 def test_a_leader_that_does_not_fit_is_a_sentence(leader, words):
     model = network()

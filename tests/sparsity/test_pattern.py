@@ -94,6 +94,13 @@ def test_exact_ties_go_in_index_order_and_threshold_takes_all_of_them():
     assert threshold.tolist() == [[True, False, False, False, True]]
 
 
+@pytest.mark.parametrize(("spec", "kept"), [("filter", 3), ("channel", 2), ("filter/4", 4), ("kernel", 0)])
+def test_a_threshold_never_takes_all_structures(spec, kept):
+    # Every filter is as good as every other: all lie at the threshold.
+    mask = make_mask(torch.ones(6, 4, 3, 3), parse_pattern(spec), 0.5, ties="threshold")
+    assert int(mask.flatten(2).any(2).any(0 if spec == "channel" else 1).sum()) == kept
+
+
 def test_threshold_without_ties_equals_exact():
     scores = torch.randperm(60).reshape(3, 4, 5).float()
     for percent in range(0, 101, 10):

@@ -68,6 +68,21 @@ def test_noise_reaches_the_groups_of_n_m():
     assert noisy.sum() == masks(model)["3"].sum()
 
 
+@pytest.mark.parametrize("level", [0.2, 0.8])
+def test_random_units_of_any_size_are_as_likely(level):
+    # Nine filters in blocks of four: the last block of a column has one weight, the others four.
+    model = nn.Sequential(nn.Linear(32, 9, bias=False))
+    plan = plan_sparsity(
+        model, level, "1x4", base="selected", include_first=True, include_classifier=True, criterion="random"
+    )
+    gone = torch.zeros(9)
+    for seed in range(200):
+        Sparsifier(model, plan, criterion=Scoring("random"), seed=seed).update_(0)
+        gone += (~masks(model)["0"]).float().mean(1)
+    # Each of 96 units goes with its level; the mean over 32 columns and 200 draws is that to about .005.
+    assert float((gone / 200 - level).abs().max()) < 0.03
+
+
 def test_bernoulli_draws_every_unit_by_itself():
     counts, hits = [], torch.zeros(8)
     for seed in range(200):

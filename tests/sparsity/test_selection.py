@@ -34,6 +34,16 @@ def test_each_default_has_a_switch(switch: str, name: str):
     assert name in select_layers(network(), "unstructured", **{switch: True}).chosen
 
 
+def test_depthwise_transposed_layers_are_depthwise():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 8, 2, groups=8), nn.Conv2d(8, 8, 1), nn.Linear(8, 2)
+    )
+    assert select_layers(model, "unstructured").skipped["1"] == "depthwise"
+    assert "1" in select_layers(model, "unstructured", include_depthwise=True).chosen
+    skipped = select_layers(model, "unstructured", include_depthwise=True, exclude_kinds=["depthwise"]).skipped
+    assert skipped["1"].startswith("excluded")
+
+
 def test_what_the_pattern_cannot_do_is_a_reason():
     selection = select_layers(network(), BlockOf(4), include_depthwise=True)
     assert selection.chosen == ("2", "4", "6")

@@ -27,7 +27,7 @@ def mask_choosers(network: nn.Module, plans: Sequence[SparsityPlan], seed: int) 
     modules = weighted_modules(network)
     found: dict[str, Callable[[], None]] = {}
     for plan in plans:
-        blind = criteria[plan.criterion].needs or criteria[plan.criterion].drawn
+        blind = criteria[plan.criterion].needs or criteria[plan.criterion].drawn == "chance"
         scorer = Scorer(network, Scoring("magnitude" if blind else plan.criterion))
         for layer in plan.layers:
             if layer.level is not None:

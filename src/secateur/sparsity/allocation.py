@@ -35,6 +35,7 @@ class Allocation:
     achieved    the total they add up to in `base`, before whole groups are counted
     skipped     layers without a level, with the reason
     capped      layers that stand at the largest level they may have
+    bounds      the largest level of every layer; of one whose level is given, that
     trials      what an allocation that searches has tried, in order
     """
 
@@ -43,6 +44,7 @@ class Allocation:
     base: AllocationBase
     skipped: dict[str, str]
     capped: tuple[str, ...]
+    bounds: dict[str, float]
     trials: tuple[Trial, ...] = ()
 
 
@@ -110,14 +112,15 @@ def allocate(
     )
     densities = solve(problem)
 
-    # A level of .3 comes back as 1 - .7; twelve decimals are the thousandth part of a weight of any network.
-    levels = {layer.name: round(1.0 - density, 12) for layer, density in zip(free, densities, strict=True)}
+    # A level of .3 comes back as 1 - .7; what fifteen decimals lose is no weight of any network.
+    levels = {layer.name: round(1.0 - density, 15) for layer, density in zip(free, densities, strict=True)}
     capped = tuple(
         name
         for (name, level), bound in zip(levels.items(), bounds, strict=True)
         if level >= bound - 1e-9 and (sparsity is None or abs(sparsity - bound) > 1e-9)
     )
-    levels |= {layer.name: given[layer.name] for layer in layers if layer.name in given}
+    fixed = {layer.name: given[layer.name] for layer in layers if layer.name in given}
+    levels |= fixed
     ordered = {layer.name: levels[layer.name] for layer in layers if layer.name in levels}
     achieved = total_sparsity(layers, ordered, base, reach)
     if has_own_total and sparsity is not None and abs(achieved - sparsity) > options.tolerance:
@@ -126,7 +129,8 @@ def allocate(
             f"{sparsity:g}; leave the target out, or change the levels."
         )
     skipped = {layer.name: excluded[layer.name] for layer in layers if layer.name not in ordered}
-    return Allocation(ordered, achieved, base, skipped, capped, tuple(problem.trials))
+    largest = fixed | {layer.name: bound for layer, bound in zip(free, bounds, strict=True)}
+    return Allocation(ordered, achieved, base, skipped, capped, largest, tuple(problem.trials))
 
 
 def total_sparsity(

@@ -28,6 +28,7 @@ from secateur.sparsity.statistics import ActivationStatistics, GradientStatistic
 
 Need = Literal["activations", "gradients", "norm"]
 Per = Literal["weight", "filter"]
+Drawn = Literal["count", "chance"]
 
 
 def _seed_0() -> Generator:
@@ -82,7 +83,8 @@ class Criterion:
     combine    how the scores of a unit's weights become one
     needs      what must be known besides the weights
     per        "filter": only for patterns that remove whole filters
-    drawn      the units that go are drawn, each with the level as its chance, so their number varies
+    drawn      how the units that go are drawn: `count`, so many of them, each as likely; `chance`, each with the level
+               as its chance, so that their number varies
     """
 
     name: str
@@ -90,7 +92,7 @@ class Criterion:
     combine: Combine = "mean"
     needs: frozenset[Need] = frozenset()
     per: Per = "weight"
-    drawn: bool = False
+    drawn: Drawn | None = None
 
     def applies(self, pattern: Pattern) -> str | None:
         """None when the criterion can rank the units of that pattern, otherwise the reason why not."""
@@ -118,7 +120,7 @@ criteria: Registry[Criterion] = Registry("criterion")
 
 
 def score_rule(
-    *names: str, combine: Combine = "mean", needs: Iterable[Need] = (), per: Per = "weight", drawn: bool = False
+    *names: str, combine: Combine = "mean", needs: Iterable[Need] = (), per: Per = "weight", drawn: Drawn | None = None
 ) -> Callable[[ScoreFunction], ScoreFunction]:
     """Decorator: makes a function a criterion, under each of `names`."""
     # All weights of a filter have its score: the maximum gives it back without the rounding of a sum.

@@ -35,6 +35,11 @@ class Layer:
         return math.prod(self.shape)
 
     @property
+    def depthwise(self) -> bool:
+        """Whether every input channel is a group of its own, also of a transposed convolution."""
+        return self.kind == "depthwise" or (self.kind == "conv_transpose" and 1 < self.groups == self.shape[0])
+
+    @property
     def filter_shape(self) -> tuple[int, ...]:
         """(C_out, C_in/groups, kernel...) or (C_out, C_in), also of a transposed convolution."""
         return filter_shape(self.shape, self.kind, self.groups)

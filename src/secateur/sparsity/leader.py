@@ -15,10 +15,18 @@ from secateur.errors import SparsityError
 from secateur.sparsity.layers import as_stored, filters_first, stored_weight, weighted_modules
 from secateur.sparsity.mask import masks, set_mask_
 from secateur.sparsity.plan import PlannedLayer, SparsityPlan
+from secateur.sparsity.tiles import Tiles
 
 
 def check_leader(plan: SparsityPlan, leader: str) -> None:
-    """raises    SparsityError  a leader that is not pruned, and a follower with another number of groups"""
+    """raises    SparsityError  a leader that is not pruned, a pattern without groups that others could follow, and a
+    follower with another number of groups or another level
+    """
+    if not isinstance(plan.pattern, Tiles):
+        raise SparsityError(
+            f"{plan.pattern} keeps as many weights of every group, so that no layer can lead; leave the leader out, or "
+            f"take filters or channels."
+        )
     pruned = {layer.name: layer for layer in plan.layers if layer.level is not None}
     if leader not in pruned:
         raise SparsityError(f"{leader}: cannot lead, for it is not pruned; pruned are {', '.join(pruned) or 'none'}.")
@@ -27,6 +35,11 @@ def check_leader(plan: SparsityPlan, leader: str) -> None:
             raise SparsityError(
                 f"{name}: has {layer.units} groups of pattern {plan.pattern}, but its leader {leader} has "
                 f"{pruned[leader].units}; only layers of as many can follow it."
+            )
+        if abs((layer.level or 0.0) - (pruned[leader].level or 0.0)) * layer.units > 0.5:
+            raise SparsityError(
+                f"{name}: is planned at level {layer.level:.4g}, but its leader {leader} decides for it at "
+                f"{pruned[leader].level:.4g}; take allocation uniform, or one level for all of them."
             )
 
 

@@ -17,7 +17,7 @@ import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, Self, TypeVar
+from typing import ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,9 +35,11 @@ class Pattern(ABC):
     """What may vanish together: a frozen dataclass whose `str` is its spec.
 
     remainder    what becomes of filters beyond a multiple of the block: a shorter block, or dense
+    never_all    a layer without any unit would cut the network, so that some stay whatever their scores
     """
 
     remainder: Remainder = "short"
+    never_all: ClassVar[bool] = False
 
     @property
     def fixed_level(self) -> float | None:
@@ -156,7 +158,10 @@ def make_mask(
         kept = torch.full((units,), count == 0, dtype=torch.bool, device=scores.device)
     else:
         ranked = pattern.group_scores(scores, groups, combine)
-        kept = remove_lowest(ranked if change is None else change(ranked), count, ties)
+        ranked = ranked if change is None else change(ranked)
+        kept = remove_lowest(ranked, count, ties)
+        if pattern.never_all and not kept.any():
+            kept = remove_lowest(ranked, count)
     return pattern.mask_of(kept, scores, groups)
 
 

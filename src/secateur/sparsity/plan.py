@@ -26,6 +26,8 @@ class PlannedLayer:
     units     groups of weights that go or stay together
     zeros     weights that will be zero; exact where all groups have one size, else the expected number
     reason    why it stays dense
+    bound     the largest level it may have
+    fixed     whether its level is given, and no allocation's choice
     """
 
     name: str
@@ -36,6 +38,8 @@ class PlannedLayer:
     units: int
     zeros: int
     reason: str | None = None
+    bound: float = 1.0
+    fixed: bool = False
 
     @property
     def weights(self) -> int:

@@ -93,10 +93,7 @@ def plan_sparsity(
             ties=ties,
             facts=NetworkFacts(model, rule),
         )
-    planned = tuple(
-        _planned(layer, rule, rounding, allocated.levels.get(layer.name), allocated.skipped.get(layer.name))
-        for layer in layers
-    )
+    planned = tuple(_planned(layer, rule, rounding, allocated, layer.name in given) for layer in layers)
     target = _target(sparsity, rule, allocated)
     return SparsityPlan(
         target,
@@ -144,12 +141,15 @@ def _target(sparsity: float | None, rule: Pattern, allocated: Allocation) -> flo
     return allocated.achieved if rule.fixed_level is None else rule.fixed_level
 
 
-def _planned(layer: Layer, rule: Pattern, rounding: Rounding, level: float | None, reason: str | None) -> PlannedLayer:
+def _planned(layer: Layer, rule: Pattern, rounding: Rounding, allocated: Allocation, fixed: bool) -> PlannedLayer:
+    level = allocated.levels.get(layer.name)
     if level is None:
+        reason = allocated.skipped.get(layer.name)
         return PlannedLayer(layer.name, layer.kind, layer.shape, layer.groups, None, 0, 0, reason)
     units = rule.units(layer.filter_shape, layer.groups)
     try:
         zeros = rule.zeros(layer.filter_shape, level, rounding, layer.groups)
     except SparsityError as error:
         raise SparsityError(f"{layer.name}: {error}") from error
-    return PlannedLayer(layer.name, layer.kind, layer.shape, layer.groups, level, units, zeros)
+    bound = allocated.bounds[layer.name]
+    return PlannedLayer(layer.name, layer.kind, layer.shape, layer.groups, level, units, zeros, None, bound, fixed)

@@ -16,7 +16,7 @@ from secateur.errors import SparsityError
 from secateur.sparsity.criterion import Criterion, Need, ScoreInputs, criteria
 from secateur.sparsity.layers import Layer, as_stored, filters_first, stored_weight, unwrapped
 from secateur.sparsity.norms import NormScale, following_norms, norm_modules, norm_scale
-from secateur.sparsity.pattern import Pattern, checked_shape, make_mask
+from secateur.sparsity.pattern import Pattern, checked_shape, make_mask, remove_lowest
 from secateur.sparsity.plan import PlannedLayer
 from secateur.sparsity.rounding import Rounding, Ties
 from secateur.sparsity.statistics import LayerStatistics
@@ -110,8 +110,10 @@ class Scorer:
             return _noisy(values, noise, generator) if noise else values
 
         try:
-            if rule.drawn:
+            if rule.drawn == "chance":
                 mask = _drawn(scores, pattern, level, layer.groups, generator)
+            elif rule.drawn == "count" and pattern.fixed_level is None:
+                mask = _counted(scores, pattern, level, layer.groups, generator, rounding)
             else:
                 mask = make_mask(
                     # Where every group of weights has the pattern in the end, what counts are the scores inside it.
@@ -145,6 +147,16 @@ def _drawn(scores: Tensor, pattern: Pattern, level: float, groups: int, generato
     if int(kept.sum()) < fewest:
         kept[draws.argsort(descending=True)[:fewest]] = True
     return pattern.mask_of(kept, scores, groups)
+
+
+def _counted(
+    scores: Tensor, pattern: Pattern, level: float, groups: int, generator: Generator, rounding: Rounding
+) -> Tensor:
+    """As many units go as the level says, each as likely as every other."""
+    shape = checked_shape(scores, pattern, groups)
+    draws = torch.rand(pattern.units(shape, groups), generator=generator, dtype=torch.float64)
+    kept = remove_lowest(draws, pattern.removed_units(shape, level, rounding, groups))
+    return pattern.mask_of(kept.to(scores.device), scores, groups)
 
 
 def _noisy(values: Tensor, chance: float, generator: Generator) -> Tensor:

@@ -81,13 +81,13 @@ def select_layers(
             pass
         elif named and layer.name not in named:
             reason = NOT_NAMED
-        elif layer.kind in kinds:
+        elif layer.kind in kinds or (layer.depthwise and "depthwise" in kinds):
             reason = f"excluded: {layer.kind}"
         elif layer is first and (not include_first or "first" in kinds):
             reason = "first convolution"
         elif layer is last and (not include_classifier or "last" in kinds):
             reason = "classifier"
-        elif layer.kind == "depthwise" and not include_depthwise:
+        elif layer.depthwise and not include_depthwise:
             reason = "depthwise"
         elif layer.weights < min_weights:
             reason = f"fewer than {min_weights} weights"

@@ -5,9 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from secateur.errors import SparsityError
-from secateur.sparsity import AllocationOptions, BlockOf, allocate
+from secateur.sparsity import AllocationOptions, BlockOf, allocate, plan_sparsity
 
 NAMES = ("global_magnitude", "l1_normalised", "l2_normalised", "lamp")
 
@@ -28,6 +29,15 @@ def test_the_published_threshold_removes_six_of_ten(made_up):
     published = allocate(facts.layers, 0.5, "global_magnitude", ties="threshold", facts=facts)
     assert published.levels == pytest.approx({"a": 0.6, "b": 0.6})
     assert allocate(facts.layers, 0.5, "global_magnitude", facts=facts).levels == pytest.approx({"a": 0.6, "b": 0.4})
+
+
+@pytest.mark.parametrize("share", [0.3337, 0.4337, 0.5337])
+def test_no_weight_is_lost_between_counts_and_levels_of_large_layers(share):
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(4096, 2001, bias=False), nn.Linear(2001, 1999, bias=False))
+    options = {"allocation": "global_magnitude", "base": "selected", "include_classifier": True}
+    total = sum(parameter.numel() for parameter in model.parameters())
+    assert plan_sparsity(model, share, "unstructured", **options).zeros == int(share * total)
 
 
 @settings(deadline=None, max_examples=30)

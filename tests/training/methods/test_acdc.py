@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from secateur.recipe import AcDc, Training
-from secateur.sparsity import masks, plan_sparsity
+from secateur.sparsity import AllocationOptions, masks, plan_sparsity
 from secateur.training.hooks import Scene
 from secateur.training.methods.acdc import AcDcPhases, is_sparse
 from secateur.training.optimizer import build_optimizer
@@ -20,12 +20,14 @@ def test_the_phases():
     assert phases(2, warmup=5, last=1) == ".#" and phases(3, warmup=0, last=1) == "#.#"
 
 
-def begun(allocation="uniform"):
+def begun(allocation="uniform", **options):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3))
     with torch.no_grad():
         model[0].weight *= 0.5
-    plan = plan_sparsity(model, 0.5, "unstructured", base="selected", allocation=allocation)
+    plan = plan_sparsity(
+        model, 0.5, "unstructured", base="selected", allocation=allocation, include_first=True, **options
+    )
     config = Training.model_validate({"epochs": 8})
     optimizer = build_optimizer(model, config)
     hook = AcDcPhases(plan, AcDc.model_validate({}))
@@ -47,6 +49,15 @@ def test_layers_by_their_level_or_against_each_other():
     hook.before_epoch(1)
     first, second = zeros(model)
     assert first + second == plan.zeros == 64 and first > second + 10
+
+
+def test_bounds_and_levels_of_single_layers_hold_where_all_others_compete():
+    hook, model, plan, _ = begun("global_magnitude", levels={"1": 0.25})
+    hook.before_epoch(1)
+    assert zeros(model)[1] == 16 == round(plan.levels["1"] * 64) and sum(zeros(model)) == plan.zeros
+    hook, model, plan, _ = begun("global_magnitude", options=AllocationOptions(cap=0.6))
+    hook.before_epoch(1)
+    assert zeros(model) == [38, 26] and plan.zeros == 64
 
 
 def test_what_was_removed_starts_again_from_nothing():

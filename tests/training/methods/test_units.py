@@ -1,5 +1,7 @@
 """Units of planned layers: who belongs to which, and which go when the whole network competes."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from secateur.errors import SparsityError
-from secateur.sparsity import filters_first, masks, plan_sparsity
+from secateur.sparsity import AllocationOptions, filters_first, masks, plan_sparsity
 from secateur.training.methods.units import LEAST_KEPT, catch, lowest, prune_to_, units_of
 
 
@@ -63,7 +65,7 @@ def test_single_weights_go_in_exact_number_and_no_layer_dies(seed, share):
     total = sum(len(score) for score in scores)
     prune_to_(found, scores, int(share * total))
     kept = [masks(model)[unit.layer.name] for unit in found]
-    guarded = sum(max(1, int(LEAST_KEPT * len(score))) for score in scores)
+    guarded = sum(max(1, math.ceil(LEAST_KEPT * len(score))) for score in scores)
     assert total - sum(int(mask.sum()) for mask in kept) == min(int(share * total), total - guarded)
     assert all(mask.any() for mask in kept)
 
@@ -75,7 +77,7 @@ def test_the_lowest_go_and_equal_ones_in_order():
     kept = lowest(found, scores, 5)
     assert not kept[2][-3:].any() and kept[2][:-3].all() and kept[1].all() and kept[3].all()
     # The first weight of a layer is its guarded one.
-    guarded = max(1, int(LEAST_KEPT * len(scores[0])))
+    guarded = max(1, math.ceil(LEAST_KEPT * len(scores[0])))
     assert torch.nonzero(~kept[0]).flatten().tolist() == [guarded, guarded + 1]
 
 
@@ -94,6 +96,23 @@ def test_a_layer_computes_with_what_is_put_in_its_place():
     for handle in handles:
         handle.remove()
     assert torch.equal(model[0].weight, found[0].weight)
+
+
+def test_no_layer_loses_more_than_its_bound():
+    model = network()
+    options = AllocationOptions(cap=0.6)
+    plan = plan_sparsity(model, 0.5, "unstructured", base="selected", include_first=True, options=options)
+    found = units_of(model, plan, "test")
+    worst = [torch.full((len(unit.sizes),), float(number)) for number, unit in enumerate(found)]
+    shares = [1 - float(kept.float().mean()) for kept in lowest(found, worst, plan.zeros)]
+    assert max(shares) <= 0.6 and shares[0] > 0.58
+
+
+def test_a_level_of_a_single_layer_is_refused_where_all_compete():
+    plan = plan_sparsity(network(), 0.5, "unstructured", base="selected", levels={"1": 0.2})
+    with pytest.raises(SparsityError, match="1: has a level of its own, but method test lets"):
+        units_of(network(), plan, "test")
+    assert len(units_of(network(), plan, "test", competing=False)) == len(plan.levels)
 
 
 def test_fixed_shares_cannot_compete():

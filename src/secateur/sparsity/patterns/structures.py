@@ -34,6 +34,7 @@ class Structure(Tiles):
 
     word: ClassVar[str]
     linear: ClassVar[bool] = False
+    never_all: ClassVar[bool] = True
     round_to: int = 1
 
     def __post_init__(self) -> None:

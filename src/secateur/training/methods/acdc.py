@@ -2,7 +2,8 @@
 
     epochs      warmup dense; then sparse, dense, sparse, ... of `phase` epochs each; the last `last` sparse
     compress    at the start of a sparse phase the units of smallest mean |w| go: those of the whole network where the
-                plan's allocation is global, otherwise as many of each layer as the plan says; they become zero
+                plan's allocation is global, within the bounds of every layer; otherwise, and of layers whose level is
+                given, as many of each as the plan says; they become zero
     decompress  at the start of a dense phase everything is trained again, from zero where it had been removed
 
 Source: Peste et al. 2021.
@@ -35,7 +36,7 @@ class AcDcPhases(Hook):
 
     def begin(self, scene: Scene) -> None:
         self._scene = scene
-        self._units = units_of(scene.model, self.plan, "acdc")
+        self._units = units_of(scene.model, self.plan, "acdc", competing=False)
 
     @torch.no_grad()
     def before_epoch(self, epoch: int) -> None:
@@ -60,12 +61,15 @@ class AcDcPhases(Hook):
         return is_sparse(self.config, epoch, self._scene.config.epochs)
 
     def _compress_(self) -> None:
-        if "global" in self.plan.allocation:
-            means = [unit.mean_of(unit.weight.abs()) for unit in self._units]
-            prune_to_(self._units, means, self.plan.zeros)
-        else:
-            for unit in self._units:
+        together: list[Units] = []
+        for unit in self._units:
+            if "global" in self.plan.allocation and not unit.layer.fixed:
+                together.append(unit)
+            else:
                 self._compress_layer_(unit)
+        if together:
+            means = [unit.mean_of(unit.weight.abs()) for unit in together]
+            prune_to_(together, means, sum(unit.layer.zeros for unit in together))
 
     def _compress_layer_(self, unit: Units) -> None:
         layer, plan = unit.layer, self.plan

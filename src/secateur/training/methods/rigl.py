@@ -56,7 +56,7 @@ class DropAndGrow(Hook):
 
     def begin(self, scene: Scene) -> None:
         self._scene = scene
-        self._units = units_of(scene.model, self.plan, "rigl")
+        self._units = units_of(scene.model, self.plan, "rigl", competing=False)
         self._gradients: dict[int, Tensor] = {}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 

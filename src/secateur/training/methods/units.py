@@ -2,9 +2,11 @@
 
 scores     one number per unit and layer; the whole network competes
 removed    units with the lowest scores, as long as their weights together are at most the zeros of the plan;
-           in every layer the highest LEAST_KEPT of the units stay, at least one, so that no layer dies
+           in every layer the highest units stay that the plan's bound of the layer leaves, at least LEAST_KEPT of
+           them and one, so that no layer dies
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -73,11 +75,19 @@ class Units:
         set_mask_(self.module, self.spread(kept.float(), 1.0) > 0)
 
 
-def units_of(model: nn.Module, plan: SparsityPlan, method: str) -> tuple[Units, ...]:
+def units_of(model: nn.Module, plan: SparsityPlan, method: str, *, competing: bool = True) -> tuple[Units, ...]:
     """The units of every layer that `plan` prunes; gives those layers masks that keep everything.
 
-    raises    SparsityError  a pattern whose units do not compete across the network (N:M), or another model's plan
+    competing    the method's own ranking of the whole network takes the place of levels
+    raises       SparsityError  a pattern whose units do not compete across the network (N:M), levels of single layers
+                 where all compete, or another model's plan
     """
+    fixed = [layer.name for layer in plan.layers if layer.fixed]
+    if competing and fixed:
+        raise SparsityError(
+            f"{fixed[0]}: has a level of its own, but method {method} lets the units of all layers compete; leave its "
+            f"level out, or exclude the layer."
+        )
     if not isinstance(plan.pattern, Tiles):
         raise SparsityError(
             f"method {method} lets the units of the whole network compete, and {plan.pattern} fixes how many stay in "
@@ -116,7 +126,10 @@ def lowest(units: Sequence[Units], scores: Sequence[Tensor], zeros: int) -> list
 
     scores    one per unit, larger = keep; equal ones go in order of layer and index
     """
-    guarded = [score.double().index_fill(0, _highest(score), torch.inf) for score in scores]
+    guarded = [
+        score.double().index_fill(0, _highest(score, unit.layer.bound), torch.inf)
+        for unit, score in zip(units, scores, strict=True)
+    ]
     joined, sizes = torch.cat(guarded), torch.cat([unit.sizes for unit in units])
     order = torch.argsort(joined, stable=True)
     count = int((sizes[order].cumsum(0) <= zeros).sum())
@@ -132,6 +145,6 @@ def prune_to_(units: Sequence[Units], scores: Sequence[Tensor], zeros: int) -> N
         unit.keep_(kept)
 
 
-def _highest(score: Tensor) -> Tensor:
-    count = max(1, int(LEAST_KEPT * len(score)))
+def _highest(score: Tensor, bound: float) -> Tensor:
+    count = max(1, math.ceil(max(LEAST_KEPT, 1 - bound) * len(score) - 1e-6))
     return torch.argsort(score, descending=True, stable=True)[:count]
