@@ -38,11 +38,22 @@ class Argument:
         return TensorType((), self.dtype).numpy
 
     def completed(self, graph: Graph) -> "Argument":
-        """With the shape and type of a graph where the file declares none."""
-        if self.sides or self.name not in graph.types:
+        """With the shape and type of a graph where the file declares none, and with its numbers for wrong ones.
+
+        Files say wrong numbers where a tool wrote what ONNX's shape inference says of a Resize or a pool.
+        """
+        if self.name not in graph.types:
             return self
         kind = graph.types[self.name]
-        return replace(self, shape=kind.shape, dtype=kind.dtype, sides=kind.shape)
+        if not self.sides:
+            return replace(self, shape=kind.shape, dtype=kind.dtype, sides=kind.shape)
+        if len(self.sides) != len(kind.shape):
+            return self
+        pairs = list(zip(self.sides, kind.shape, strict=True))
+        shape = tuple(found if isinstance(side, int) else None for side, found in pairs)
+        return replace(
+            self, shape=shape, sides=tuple(found if isinstance(side, int) else side for side, found in pairs)
+        )
 
     def __str__(self) -> str:
         sides = ", ".join("any" if side is None else str(side) for side in self.shape)

@@ -23,6 +23,7 @@ from secateur.graph.ceil_mode import fix_ceil_mode
 from secateur.graph.ir import TensorType, free_names
 from secateur.graph.quantized.spelled import with_elements, with_floats
 from secateur.graph.read import one_line
+from secateur.graph.resize_shape import fix_resize
 from secateur.graph.shape_arithmetic import MAX_ELEMENTS, Value, constant_of, value_of
 
 
@@ -90,6 +91,7 @@ class _Walk:
                 self.types[name] = _without_sides(self._recorded[name])
         if fix_ceil_mode(node, self.types):
             return self.visit(node)
+        fix_resize(node, self.types, self._known)
         if self._strict:
             _check_counts(node, self.types)
         if not all(self._is_small(name) for name in node.output):
