@@ -4,33 +4,12 @@ import pytest
 
 from secateur.errors import RecipeError
 from secateur.recipe.document import parse_document
-from secateur.recipe.importers.distiller.bits import bits_of, glob_of, mode_of, overrides_of
+from secateur.recipe.importers.distiller.bits import bits_of, mode_of, overrides_of
 from secateur.recipe.importers.reading import Reading
 
 
 def fields(text):
     return Reading(parse_document(text, "f.yaml")).fields()
-
-
-@pytest.mark.parametrize(
-    ("expression", "glob"),
-    [
-        ("conv1", "conv1"),
-        ("module.fc", "fc"),
-        ("layer1.*", "layer1*"),
-        (r"layer1\..*", "layer1.*"),
-        (r"^features\.\d+$", "features.[0-9]"),
-        (".*relu.*", "*relu*"),
-    ],
-)
-def test_regular_expressions_as_globs(expression, glob):
-    assert glob_of(fields("a: 1\n"), expression, None) == glob
-
-
-def test_names_are_those_of_our_networks_and_the_rest_is_refused():
-    assert glob_of(fields("a: 1\n"), "model.4.3", "mobilenet") == "blocks.3.pointwise"
-    with pytest.raises(RecipeError, match="more than a glob can say"):
-        glob_of(fields("(conv|fc): 1\n"), "(conv|fc)", None)
 
 
 def test_bits():
@@ -50,7 +29,7 @@ bits_overrides:
 """
     reading = Reading(parse_document(text, "f.yaml"))
     found = overrides_of(reading.fields(), None)
-    assert [(o.glob, o.bits) for o in found] == [
+    assert [(*o.names, o.bits) for o in found] == [
         ("conv1", {"weights": None, "activations": None}),
         ("layer1*", {"weights": 4}),
         ("fc", {"weights": 6}),

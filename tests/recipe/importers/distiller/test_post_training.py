@@ -44,6 +44,56 @@ def test_a_file_that_only_quantizes():
     assert [s.stage for s in found.recipe.stages][:2] == ["evaluate", "quantize"]
 
 
+ORDERED = """\
+quantizers:
+  q:
+    class: PostTrainLinearQuantizer
+    bits_parameters: 4
+    overrides:
+      conv1: {bits_parameters: 8, bits_activations: 8}
+      fc: {bits_activations: 6}
+      .*: {bits_parameters: null, bits_activations: null}
+"""
+
+
+def test_the_first_override_that_fits_counts():
+    found = import_text(ORDERED, "f.yaml", "resnet20b_cifar10", "digits")
+    stage = stage_of(found)
+    assert stage.bits == 4 and stage.layer_bits == {"conv1": 8}
+    assert len(stage.float_layers) == 20 and not {"conv1", "fc"} & set(stage.float_layers)
+    assert "f.yaml:7: the activations of 'fc' have 6 bits there; here all activations have the same, 8" in said(found)
+
+
+def test_an_order_that_cannot_be_said_of_an_unknown_network_is_refused():
+    with pytest.raises(RecipeError, match=r"f.yaml:8: 'conv1' goes before '\.\*', which keeps layers float"):
+        import_text(ORDERED, "f.yaml", "densenet121", "digits")
+
+
+def test_globs_of_an_unknown_network_keep_their_order():
+    text = ORDERED.replace(".*: {bits_parameters: null, bits_activations: null}", "f.*: {bits_parameters: 6}")
+    stage = stage_of(import_text(text, "f.yaml", "densenet121", "digits"))
+    assert list(stage.layer_bits.items()) == [("f*", 6), ("fc", 4), ("conv1", 8)]  # the last that fits counts
+
+
+def test_expressions_without_a_glob_need_a_known_network():
+    text = ORDERED.replace("conv1:", r"layer\d+.\d.conv1:")
+    assert len(stage_of(import_text(text, "f.yaml", "resnet20b_cifar10", "digits")).layer_bits) == 9
+    with pytest.raises(RecipeError, match=r"f.yaml:6: .* more than a glob can say, and the layers of this network"):
+        import_text(text, "f.yaml", "densenet121", "digits")
+
+
+def test_an_override_of_nothing_is_noted():
+    text = ORDERED.replace("conv1:", "features.0:")
+    found = import_text(text, "f.yaml", "resnet20b_cifar10", "digits")
+    assert "f.yaml:6: 'features.0' fits no layer with weights" in said(found) and not stage_of(found).layer_bits
+
+
+def test_float_activations_have_no_ranges():
+    text = ORDERED.replace("bits_parameters: 4", "bits_activations: null")
+    stage = stage_of(import_text(text, "f.yaml", "resnet20b_cifar10", "digits"))
+    assert stage.compute == "float" and len(stage.float_layers) == 20
+
+
 def test_half_precision():
     text = "quantizers: {q: {class: PostTrainLinearQuantizer, fp16: True}}\n"
     assert stage_of(import_text(text, "f.yaml", "resnet18", "digits")).numbers == "fp16"

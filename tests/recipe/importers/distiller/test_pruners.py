@@ -40,6 +40,25 @@ def test_a_text_for_weights_is_one_layer_and_warned_of(tools):
     assert "f.yaml:4: 'weights' is a text and no list" in tools.said(imported)
 
 
+@pytest.mark.parametrize(
+    ("body", "line", "words"),
+    [
+        (
+            f"class: AutomatedGradualPruner\nweights: [layer1.*.weight]\n{AGP}",
+            4,
+            "there are no patterns; name each one",
+        ),
+        (f"class: AutomatedGradualPruner\nweights: [layer1.0.conv3]\n{AGP}", 4, "Did you mean 'layer1.0.conv"),
+        ("class: SensitivityPruner\nsensitivities:\n  '*': 0.5\n  'layer?.0.conv1': 1\n", 6, "there are no patterns"),
+        ("class: SparsityLevelParameterPruner\nlevels: {'layer[1]': 0.5}\n", 4, "there are no patterns"),
+    ],
+)
+def test_names_are_exact(tools, body, line, words):
+    with pytest.raises(RecipeError) as caught:
+        tools.read(schedule(body))
+    assert str(caught.value).startswith(f"f.yaml:{line}: ") and words in str(caught.value)
+
+
 def test_levels_of_named_layers(tools):
     found = part(tools, f"class: SparsityLevelParameterPruner\nlevels: {{{A}: 0.3, {B}: 0.6}}\n")
     assert found.levels == {"layer1.0.conv1": 0.3, "layer1.0.conv2": 0.6} and found.layers == tuple(found.levels)

@@ -57,6 +57,14 @@ def test_dorefa_with_the_first_and_last_layer_float():
     assert qat.overrides["conv1"].weights is None and "activations" not in qat.overrides["fc"].model_fields_set
 
 
+def test_overrides_say_everything_about_what_they_fit_first():
+    overrides = "{layer1.0.conv2: {bits_weights: 6}, 'layer1.*': {bits_activations: null}, fc: {bits_weights: 4}}"
+    quantizer = keys(**{"class": "DorefaQuantizer"}, bits_activations=8, bits_weights=3, overrides=overrides)
+    found = stages(schedule(quantizer))["quantize"].qat.overrides
+    assert (found["layer1.0.conv2"].weights, found["layer1.0.conv2"].activations) == (6, 8)
+    assert list(found) == ["layer1.0.conv2", "layer1*", "fc"] and found["fc"].model_fields_set == {"weights"}
+
+
 def test_pact_and_wrpn():
     pact = keys(
         **{"class": "PACTQuantizer"}, bits_weights=4, bits_activations=4, act_clip_init_val=6.0, act_clip_decay=2e-4

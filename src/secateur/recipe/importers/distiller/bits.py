@@ -5,11 +5,10 @@ overrides    regular expression of module names -> {bits_weights or bits_paramet
              that matches a whole name counts. Older files: bits_overrides with wts and acts
 """
 
-import re
 from dataclasses import dataclass
 from typing import Any, cast
 
-from secateur.recipe.importers.distiller.networks import layer_of
+from secateur.recipe.importers.distiller.layers import glob_of, layers_fitting, not_sayable
 from secateur.recipe.importers.reading import Fields
 
 FLOAT_BITS = 32
@@ -25,10 +24,17 @@ _ACTIVATIONS = ("bits_activations", "acts")
 
 @dataclass(frozen=True)
 class Override:
-    """What is different for the layers that a glob fits; a key that is missing is as for the others, None is float."""
+    """What is different for the layers that an expression fits.
 
-    glob: str
+    names     of them, or globs that say the same
+    bits      a key that is missing is as for the others, None is float
+    fields    the section in which the expression is a key
+    """
+
+    expression: str
+    names: tuple[str, ...]
     bits: dict[str, int | None]
+    fields: Fields
 
 
 def bits_of(fields: Fields, name: str, default: int | None, lowest: int = 2, highest: int = 8) -> int | None:
@@ -45,15 +51,36 @@ def bits_of(fields: Fields, name: str, default: int | None, lowest: int = 2, hig
     return bits
 
 
-def overrides_of(fields: Fields, arch: str | None, lowest: int = 2, activations: int = 8) -> tuple[Override, ...]:
-    """The overrides of a quantizer, in their order. raises RecipeError for unknown keys."""
+def overrides_of(
+    fields: Fields, arch: str | None, lowest: int = 2, activations: int = 8, layers_alone: bool = False
+) -> tuple[Override, ...]:
+    """The overrides of a quantizer, in their order: of those that fit a layer the first counts.
+
+    layers_alone    names of layers wherever they are known; otherwise globs wherever they can be, which fit the
+                    modules without weights too
+    raises          RecipeError  unknown keys, an expression whose layers cannot be told
+    """
     found: list[Override] = []
     for section in ("overrides", "bits_overrides"):
         listed = fields.section(section, f"'{section}' of {fields.where}")
-        for name in listed.value:
-            entry = listed.section(str(name), f"'{name}' in '{section}'")
-            found.append(Override(glob_of(listed, str(name), arch), _bits_of_entry(entry, lowest, activations)))
+        for key in listed.value:
+            expression = str(key)
+            entry = listed.section(expression, f"'{expression}' in '{section}'")
+            bits = _bits_of_entry(entry, lowest, activations)
+            found.append(Override(expression, names_fitting(listed, expression, arch, layers_alone), bits, listed))
     return tuple(found)
+
+
+def names_fitting(fields: Fields, expression: str, arch: str | None, layers_alone: bool) -> tuple[str, ...]:
+    """Names of the layers that an expression fits, or a glob. raises RecipeError where neither can be told."""
+    glob, layers = glob_of(fields, expression, arch), layers_fitting(fields, expression, arch)
+    if layers is not None and (layers_alone or glob is None):
+        if not layers:
+            fields.note(expression, f"'{expression}' fits no layer with weights of this network, so it does nothing.")
+        return layers
+    if glob is None:
+        not_sayable(fields, expression)
+    return (glob,)
 
 
 def _bits_of_entry(entry: Fields, lowest: int, activations: int) -> dict[str, int | None]:
@@ -70,16 +97,6 @@ def _bits_of_entry(entry: Fields, lowest: int, activations: int) -> dict[str, in
     )
     entry.finish()
     return bits
-
-
-def glob_of(fields: Fields, expression: str, arch: str | None) -> str:
-    """A glob of our layers for a regular expression of Distiller's. raises RecipeError where there is none."""
-    name = expression.removeprefix("^").removesuffix("$").removeprefix("module.").removeprefix(r"module\.")
-    glob = re.sub(r"(?<!\\)\.[*+]", "*", name)
-    glob = re.sub(r"\\d\+?", "[0-9]", glob).replace("\\.", ".")
-    if re.search(r"[\\(){}|+^$]", glob):
-        fields.fail(expression, f"'{expression}' in {fields.where} is more than a glob can say; list the layers.")
-    return glob if "*" in glob or "[" in glob else layer_of(glob, arch)
 
 
 def mode_of(fields: Fields, default: str) -> tuple[str, str]:

@@ -53,3 +53,18 @@ def _of_mobilenet(name: str) -> str:
         return name
     block = int(found[1])
     return f"blocks.{block - 1}.{_BLOCK[found[2]]}" if block else "stem.conv"
+
+
+def parameter_of(layer: str, arch: str | None = None) -> str:
+    """Distiller's name of one of our layers, without `module.` and `.weight`."""
+    if arch not in _MOBILENET:
+        return layer
+    if layer == "classifier":
+        return "fc"
+    if layer == "stem.conv":
+        return "model.0.0"
+    found = re.fullmatch(r"blocks\.(\d+)\.(depthwise|pointwise)", layer)
+    if found is None:
+        return layer
+    place = next(place for place, part in _BLOCK.items() if part == found[2])
+    return f"model.{int(found[1]) + 1}.{place}"

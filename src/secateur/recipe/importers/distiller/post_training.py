@@ -8,7 +8,15 @@ from typing import Any
 
 from secateur.errors import RecipeError
 from secateur.recipe.document import parse_document, read_text
-from secateur.recipe.importers.distiller.bits import FLOAT_BITS, MODES, bits_of, glob_of, mode_of, overrides_of
+from secateur.recipe.importers.distiller.bits import (
+    FLOAT_BITS,
+    MODES,
+    bits_of,
+    mode_of,
+    names_fitting,
+    overrides_of,
+)
+from secateur.recipe.importers.distiller.overridden import after_training
 from secateur.recipe.importers.distiller.quantizers import POST_TRAINING, instance_of
 from secateur.recipe.importers.reading import Fields, Reading
 
@@ -20,6 +28,8 @@ FLAG_MODES = {
     "asym_s": "ASYMMETRIC_SIGNED",
 }
 _ACTIVATIONS = {"sym_full": "symmetric", "sym": "symmetric", "asym_u": "asymmetric", "asym_s": "signed"}
+# Keys of activations whose ranges are known beforehand.
+_OBSERVED = ("activation_bits", "activations", "observer", "observer_options", "guard")
 _OWN_WAY = (
     *("model_activation_stats", "scale_approx_mult_bits", "fpq_module", "clip_half_range", "also_clip_weights"),
     "inputs_quant_auto_fallback",
@@ -61,16 +71,12 @@ def _stage(fields: Fields, arch: str | None) -> dict[str, Any]:
     for name in _OWN_WAY:
         if fields.raw(name, None) not in (None, False):
             fields.note(name, _reason(name))
-    bits: dict[str, int] = {}
-    floats: list[str] = []
-    for override in overrides_of(fields, arch, activations=16):
-        own = override.bits.get("weights", 8)
-        if own is None or override.bits.get("activations", 8) is None:
-            floats.append(override.glob)
-        else:
-            bits[override.glob] = own
+    bits, activation_bits = bits_of(fields, "bits_parameters", 8) or 8, bits_of(fields, "bits_activations", 8, 2, 16)
+    own = after_training(overrides_of(fields, arch, activations=16, layers_alone=True), bits, activation_bits)
+    if stage.get("numbers") == "fp16" and own.pop("layer_bits", None):
+        fields.note("overrides", "bits of single layers mean nothing where numbers are halves, and are not imported.")
     fields.finish()
-    return stage | ({"layer_bits": bits} if bits else {}) | ({"float_layers": floats} if floats else {})
+    return stage | own
 
 
 def flag_stages(flags: Fields, arch: str | None) -> list[dict[str, Any]]:
@@ -93,11 +99,11 @@ def flag_stages(flags: Fields, arch: str | None) -> list[dict[str, Any]]:
     )
     names = flags.texts("qe-no-quant-layers", ())
     if names:
-        stage["float_layers"] = [glob_of(flags, name, arch) for name in names]
+        floats = [layer for name in names for layer in names_fitting(flags, name, arch, layers_alone=True)]
+        stage |= {"float_layers": floats} if floats else {}
     if flags.flag("qe-dynamic"):
         # Ranges are of every batch: nothing is observed, and runtimes have one kind of them.
-        observed = ("activation_bits", "activations", "observer", "observer_options", "guard")
-        stage = {key: value for key, value in stage.items() if key not in observed} | {"compute": "dynamic"}
+        stage = _unobserved(stage) | {"compute": "dynamic"}
     if flags.whole("qe-bits-accum", FLOAT_BITS) != FLOAT_BITS:
         flags.note("qe-bits-accum", "sums have 32 bits here, as in every runtime.")
     flags.flag("qe-save-fp-weights")
@@ -145,14 +151,18 @@ def _common(
         "guard": None,
     }
     if activation_bits is None:
-        stage["compute"] = "float"
+        stage = _unobserved(stage) | {"compute": "float"}
     if bits is None:
         fields.note(None, "activations alone are not quantized here, because files of integers have both.")
-    if clipping == "N_STD" and deviations is not None:
+    if clipping == "N_STD" and deviations is not None and activation_bits is not None:
         stage["observer_options"] = {"n": deviations}
     if weights.startswith("asym"):
         fields.note(None, "weights are symmetric here, as the integer kernels of runtimes want them.")
     return stage
+
+
+def _unobserved(stage: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in stage.items() if key not in _OBSERVED}
 
 
 def _reason(name: str) -> str:

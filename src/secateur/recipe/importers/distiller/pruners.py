@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from secateur.recipe.importers.distiller.networks import layer_of
+from secateur.recipe.importers.distiller.layers import layer_named
 from secateur.recipe.importers.distiller.policies import Policy
 from secateur.recipe.importers.reading import Fields, Reading, is_number
 from secateur.registry import unknown
@@ -59,16 +59,17 @@ class Pruner:
         """The layers of `weights`; a single text is one layer."""
         raw = self.fields.raw("weights")
         if isinstance(raw, str):
+            layer = layer_named(self.fields, raw, self.arch, "weights")
             self.fields.note(
                 "weights",
-                f"'weights' is a text and no list; it is imported as the one layer '{layer_of(raw, self.arch)}'. "
+                f"'weights' is a text and no list; it is imported as the one layer '{layer}'. "
                 "Distiller prunes every parameter whose name is contained in that text.",
             )
-            return (layer_of(raw, self.arch),)
+            return (layer,)
         names = self.fields.texts("weights")
         if not names:
             self.fields.fail("weights", f"'weights' of {self.fields.where} is empty; name one parameter or more.")
-        return tuple(layer_of(name, self.arch) for name in names)
+        return tuple(layer_named(self.fields, name, self.arch, "weights") for name in names)
 
     def table(self, name: str) -> tuple[dict[str, float], float | None]:
         """(layer -> value, value of '*') of a table of numbers."""
@@ -77,7 +78,7 @@ class Pruner:
             self.fields.fail(name, f"{self.fields.where} needs '{name}', one parameter or more.")
         values = {str(key): section.number(key, low=0.0) for key in section.value}
         rest = values.pop("*", None)
-        return {layer_of(key, self.arch): value for key, value in values.items()}, rest
+        return {layer_named(section, key, self.arch): value for key, value in values.items()}, rest
 
 
 Reader = Callable[[Pruner], list[PrunerPart]]
@@ -180,7 +181,7 @@ def _levels(one: Pruner) -> list[PrunerPart]:
         one.fields.ignore("levels")
         named = {str(name): level for name, level in one.levels.items()}
         rest = named.pop("*", None)
-        table = {layer_of(name, one.arch): level for name, level in named.items()}
+        table = {layer_named(one.fields, name, one.arch, "levels"): level for name, level in named.items()}
     for name, level in (*table.items(), ("*", rest)):
         if level is not None and not (is_number(level) and 0 <= level < 1):
             one.fields.fail("levels", f"the level of '{name}' is a fraction from 0 to below 1, found {level!r}.")
@@ -247,7 +248,7 @@ def _structures(one: Pruner) -> list[PrunerPart]:
             regims.fail(name, f"'{name}' is [threshold, group], such as [0.01, 3D].")
         if str(pair[1]) not in PATTERNS:
             regims.fail(name, unknown("group", str(pair[1]), PATTERNS))
-        tables.setdefault(PATTERNS[str(pair[1])], {})[layer_of(str(name), one.arch)] = float(pair[0])
+        tables.setdefault(PATTERNS[str(pair[1])], {})[layer_named(regims, str(name), one.arch)] = float(pair[0])
     if not tables:
         one.fields.fail("reg_regims", f"'reg_regims' of {one.fields.where} names one parameter or more.")
     return [

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secateur.recipe.importers.distiller.bits import bits_of, mode_of, overrides_of
+from secateur.recipe.importers.distiller.overridden import in_training
 from secateur.recipe.importers.distiller.policies import Policy
 from secateur.recipe.importers.reading import Fields, Reading
 from secateur.registry import unknown
@@ -75,7 +76,8 @@ def _keys(fields: Fields, name: str, arch: str | None) -> dict[str, Any]:
         fields.ignore("bits_bias", because="biases have 32 bits here")
     overrides = overrides_of(fields, arch, lowest)
     if overrides:
-        keys["overrides"] = {override.glob: override.bits for override in overrides}
+        usual = {"weights": keys["weight_bits"], "activations": keys["activation_bits"]}
+        keys["overrides"] = in_training(overrides, usual)
     if name == "QuantAwareTrainRangeLinearQuantizer":
         keys["activation_mode"], keys["weight_mode"] = mode_of(fields, "ASYMMETRIC_UNSIGNED")
         keys["decay"] = fields.number("ema_decay", 0.999, low=1e-9, high=1 - 1e-9)

@@ -8,7 +8,7 @@ DropFilterRegularizer     reg_regims {parameter: probability}
 
 from typing import Any
 
-from secateur.recipe.importers.distiller.networks import layer_of
+from secateur.recipe.importers.distiller.layers import layer_named
 from secateur.recipe.importers.distiller.policies import Policy
 from secateur.recipe.importers.reading import Reading, as_number, is_number
 from secateur.registry import unknown
@@ -54,7 +54,7 @@ def read_regularizer(reading: Reading, policy: Policy, arch: str | None) -> list
     found: dict[tuple[float, str], list[str]] = {}
     for parameter in regims.value:
         strength, group = _regime(regims, parameter, grouped=kind.startswith("group"))
-        found.setdefault((strength, group), []).append(layer_of(str(parameter), arch))
+        found.setdefault((strength, group), []).append(layer_named(regims, str(parameter), arch))
     fields.finish()
     common = {"kind": kind, "threshold": threshold, "keep_mask": keep}
     return [
