@@ -127,6 +127,16 @@ def squeeze_excite() -> onnx.ModelProto:
     return model(nodes, weights)
 
 
+def gates() -> onnx.ModelProto:
+    """One number for each pixel, and one channel picked out of others, that all channels are multiplied with."""
+    nodes = f"""
+        a = Conv{PADDED}(x, a.weight, a.bias) q = Conv(a, q.weight, q.bias) s = Sigmoid(q) t = Mul(s, a)
+        b = Conv(t, b.weight, b.bias) o = Slice(b, first, second, axis) h = Mul(b, o) {HEAD}
+    """
+    weights = {**conv("a", 8, 3), **conv("q", 1, 8, 1), **conv("b", 6, 8, 1), **fc(6)}
+    return model(nodes, {**weights, "first": np.array([1]), "second": np.array([2]), "axis": np.array([1])})
+
+
 def flatten() -> onnx.ModelProto:
     nodes = f"""
         a = Conv{PADDED}(x, a.weight, a.bias) r = Relu(a) m = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(r)
@@ -236,7 +246,7 @@ TOPOLOGIES: dict[str, Callable[[], onnx.ModelProto]] = {
     build.__name__: build
     for build in (
         chain, residual, residual_padded, concat, depthwise, grouped, squeeze_excite, flatten, shared_weights,
-        two_outputs, shuffle, computed_numbers, moves, transposed, dense,
+        two_outputs, shuffle, computed_numbers, moves, transposed, dense, gates,
     )
 }  # fmt: skip
 

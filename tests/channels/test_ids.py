@@ -46,6 +46,24 @@ def test_an_addition_makes_one_group_of_two_layers():
     assert ids.groups()["b"].producers == ("a", "b")
 
 
+def test_one_channel_beside_many_leaves_them_apart():
+    ids = ChannelIds()
+    x = image(ids.new(3))
+    many, one = conv(ids, x, "a", 4), conv(ids, x, "gate", 1)
+    result = ids.union(one, many)
+    assert np.array_equal(ids.roots(result), ids.roots(many))
+    assert ids.groups()["a"].size == 4 and ids.groups()["a"].frozen is None
+    assert ids.groups()["gate"].frozen == "one channel that meets all channels of another value"
+
+
+def test_channels_along_two_axes_still_meet_each_other():
+    ids = ChannelIds()
+    rows = ids.produced("rows.weight", 0, 4)[:, None]
+    columns = ids.produced("columns.weight", 0, 3)[None, :]
+    ids.union(rows, columns)
+    assert [group.size for group in ids.groups().groups] == [1]
+
+
 def test_a_flatten_gives_every_unit_several_positions():
     ids = ChannelIds()
     hidden = conv(ids, image(ids.new(1)), "a", 3)

@@ -40,6 +40,12 @@ def test_shuffle_of_computed_numbers():
     assert sum(sizes(topologies.computed_numbers()).values()) == 12
 
 
+def test_what_meets_a_single_channel_stays_free():
+    assert sizes(topologies.gates()) == {"a": 8, "b": 5}  # of b, the channel that the others are multiplied with stays
+    groups = groups_of_onnx(topologies.gates())
+    assert groups["q"].frozen == groups["b:2"].frozen == "one channel that meets all channels of another value"
+
+
 def test_flatten_maps_a_channel_to_its_pixels():
     member = next(m for m in groups_of_onnx(topologies.flatten())["a"].members if m.tensor == "g.weight")
     assert (member.axis, member.positions.shape) == (0, (6, 16))

@@ -42,6 +42,7 @@ FREE: dict[str, dict[tuple[str, ...], int]] = {
     "attention": {("stem", "out", "down"): 8, ("up",): 16},
     "two_concats_added": {("stem.0",): 6, ("a", "c"): 4, ("b", "c"): 3, ("b", "d"): 3, ("last.0",): 6},
     "transform_parameter": {("stem",): 6, ("body.0",): 5},
+    "gates": {("stem.0",): 8, ("point.0",): 6},
     "upsampled": {("stem.0",): 6, ("deep.0",): 8, ("last",): 7},
 }
 
@@ -50,6 +51,14 @@ FREE: dict[str, dict[tuple[str, ...], int]] = {
 def test_groups_of(name):
     groups = channel_groups(network(name), input_size(name))
     assert {group.producers: group.size for group in groups.free} == FREE[name]
+
+
+def test_a_gate_of_one_channel_stays_and_says_why():
+    groups = channel_groups(network("gates"), (3, 8, 8))
+    assert {groups[name].frozen for name in ("pixel", "image")} == {
+        "one channel that meets all channels of another value"
+    }
+    assert groups["stem.0"].consumers == ("pixel", "point.0")
 
 
 def test_members_of_a_squeeze_and_excite_group():

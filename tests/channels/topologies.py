@@ -133,6 +133,19 @@ def squeeze_excite() -> nn.Module:
     )
 
 
+def gates() -> nn.Module:
+    """One number for each pixel, and one for each image, that all channels are multiplied with."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        x = m.point(x * torch.sigmoid(m.pixel(x)))
+        return m.head(torch.sigmoid(m.image(x.mean((2, 3))))[:, :, None, None] * x)
+
+    return Lambda(
+        forward, stem=normed(3, 8), pixel=conv(8, 1, 1), point=normed(8, 6, 1), image=nn.Linear(6, 1), head=head(6)
+    )
+
+
 def flatten() -> nn.Module:
     fc = nn.Linear(6 * 16, 10)
     return nn.Sequential(normed(3, 6), nn.MaxPool2d(2), nn.Flatten(), fc, nn.ReLU(), nn.Linear(10, 4))
@@ -309,7 +322,7 @@ TOPOLOGIES: dict[str, Callable[[], nn.Module]] = {
         chain, residual, residual_with_downsample, residual_padded, concat, dense_concat, concat_of_depthwise,
         depthwise, grouped, grouped_shuffled, squeeze_excite, flatten, shared_layers, two_outputs, conv1d, conv3d, mlp,
         transposed, parameters, position_embedding, pixel_shuffle, split_halves, layer_norm, attention,
-        two_concats_added, transform_parameter, upsampled,
+        two_concats_added, transform_parameter, upsampled, gates,
     )
 }  # fmt: skip
 

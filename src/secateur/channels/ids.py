@@ -67,8 +67,15 @@ class ChannelIds:
         """Ids of an element-wise result of two values, broadcast as numpy does.
 
         Where only one side has a channel, the result has it; where the other side has entries of its own along
-        an axis of channels, that channel is frozen for `reason`: the other side could not be cut with it.
+        an axis of channels, that channel is frozen for `reason`: the other side could not be cut with it. A single
+        channel that meets all those of the other side, as a gate does, stays, and the others are free.
         """
+        for one, many in ((a, b), (b, a)):
+            if self._is_gate(one, many):
+                self.freeze(one, "one channel that meets all channels of another value")
+                shape = np.broadcast_shapes(a.shape, b.shape)
+                own, rest = np.broadcast_to(many, shape), np.broadcast_to(one, shape)
+                return own if (many >= 0).all() else np.where(own >= 0, own, rest)
         shape = np.broadcast_shapes(a.shape, b.shape)
         if not shape:
             shape = (1,)
@@ -254,6 +261,14 @@ class ChannelIds:
         while self._parent[atom] != atom:
             atom = int(self._parent[atom])
         return atom
+
+    def _is_gate(self, one: IntArray, many: IntArray) -> bool:
+        """Whether a value of one channel is repeated by its shape, along an axis of channels of the other value."""
+        shape = (1,) * (many.ndim - one.ndim) + one.shape
+        if not any(side == 1 and self.varies(many, axis) for axis, side in enumerate(shape[len(shape) - many.ndim :])):
+            return False
+        roots = np.unique(self.roots(_shorten(one)[0]))
+        return len(roots) == 1 and roots[0] >= 0
 
     def _freeze_against(self, ids: IntArray, other: IntArray, shape: tuple[int, ...], reason: str) -> None:
         fixed = (other < 0) & (ids >= 0)
