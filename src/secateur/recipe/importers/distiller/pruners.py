@@ -9,7 +9,7 @@ A class is one function under `@pruner(...)`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from secateur.recipe.importers.distiller.layers import layer_named
 from secateur.recipe.importers.distiller.policies import Policy
@@ -105,6 +105,8 @@ def read_pruner(reading: Reading, policy: Policy, arch: str | None) -> list[Prun
     one = Pruner(fields, policy, arch, levels)
     one.common |= common
     parts = _READERS[name](one)
+    if policy.every == 0 and any(part.schedule["kind"] != "fixed" for part in parts):
+        _not_regular(reading, policy, fields.where)
     if levels is not None and name != "SparsityLevelParameterPruner":
         reading.note(policy.at, f"the argument 'levels' means nothing to {name} and is not imported.")
     fields.finish()
@@ -144,6 +146,10 @@ def _policy_arguments(reading: Reading, policy: Policy) -> tuple[dict[str, Any],
     return mask, common, levels
 
 
+def _not_regular(reading: Reading, policy: Policy, where: str) -> NoReturn:
+    reading.fail(policy.at, f"{where} needs epochs at equal distances, not {', '.join(map(str, policy.epochs))}.")
+
+
 @pruner("AutomatedGradualPruner")
 def _agp(one: Pruner) -> list[PrunerPart]:
     final, schedule = gradual(one)
@@ -163,7 +169,7 @@ def gradual(one: Pruner) -> tuple[float, dict[str, Any]]:
             "final_sparsity", f"'final_sparsity' ({final:g}) must be greater than 'initial_sparsity' ({initial:g})."
         )
     if policy.every == 0:
-        one.fields.reading.fail(policy.at, f"{fields.where} needs epochs at equal distances, not {policy.epochs}.")
+        _not_regular(fields.reading, policy, fields.where)
     if (policy.end - policy.start - 1) // policy.every < 1:
         one.fields.reading.fail(
             policy.at,

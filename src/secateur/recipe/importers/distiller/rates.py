@@ -84,6 +84,13 @@ def decay_of(reading: Reading, rates: Sequence[Rate], base: float, start: int, e
     if max(table) > LARGEST:
         reading.fail(rates[-1].policy.at, f"the learning rate rises above {LARGEST:g}; its factors are too large.")
     keys: dict[str, Any] = {"learning_rate": table[0]}
+    watching = [rate for rate in rates if _is_plateau(rate) and rate.policy.start < start]
+    if watching:
+        reading.note(
+            watching[-1].policy.at,
+            f"'{watching[-1].policy.instance}' lowers the rate as the test loss demands; in epoch {start}, where the "
+            f"training is cut, the rate is {table[0]:g} again and patience is counted anew.",
+        )
     active = [rate for rate in rates if rate.policy.start < end and rate.policy.end > start]
     if any(_is_plateau(rate) for rate in active) and len(active) > 1:
         reading.fail(active[1].policy.at, "ReduceLROnPlateau and another learning-rate policy cannot share a training.")

@@ -88,7 +88,8 @@ def draft(reading: Reading, policies: tuple[Policy, ...], flags: ClassifierFlags
             f"the file does not say how many epochs are trained; taken are {epochs}, where its policies end.",
         )
     for policy in policies:
-        if policy.start >= epochs and policy.kind != "lr_scheduler":
+        thins_result = policy.kind == "extension" and policy.start == epochs
+        if policy.start >= epochs and policy.kind != "lr_scheduler" and not thins_result:
             reading.note(policy.at, f"'{policy.instance}' begins in epoch {policy.start}, after the last of {epochs}.")
     line = Timeline(
         tuple(p for p in prunings if p.policy.start < epochs),

@@ -18,8 +18,9 @@ from secateur.recipe.importers.distiller.quantizers import Quantizing
 from secateur.recipe.importers.distiller.rates import Rate, decay_of
 from secateur.recipe.importers.reading import Reading
 
-# These choose anew in every epoch from what is there, so that they can go on after a cut.
-DIVISIBLE = ("fixed", "threshold", "splice", "random")
+# These choose anew in every epoch from what is there, so that they can go on after a cut. Sensitivities cannot: what
+# they multiply is measured once, and for splicing they grow with the epochs.
+DIVISIBLE = ("fixed", "threshold", "random")
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,15 @@ def stages_of(reading: Reading, line: Timeline) -> list[dict[str, Any]]:
     """The stages of a run from epoch 0 on. raises RecipeError for what cannot be cut."""
     _check_overlaps(reading, line)
     _check_quantizing(reading, line)
+    _check_penalties(reading, line)
     removals = {epoch: policy for policy in reversed(line.removals) for epoch in policy.epochs}
+    _note_last_removal(reading, line, removals)
+    cuts = _cuts(reading, line, removals) | {line.epochs: "the run ends"}
     stages: list[dict[str, Any]] = []
     start = 0
-    for cut in [*_cuts(reading, line, removals), line.epochs]:
+    for cut in sorted(cuts):
         if cut > start:
-            stages.append(_stretch(reading, line, removals, start, cut, bool(stages)))
+            stages.append(_stretch(reading, line, removals, cuts, start, cut, bool(stages)))
         if cut in removals:
             parts = _at_once(line, removals[cut], cut)
             if parts:
@@ -87,14 +91,19 @@ def stages_of(reading: Reading, line: Timeline) -> list[dict[str, Any]]:
     return stages
 
 
-def _cuts(reading: Reading, line: Timeline, removals: dict[int, Policy]) -> list[int]:
-    cuts = {epoch for epoch in removals if epoch <= line.epochs}
+def _cuts(reading: Reading, line: Timeline, removals: dict[int, Policy]) -> dict[int, str]:
+    """Epochs before which one training ends and the next begins, each with the reason as a clause."""
+    cuts = {epoch: "the network is thinned" for epoch in removals if epoch <= line.epochs}
     for index, later in enumerate(line.prunings):
-        if any(earlier.shares_layers(later) for earlier in line.prunings[:index]):
-            cuts.add(later.policy.start)
+        before = [earlier for earlier in line.prunings[:index] if earlier.shares_layers(later)]
+        if before:
+            epoch = _between(line, before, later)
+            cuts.setdefault(
+                epoch, f"'{later.policy.instance}' takes over layers of '{before[-1].policy.instance}' there"
+            )
     for penalty in line.penalties:
         for edge in (penalty.policy.start, penalty.policy.end):
-            inside = [p for p in line.prunings if p.policy.start < edge < p.policy.end and not _divisible(p)]
+            inside = [p for p in line.prunings if _spans(p, edge)]
             if inside:
                 reading.note(
                     penalty.policy.at,
@@ -102,11 +111,47 @@ def _cuts(reading: Reading, line: Timeline, removals: dict[int, Policy]) -> list
                     "prunes; it is imported as acting during all of that training.",
                 )
             else:
-                cuts.add(edge)
+                cuts.setdefault(edge, f"'{penalty.policy.instance}' begins or ends there")
     if line.quantizing is not None:
         start = line.quantizing.policy.start
-        cuts = {cut for cut in cuts if cut <= start} | {start}
-    return sorted(cut for cut in cuts if 0 <= cut < line.epochs)
+        cuts = {cut: why for cut, why in cuts.items() if cut <= start}
+        cuts.setdefault(start, "numbers are rounded from there on")
+    return {cut: why for cut, why in cuts.items() if 0 <= cut < line.epochs}
+
+
+def _between(line: Timeline, before: Sequence[Pruning], later: Pruning) -> int:
+    """Where to cut so that a pruner can follow others: at its start, or earlier where that would divide a third one."""
+    start = later.policy.start
+    free = max((p.policy.epochs[-1] + 1 for p in before if p.policy.epochs[-1] < start), default=start)
+    return next((cut for cut in range(start, free - 1, -1) if not any(_spans(p, cut) for p in line.prunings)), start)
+
+
+def _spans(pruning: Pruning, epoch: int) -> bool:
+    """Whether a cut before this epoch would divide what cannot be divided."""
+    return pruning.policy.start < epoch <= pruning.policy.epochs[-1] and not _divisible(pruning)
+
+
+def _check_penalties(reading: Reading, line: Timeline) -> None:
+    """A penalty acts in every epoch of a training."""
+    for penalty in line.penalties:
+        policy = penalty.policy
+        if policy.epochs != tuple(range(policy.start, policy.end)):
+            listed = ", ".join(str(epoch) for epoch in policy.epochs[:4]) + (", ..." if len(policy.epochs) > 4 else "")
+            reading.fail(
+                policy.at,
+                f"'{policy.instance}' acts in epochs {listed} of {policy.start} to {policy.end - 1}, but a penalty "
+                "acts in every epoch here; give it frequency 1, or a policy for each run of epochs.",
+            )
+
+
+def _note_last_removal(reading: Reading, line: Timeline, removals: dict[int, Policy]) -> None:
+    if line.epochs in removals:
+        policy = removals[line.epochs]
+        reading.note(
+            policy.at,
+            f"'{policy.instance}' acts in epoch {line.epochs}, which a run of {line.epochs} epochs does not reach; "
+            "here it thins the result.",
+        )
 
 
 def _check_quantizing(reading: Reading, line: Timeline) -> None:
@@ -140,10 +185,19 @@ def _check_overlaps(reading: Reading, line: Timeline) -> None:
 
 
 def _stretch(
-    reading: Reading, line: Timeline, removals: dict[int, Policy], start: int, end: int, later: bool
+    reading: Reading,
+    line: Timeline,
+    removals: dict[int, Policy],
+    cuts: dict[int, str],
+    start: int,
+    end: int,
+    later: bool,
 ) -> dict[str, Any]:
+    """The training of the epochs start..end-1, which are neighbours among the cuts."""
     training = {"epochs": end - start, **line.training, **decay_of(reading, line.rates, line.learning_rate, start, end)}
-    parts = [part for pruning in line.prunings for part in _parts(reading, pruning, removals.get(start), start, end)]
+    for pruning in line.prunings:
+        _check_whole(reading, pruning.policy, cuts, start, end, _divisible(pruning))
+    parts = [part for pruning in line.prunings for part in _parts(pruning, removals.get(start), start, end)]
     penalties = [
         keys
         for penalty in line.penalties
@@ -160,7 +214,20 @@ def _stretch(
     return {"stage": "train", "training": training}
 
 
-def _parts(reading: Reading, pruning: Pruning, removal: Policy | None, start: int, end: int) -> list[dict[str, Any]]:
+def _check_whole(reading: Reading, policy: Policy, cuts: dict[int, str], start: int, end: int, divisible: bool) -> None:
+    """raises    RecipeError  a pruner that cannot be divided acts before a cut and behind it"""
+    if divisible or not any(start <= epoch < end for epoch in policy.epochs):
+        return
+    if policy.start < start or policy.epochs[-1] >= end:
+        edge = start if policy.start < start else end
+        reading.fail(
+            policy.at,
+            f"'{policy.instance}' prunes from epoch {policy.start} to {policy.end}, but in epoch {edge} the training "
+            f"is cut: {cuts[edge]}. Let one of both end or begin elsewhere.",
+        )
+
+
+def _parts(pruning: Pruning, removal: Policy | None, start: int, end: int) -> list[dict[str, Any]]:
     """What a pruner does in the epochs start..end-1, counted from start."""
     policy = pruning.policy
     epochs = [epoch for epoch in policy.epochs if start <= epoch < end]
@@ -168,13 +235,6 @@ def _parts(reading: Reading, pruning: Pruning, removal: Policy | None, start: in
         epochs = [epoch for epoch in epochs if epoch != start]  # done before the removal
     if not epochs:
         return []
-    if not _divisible(pruning) and (policy.start < start or policy.epochs[-1] >= end):
-        edge = start if policy.start < start else end
-        reading.fail(
-            policy.at,
-            f"'{policy.instance}' prunes from epoch {policy.start} to {policy.end}, but in epoch {edge} the training "
-            "is cut: the network is thinned or the run ends. Let it end there.",
-        )
     return [{**part.keys, "schedule": _schedule(part, policy, epochs, start, end)} for part in pruning.parts]
 
 
@@ -182,7 +242,7 @@ def _schedule(part: PrunerPart, policy: Policy, epochs: Sequence[int], start: in
     if part.schedule["kind"] == "fixed":
         return {**part.schedule, "at": [epoch - start for epoch in epochs]}
     last = min(policy.end, end) - start
-    return {**part.schedule, "start": epochs[0] - start, "end": last, "every": max(policy.every, 1)}
+    return {**part.schedule, "start": epochs[0] - start, "end": last, "every": policy.every}
 
 
 def _at_once(line: Timeline, removal: Policy, epoch: int) -> list[dict[str, Any]]:
@@ -197,4 +257,4 @@ def _at_once(line: Timeline, removal: Policy, epoch: int) -> list[dict[str, Any]
 
 
 def _divisible(pruning: Pruning) -> bool:
-    return all(part.schedule["kind"] in DIVISIBLE for part in pruning.parts)
+    return all(part.schedule["kind"] in DIVISIBLE and not part.schedule.get("sensitivities") for part in pruning.parts)
