@@ -54,6 +54,34 @@ def test_a_constant_that_the_activation_makes_zero_leaves_nothing():
     assert exact(model, plan)[0].out_channels == 4
 
 
+@pytest.mark.parametrize(("shift", "padding"), [(0.0, 1), (-1.0, 1), (1.5, 0)])
+def test_a_norm_that_multiplies_by_zero_holds_its_shift(shift, padding):
+    model = pointwise(shift, padding=padding)
+    with torch.no_grad():
+        nn.init.normal_(model[0].weight)  # no filter is zero, the norm hides it
+        model[1].weight[2] = 0
+    plan = thin_plan(model, (3, 8, 8))
+    assert plan.removed == 1 and bool(plan.bias) == (shift > 0)
+    assert exact(model, plan)[0].out_channels == 4
+
+
+def test_a_norm_of_damaged_statistics_holds_nothing_known():
+    model = pointwise(0.0)
+    with torch.no_grad():
+        nn.init.normal_(model[0].weight)
+        model[1].weight[2], model[1].running_mean[2] = 0, torch.nan
+    (reading,) = read_constants(model, (3, 8, 8))["3.weight"]
+    assert not reading.known[2]
+
+
+def test_an_instance_norm_that_multiplies_by_zero():
+    net = nn.Sequential(conv(3, 5), nn.InstanceNorm2d(5, affine=True), nn.ReLU(), conv(5, 4, 1), head(4)).double()
+    with torch.no_grad():
+        net[1].weight[3], net[1].bias[3] = 0, 0.5
+    (reading,) = read_constants(net, (3, 8, 8))["3.weight"]
+    assert reading.values[3] == 0.5 and reading.known.tolist() == [False, False, False, True, False]
+
+
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.Sigmoid(), nn.Hardswish(), nn.GELU(), nn.ReLU6()])
 def test_a_constant_is_folded_into_the_bias_of_a_1x1_convolution(activation):
     model = pointwise(1.5, activation)

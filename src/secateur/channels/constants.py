@@ -1,6 +1,7 @@
 """Numbers inside a network that are the same for every image.
 
-    the image is NaN, "not known";   0 * NaN = 0 where a weight or a factor is zero, else what meets NaN is NaN
+    the image is NaN, "not known";   0 * NaN = 0 where a weight, a factor or the scale of a norm is zero, else what
+    meets NaN is NaN
 
 What is not NaN after such a run does not depend on the image: the channel of a filter that is entirely zero holds
 its bias, its norm makes another constant of it, its activation a third. In double precision. Our own design.
@@ -18,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from secateur.channels.rules.elementwise import elementwise
+from secateur.channels.rules.layers import batch_norm
 from secateur.channels.side_table import SideTable, operator_rules
 from secateur.channels.trace import follow, plain_copy
 from secateur.errors import SparsityError
@@ -73,6 +75,9 @@ class _Unknown(TorchDispatchMode):
         if name == "convolution" or name in _PRODUCTS:
             self._read(name, args)
             out = _convolution(func, args) if name == "convolution" else _product(name, func, args, kwargs)
+        elif operator_rules.get(name) is batch_norm:
+            out = func(*args, **kwargs)
+            _fill_unscaled_(func, args, kwargs, out[0])
         elif operator_rules.get(name) is elementwise:
             zero = [tensor == 0 for tensor in operands] if name == "mul" else []
             out = func(*args, **kwargs)
@@ -128,6 +133,14 @@ def _product(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) 
     right = b.mT if name == "linear" else b
     reach = _isnan(a).double() @ (right != 0).double() + (a != 0).double() @ _isnan(right).double()
     return out.masked_fill_(reach > 0.5, torch.nan)
+
+
+def _fill_unscaled_(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
+    """Channels that a norm multiplies by zero hold its shift, whatever comes in."""
+    x, scale = args[0], args[1]
+    if isinstance(scale, Tensor) and (zero := scale == 0).any():
+        # Run on zeros: where the statistics are no numbers, neither is what the norm makes of them.
+        out[:, zero] = func(torch.zeros_like(x), *args[1:], **kwargs)[0][:, zero]
 
 
 def _isnan(tensor: Tensor) -> Tensor:
