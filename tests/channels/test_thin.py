@@ -277,3 +277,47 @@ def test_zeros_at_random_places(name):
             if p.ndim > 1 and min(p.shape[:2]) > 1:
                 p[torch.rand(len(p), generator=generator) < 0.5] = 0
     exact(model, thin_plan(model, input_size(name)), input_size(name))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("make", [lambda p: torch.optim.SGD(p, 0.1, momentum=0.9), torch.optim.AdamW])
+def test_a_bias_that_a_layer_gains_is_trained_as_its_weight_is(make, masked):
+    model = pointwise(1.5)
+    if masked:
+        attach_masks_(model, {"3": torch.ones(4, 5, 1, 1, dtype=torch.bool)})
+    last = list(model[3].parameters())
+    rest = [p for p in model.parameters() if all(p is not own for own in last)]
+    optimizer = make([{"params": rest}, {"params": last, "lr": 0.01}])
+
+    def step():
+        optimizer.zero_grad()
+        model(images((3, 8, 8))).square().sum().backward()
+        optimizer.step()
+
+    step()
+    with torch.no_grad():
+        model[0].weight[2], model[0].bias[2], model[1].weight[2], model[1].bias[2] = 0, 0, 0, 1.5
+    model.eval()
+    remove_channels_(model, thin_plan(model, (3, 8, 8)), optimizer)
+    bias = model[3].bias
+    assert any(p is bias for p in optimizer.param_groups[1]["params"])
+    assert all(p is not bias for p in optimizer.param_groups[0]["params"])
+    before = bias.detach().clone()
+    step()
+    assert not torch.equal(before, bias)
+
+
+def test_a_bias_beside_a_weight_that_is_not_trained_is_not_trained():
+    model = pointwise(1.5)
+    model[3].weight.requires_grad_(False)
+    optimizer = torch.optim.SGD([("0.weight", model[0].weight), ("0.bias", model[0].bias)], 0.1)
+    remove_channels_(model, thin_plan(model, (3, 8, 8)), optimizer)
+    assert not model[3].bias.requires_grad and len(optimizer.param_groups[0]["params"]) == 2
+
+
+def test_a_bias_that_a_layer_gains_has_its_name():
+    model = pointwise(1.5)
+    optimizer = torch.optim.SGD(model.named_parameters(), 0.1)
+    remove_channels_(model, thin_plan(model, (3, 8, 8)), optimizer)
+    (group,) = optimizer.param_groups
+    assert group["param_names"][-1] == "3.bias" and group["params"][-1] is model[3].bias

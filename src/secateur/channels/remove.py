@@ -18,18 +18,19 @@ from torch.optim import Optimizer
 from secateur.channels.plan import RemovalPlan
 from secateur.channels.tensors import cut_, named, tensors_of
 from secateur.errors import SparsityError
-from secateur.sparsity import unwrapped
+from secateur.sparsity import stored_weight, unwrapped
 
 
 def remove_channels_(model: nn.Module, plan: RemovalPlan, optimizer: Optimizer | None = None) -> None:
     """Take the channels of `plan` out of `model`, in place.
 
-    optimizer    one that holds the parameters of `model`: its momentum and moments are cut with them
+    optimizer    one that holds the parameters of `model`: its momentum and moments are cut with them, and a bias that a
+                 layer gains joins the weight of that layer
     raises       SparsityError  the plan was made for a network of other tensors; nothing is changed then
     """
     tensors = tensors_of(model)
     check_fits(tensors, plan)
-    shift_(model, plan, cut=True)
+    shift_(model, plan, cut=True, optimizer=optimizer)
     for cut in plan.cuts:
         kept = np.array(cut.kept, dtype=np.int64)
         cut_(named(tensors, cut.tensor), cut.axis, kept, cut.groups, optimizer)
@@ -43,7 +44,7 @@ def remove_channels_(model: nn.Module, plan: RemovalPlan, optimizer: Optimizer |
 
 
 @torch.no_grad()
-def shift_(model: nn.Module, plan: RemovalPlan, cut: bool) -> None:
+def shift_(model: nn.Module, plan: RemovalPlan, cut: bool, optimizer: Optimizer | None = None) -> None:
     """Add what the plan says to biases; a layer without one gains one, already cut on request. The plan must fit."""
     modules = dict(unwrapped(model).named_modules())
     made = {piece.tensor: list(piece.kept) for piece in plan.cuts if piece.axis == 0}
@@ -55,7 +56,22 @@ def shift_(model: nn.Module, plan: RemovalPlan, cut: bool) -> None:
             module.bias += added
         else:
             kept = made.get(f"{layer}.weight") if cut else None
-            module.bias = nn.Parameter(added if kept is None else added[kept])
+            weight = stored_weight(module)
+            module.bias = nn.Parameter(added if kept is None else added[kept], requires_grad=weight.requires_grad)
+            if optimizer is not None:
+                _join_(optimizer, weight, name, module.bias)
+
+
+def _join_(optimizer: Optimizer, weight: Tensor, name: str, bias: nn.Parameter) -> None:
+    """Put a new bias beside the weight of its layer; where the optimiser does not train that, it need not train this.
+
+    Not add_param_group: schedules of the learning rate know only the groups that there were.
+    """
+    for group in optimizer.param_groups:
+        if any(held is weight for held in group["params"]):
+            group["params"].append(bias)
+            if "param_names" in group:
+                group["param_names"].append(name)
 
 
 def check_fits(tensors: dict[str, list[Tensor]], plan: RemovalPlan) -> None:
