@@ -137,6 +137,16 @@ def gates() -> onnx.ModelProto:
     return model(nodes, {**weights, "first": np.array([1]), "second": np.array([2]), "axis": np.array([1])})
 
 
+def channels_last() -> onnx.ModelProto:
+    """The image comes with its channels last, is scaled by channel, and read twice."""
+    nodes = f"""
+        i = Sub(x, means) t = Transpose<perm = [0, 3, 1, 2]>(i) a = Conv{PADDED}(t, a.weight, a.bias) r = Relu(a)
+        b = Conv{PADDED}(r, b.weight, b.bias) c = Concat<axis = 1>(b, t) h = Relu(c) {HEAD}
+    """
+    weights = {"means": (3,), **conv("a", 6, 3), **conv("b", 5, 6), **fc(8)}
+    return model(nodes, weights, x="N,8,8,3")
+
+
 def flatten() -> onnx.ModelProto:
     nodes = f"""
         a = Conv{PADDED}(x, a.weight, a.bias) r = Relu(a) m = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(r)
@@ -246,7 +256,7 @@ TOPOLOGIES: dict[str, Callable[[], onnx.ModelProto]] = {
     build.__name__: build
     for build in (
         chain, residual, residual_padded, concat, depthwise, grouped, squeeze_excite, flatten, shared_weights,
-        two_outputs, shuffle, computed_numbers, moves, transposed, dense, gates,
+        two_outputs, shuffle, computed_numbers, moves, transposed, dense, gates, channels_last,
     )
 }  # fmt: skip
 

@@ -46,6 +46,27 @@ def test_what_meets_a_single_channel_stays_free():
     assert groups["q"].frozen == groups["b:2"].frozen == "one channel that meets all channels of another value"
 
 
+def test_image_with_channels_last_leaves_the_stem_free():
+    groups = groups_of_onnx(topologies.channels_last())
+    assert sizes(topologies.channels_last()) == {"a": 6, "b": 5}
+    into = next(group for group in groups.groups if "a" in group.consumers)
+    assert (into.size, into.frozen) == (3, "input of the network")
+    assert {(member.tensor, member.role) for member in into.members} >= {
+        ("means", "parameter"),
+        ("fc.weight", "consumer"),
+    }
+
+
+def test_layer_that_reads_channels_along_its_pixels_is_still_named():
+    # Without a convolution that could tell, axis 1 counts as that of the channels; here it becomes rows of pixels.
+    nodes = f"""
+        e = Exp(x) v = Split<axis = 1>(e, parts) w = Concat<axis = 3>(v, v) t = Transpose<perm = [0, 3, 1, 2]>(w)
+        a = Conv{PADDED}(t, a.weight, a.bias) r = Relu(a) b = Conv{PADDED}(r, b.weight, b.bias) h = Add(a, b) {HEAD}
+    """
+    weights = {"parts": np.array([8]), **conv("a", 5, 6), **conv("b", 5, 5), **fc(5)}
+    assert sizes(model(nodes, weights, x="N,8,8,3")) == {"a": 5}
+
+
 def test_flatten_maps_a_channel_to_its_pixels():
     member = next(m for m in groups_of_onnx(topologies.flatten())["a"].members if m.tensor == "g.weight")
     assert (member.axis, member.positions.shape) == (0, (6, 16))

@@ -14,6 +14,7 @@ import onnx
 
 import secateur.channels.onnx_rules  # noqa: F401  (registers the rules)
 from secateur.channels.groups import ChannelGroups
+from secateur.channels.onnx_inputs import channel_axis
 from secateur.channels.onnx_network import OnnxNetwork, read_network
 from secateur.channels.onnx_rules.layers import freeze_outputs
 from secateur.channels.onnx_table import OnnxTrace, called, lined, onnx_rules, refuse
@@ -33,9 +34,10 @@ def trace_onnx(
     for name in graph.inputs:
         if name in graph.types:
             shape = trace.shape(name)
-            atoms = trace.ids.new(shape[1]) if len(shape) > 1 else trace.ids.new(1)
+            axis = channel_axis(graph, trace.nodes_of, name)
+            atoms = trace.ids.new(shape[axis] if len(shape) > 1 else 1)
             trace.ids.freeze(atoms, "input of the network")
-            trace.set(name, lined(atoms, 1, len(shape)) if len(shape) > 1 else atoms)
+            trace.set(name, lined(atoms, axis, len(shape)) if len(shape) > 1 else atoms)
     for node in graph.nodes:
         if node.name not in trace.done and any(trace.is_value(name) or _is_open(trace, name) for name in node.reads()):
             _visit(trace, node)

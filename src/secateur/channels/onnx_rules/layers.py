@@ -20,14 +20,16 @@ def convolution(trace: OnnxTrace, node: Node) -> None:
     x, out = node.inputs[0], node.outputs[0]
     transposed, groups = node.op == "ConvTranspose", int(node.attributes.get("group", 1))
     weight, outputs, inputs = trace.network.view(node.inputs[1]), trace.shape(out)[1], trace.shape(x)[1]
-    if mixed(trace, x, range(2, len(trace.shape(x)))):
-        refuse(trace, node, f"{called(node)} with channels along its pixels")
-        return
     if weight is None:
         refuse(trace, node, _why(trace, node))
         return
     trace.applied(weight, math.prod(trace.shape(x if transposed else out)[2:]) * trace.batch)
-    read = trace.along(x, 1)
+    if mixed(trace, x, range(2, len(trace.shape(x)))):
+        # What it reads stays, as pixels do; what it makes is as free as ever.
+        trace.freeze(node, f"{called(node)} with channels along its pixels")
+        read = np.full(inputs, -1, dtype=np.int64)
+    else:
+        read = trace.along(x, 1)
     if groups == inputs and groups > 1 and (outputs == inputs or not transposed):
         made = np.repeat(read, outputs // inputs)
         trace.member(node, weight, 0, made, "depthwise")
