@@ -311,7 +311,62 @@ def test_str_and_admm(generator, fake, scheduler, kind):
         assert stage.method.threshold_init == -8
 
 
+def test_keys_without_a_meaning_here_are_noted():
+    kwargs = "do_sparse_analysis: False, default_input_shape: [1, 3, 128, 128], sparsity_table: [50]"
+    text = TRAIN % ("NormalMaskGenerator", "FakeSparse", "AmbaLevelPruneScheduler", f", kwargs: {{{kwargs}}}")
+    text = text.replace("batch_size: 64", "batch_size: 32").replace("sparsity:\n", "sparsity:\n  fuse_bn: True\n")
+    notes = said(import_text("optimizer: {type: SGD}\n" + text, "f.yaml"))
+    for words in (
+        "f.yaml:1: 'optimizer' is not imported",
+        "f.yaml:3: 'batch_size' is not imported: trainings take the published 64",
+        "f.yaml:5: batch norms stay",
+        "f.yaml:8: levels are always computed",
+        "f.yaml:8: 'default_input_shape' is not imported",
+    ):
+        assert words in notes, notes
+
+
+def test_seed_and_size_of_images():
+    text = POST.replace("batch_size: 64", "batch_size: '32', input_size: 128, test_resize: 160")
+    recipe = import_text("seed: 7\n" + text + "  target_sparsity: 0.5\n", "f.yaml").recipe
+    assert (recipe.seed, recipe.model.options, recipe.data.crop_pct) == (7, {"input_size": 128}, 0.8)
+    assert (recipe.stages[1].batch_size, recipe.stages[1].images) == (32, 512)
+    published = import_text(POST.replace("64,", "64, input_size: 224, test_resize: 256,") + "  target_sparsity: 0.5\n")
+    assert (published.recipe.model.options, published.recipe.data.crop_pct) == ({}, None)
+
+
+def test_the_same_twice_is_no_contradiction():
+    text = POST.replace("{type: BaseScheduler}", "{type: BaseScheduler, kwargs: {target_sparsity: 0.5}}")
+    assert stage_of(import_text(text + "  target_sparsity: 0.5\n", "f.yaml")).sparsity == 0.5
+    two_of_four = POST.replace("NormalMaskGenerator", "NMMaskGenerator") + "  target_sparsity: 0.5\n"
+    assert stage_of(import_text(two_of_four, "f.yaml")).patterns == ("2:4",)
+
+
+CONTRADICTING = POST.replace(
+    "{type: BaseScheduler}", "{type: BaseScheduler, kwargs: {target_sparsity: 0.9, set_sparsity: Magnitude}}"
+)
+
+
+def ampere(generator, more=""):
+    return TRAIN % (generator, "FakeSparse", "AmpereScheduler", "") + more
+
+
 FAULTS = [
+    (CONTRADICTING + "  target_sparsity: 0.5\n", 8, "'target_sparsity' is 0.5 in one place and 0.9 here"),
+    (CONTRADICTING + "  set_sparsity: ERK\n", 8, "'set_sparsity' is ERK in one place and Magnitude here"),
+    (POST.replace("NormalMask", "NMMask") + "  target_sparsity: 0.9\n", 9, "that pattern has 0.5 zeros always"),
+    (
+        POST.replace("NormalMask", "NMMask") + "  set_sparsity: ERK\n  target_sparsity: 0.5\n",
+        3,
+        "levels by erk and 2:4",
+    ),
+    (POST.replace("batch_size: 64", "batch_size: many") + "  target_sparsity: 0.5\n", 2, "is a number"),
+    (ampere("NMMaskGenerator, kwargs: {N: 1, M: 4}"), 6, "AmpereScheduler and 1:4 contradict each other"),
+    (ampere("NMMaskGenerator, kwargs: {N: 4, M: 2}"), 4, "N is less than M"),
+    (ampere("FPGMMaskGenerator"), 6, "AmpereScheduler and FPGMMaskGenerator contradict each other"),
+    (ampere("NormalMaskGenerator, kwargs: {sparsity: 0.9}"), 6, "that pattern has 0.5 zeros always"),
+    (ampere("NormalMaskGenerator", "  target_sparsity: 0.9\n"), 7, "that pattern has 0.5 zeros always"),
+    (ampere("NormalMaskGenerator", "  set_sparsity: ERK\n"), 7, "'set_sparsity' and AmpereScheduler contradict"),
     (
         POST.replace("NormalMaskGenerator", "NormalMaskGen") + "  target_sparsity: 0.5\n",
         6,

@@ -6,6 +6,7 @@ mask_generator.kwargs.sparsity    the same level everywhere
 AmbaLevelPruneScheduler           a table of levels, by energy
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from secateur.recipe.importers.reading import Fields
@@ -35,12 +36,12 @@ def names_of(fields: Fields, name: str) -> list[str]:
 def post_training_levels(root: Fields, level: float | None, progressive: tuple[float, ...]) -> dict[str, Any]:
     """The keys of a part that say how many zeros each layer gets; settings stand at the root or with the scheduler."""
     holders = [root, root.section("scheduler", "'scheduler'").section("kwargs", "'kwargs' of the scheduler")]
-    target = _first(holders, lambda f: f.number("target_sparsity", None, low=0.0, high=1.0))
-    kind = _first(holders, lambda f: f.text("set_sparsity", None))
-    power = _first(holders, lambda f: f.number("erk_power_scale", None, low=1e-9))
-    cap = _first(holders, lambda f: f.number("max_sparsity", None, low=1e-9, high=1.0))
-    analysis = _first(holders, lambda f: f.text("sparse_analysis", None))
-    use_erk = _first(holders, lambda f: f.flag("USE_ERK") or None) is not None
+    target = _one(holders, "target_sparsity", lambda f, name: f.number(name, None, low=0.0, high=1.0))
+    kind = _one(holders, "set_sparsity", lambda f, name: f.text(name, None))
+    power = _one(holders, "erk_power_scale", lambda f, name: f.number(name, None, low=1e-9))
+    cap = _one(holders, "max_sparsity", lambda f, name: f.number(name, None, low=1e-9, high=1.0))
+    analysis = _one(holders, "sparse_analysis", lambda f, name: f.text(name, None))
+    use_erk = bool(_one(holders, "USE_ERK", lambda f, name: f.flag(name) if name in f else None))
     excluded = [name for fields in holders for name in names_of(fields, "no_prune_layer_list")]
     if kind is not None and kind not in ALLOCATIONS:
         root.fail("set_sparsity", unknown("set_sparsity", kind, ALLOCATIONS))
@@ -50,6 +51,8 @@ def post_training_levels(root: Fields, level: float | None, progressive: tuple[f
         root.fail("USE_ERK", f"'USE_ERK' and set_sparsity {kind} contradict each other.")
     if use_erk:
         kind = "ERK"
+    if power is not None and kind != "ERK":
+        root.note("erk_power_scale", "'erk_power_scale' is not imported: levels are not those of ERK.")
     keys: dict[str, Any] = {"base": "conv_linear", **EVERY_LAYER}
     if excluded:
         keys["exclude"] = excluded
@@ -85,6 +88,9 @@ def post_training_levels(root: Fields, level: float | None, progressive: tuple[f
     return keys if wanted is None else {**keys, "sparsity": wanted}
 
 
-def _first(holders: list[Fields], read: Any) -> Any:
-    """What the first of several sections says; all of them are read, so that no key is unknown."""
-    return next((value for value in [read(fields) for fields in holders] if value is not None), None)
+def _one(holders: list[Fields], name: str, read: Callable[[Fields, str], Any]) -> Any:
+    """What the sections that have a key say; all are read, so that no key is unknown. raises RecipeError for two."""
+    values = [(fields, value) for fields in holders if (value := read(fields, name)) is not None]
+    if values and values[-1][1] != values[0][1]:
+        values[-1][0].fail(name, f"'{name}' is {values[0][1]} in one place and {values[-1][1]} here; give one of both.")
+    return values[0][1] if values else None

@@ -7,6 +7,7 @@ NMMaskGenerator        2:4, where C_in is a multiple of 4
 counts                 n - int((1 - s) n) go, and what is not greater than the last of them
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ FAKE_SPARSE = ("FakeSparse", "DefaultFakeSparse", "ProbMaskFakeSparse", "STRFake
 class Masks:
     """What is removed together, by which score, and how masks are chosen.
 
+    name      of the generator
     keys      of a part: pattern, criterion, rounding, ties
     level     given to the generator, if it is
     static    masks are chosen once; otherwise at every step from the weights as they are
@@ -32,12 +34,32 @@ class Masks:
     correct   weight correction is asked for
     """
 
+    name: str
     keys: dict[str, Any]
     level: float | None
     static: bool
     method: str | None
     learned: dict[str, Any]
     correct: bool
+
+    @property
+    def fixed(self) -> float | None:
+        """The share of zeros that the pattern says itself."""
+        return _zeros_of(self.keys["pattern"])
+
+
+def check_level(fields: Fields, name: str, level: float | None, pattern: str) -> None:
+    """raises    RecipeError  a level beside a pattern that has another"""
+    zeros = _zeros_of(pattern)
+    if level is not None and zeros is not None and abs(level - zeros) > 1e-9:
+        fields.fail(
+            name, f"'{name}' {level:g} and {pattern} contradict each other: that pattern has {zeros:g} zeros always."
+        )
+
+
+def _zeros_of(pattern: str) -> float | None:
+    found = re.match(r"(\d+):(\d+)", pattern)
+    return 1 - int(found[1]) / int(found[2]) if found else None
 
 
 def read_masks(root: Fields) -> Masks:
@@ -51,10 +73,11 @@ def read_masks(root: Fields) -> Masks:
     static = options.flag("freeze_mask")
     learned: dict[str, Any] = {}
     keys = _keys(name, options, learned)
+    check_level(options, "sparsity", level, keys["pattern"])
     options.finish()
     generator.finish()
     static, correct = _fake_sparse(root, static, learned)
-    return Masks(keys, level, static, LEARNED.get(name), learned, correct)
+    return Masks(name, keys, level, static, LEARNED.get(name), learned, correct)
 
 
 def _keys(name: str, options: Fields, learned: dict[str, Any]) -> dict[str, Any]:
@@ -72,6 +95,8 @@ def _keys(name: str, options: Fields, learned: dict[str, Any]) -> dict[str, Any]
     if name == "NMMaskGenerator":
         options.ignore("N", "M")
         n, m = options.whole("N", 2, low=1), options.whole("M", 4, low=2)
+        if n >= m:
+            options.fail("N", f"of M weights N stay, so N is less than M, found {n} of {m}.")
         return {"pattern": f"{n}:{m}", "criterion": "magnitude"}
     if name == "ProbMaskGenerator":
         learned["tau"] = options.number("tau", 3.0, low=1e-9)

@@ -94,6 +94,6 @@ def _section(settings: Fields, masks: Masks, table: tuple[float, ...], batch_siz
 
 def _batch_size(settings: Fields) -> int:
     """Images of a batch, which stands with the data."""
-    data = settings.reading.document.value.get("data")
-    size = data.get("batch_size") if isinstance(data, dict) else None
-    return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else PUBLISHED_BATCH
+    if settings.reading.document.value.get("data") is None:
+        return PUBLISHED_BATCH
+    return settings.reading.fields(("data",), "'data'").whole("batch_size", PUBLISHED_BATCH, low=1)

@@ -13,7 +13,7 @@ training are taken, and a note says so.
 from typing import Any
 
 from secateur.recipe.importers.msbench.levels import EVERY_LAYER, names_of
-from secateur.recipe.importers.msbench.masks import Masks
+from secateur.recipe.importers.msbench.masks import Masks, check_level
 from secateur.recipe.importers.reading import Fields
 
 DEFAULT_TABLE = (30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0)
@@ -30,6 +30,8 @@ TRAINING = {
     "decay": "cosine",
 }
 CALCULATORS = {"m4n2_1d": "2:4/tensor_core", "m4n2_2d_best": "2:4-2d", "m4n2_2d_greedy": "2:4-2d-greedy"}
+# Patterns of mask generators that AmpereScheduler goes with.
+_SINGLE = ("unstructured", "2:4")
 RUN_ONLY = ("lr_scheduler", "init_lr", "mask_dict", "verbose", "verbosity", "output_dir", "save_dir")
 
 
@@ -59,8 +61,11 @@ def level_table(options: Fields, masks: Masks) -> list[dict[str, Any]]:
     if options.text("prun_hw_aware", ""):
         options.note("prun_hw_aware", "there are no tables of chips; 'prun_hw_aware' is not imported.")
     keys |= _left_out(options)
-    options.flag("do_sparse_analysis", True)
-    options.ignore("default_input_shape", "default_input_custom")
+    if not options.flag("do_sparse_analysis", True):
+        options.note(
+            "do_sparse_analysis", "levels are always computed from the weights at hand, not from saved tables."
+        )
+    options.ignore("default_input_shape", "default_input_custom", because="images are of the size of 'data.input_size'")
     for name, ours in (("prune_tolerance_max", "level_max_factor"), ("prune_tolerance_min", "density_min_factor")):
         if (factor := options.number(name, 1.0, low=1e-9)) != 1.0:
             keys[ours] = factor
@@ -92,7 +97,9 @@ def ampere(options: Fields, masks: Masks) -> list[dict[str, Any]]:
     """AmpereScheduler."""
     calculator = options.text("mask_calculator", "m4n2_1d", choices=tuple(CALCULATORS))
     again = options.flag("allow_recompute_mask")
-    options.ignore(*RUN_ONLY, "whitelist")
+    options.ignore(*RUN_ONLY)
+    options.ignore("whitelist", because="layers of every kind are pruned")
+    _check_two_of_four(options, masks, again)
     excluded = names_of(options, "disallowed_layer_names")
     allowed = names_of(options, "allowed_layer_names")
     keys: dict[str, Any] = {
@@ -108,6 +115,17 @@ def ampere(options: Fields, masks: Masks) -> list[dict[str, Any]]:
     _note_skipped(options)
     rule = {"update": "every_step"} if again else {}
     return [_trained(keys, {"kind": "one_shot"}, rule)]
+
+
+def _check_two_of_four(options: Fields, masks: Masks, again: bool) -> None:
+    """raises    RecipeError  a mask generator that wants other zeros than those of this scheduler"""
+    if masks.name not in ("NormalMaskGenerator", "NMMaskGenerator") or masks.keys["pattern"] not in _SINGLE:
+        wanted = masks.name if masks.name != "NormalMaskGenerator" else "structured masks"
+        wanted = masks.keys["pattern"] if masks.name == "NMMaskGenerator" else wanted
+        options.fail(None, f"AmpereScheduler and {wanted} contradict each other: it keeps 2 of 4 weights.")
+    check_level(options, "sparsity", masks.level, "2:4")
+    if masks.static and again:
+        options.fail("allow_recompute_mask", "'allow_recompute_mask' and static masks contradict each other.")
 
 
 def probmask(options: Fields, masks: Masks) -> list[dict[str, Any]]:
@@ -150,9 +168,9 @@ def one_shot(options: Fields, masks: Masks) -> list[dict[str, Any]]:
     keys: dict[str, Any] = {"base": "selected", **EVERY_LAYER, "sparsity": masks.level}
     keys |= _left_out(options)
     options.finish()
-    if masks.level is None and ":" not in masks.keys["pattern"]:
+    if masks.level is None and masks.fixed is None:
         options.fail(None, "no level is given: 'sparsity' of the mask generator says how many weights go.")
-    if ":" in masks.keys["pattern"]:
+    if masks.fixed is not None:
         keys.pop("sparsity")
         _note_skipped(options)
     return [_trained(masks.keys | keys, {"kind": "one_shot"}, _rule(masks))]
