@@ -18,6 +18,7 @@ from secateur.errors import ArtifactError, DataError, RecipeError, SecateurError
 from secateur.export import load_weights, open_artifact
 from secateur.measure import runtimes
 from secateur.pipeline import Context, load_artifact_network, load_record, run_recipe
+from secateur.pipeline.stage_keys import stage_keys
 from secateur.recipe import parse_recipe
 from secateur.sparsity import census, masks
 
@@ -109,6 +110,21 @@ def test_another_recipe_is_refused_and_the_difference_named(finished):
     with pytest.raises(ArtifactError, match=r"another recipe.*stages\.2\.sparsity: 0\.5 there, 0\.75 here"):
         start(folder, other)
     assert load_record(folder).stages == record.stages
+
+
+def test_a_file_that_a_stage_reads_counts_by_what_it_holds(tmp_path):
+    levels = tmp_path / "levels.yaml"
+    text = tiny_networks.RECIPE.split("  - {stage: export")[0]
+    recipe = parse_recipe(text.replace("sparsity: 0.5", f"allocation: listed\n    levels_file: {levels}"))
+    context = Context.of(recipe, tmp_path / "run")
+    layer = next(name for name, module in context.network.named_modules() if isinstance(module, torch.nn.Conv2d))
+    levels.write_text(f"{layer}: 0.25\n")
+    before = stage_keys(context)
+    assert stage_keys(context) == before
+    levels.write_text(f"{layer}: 0.5\n")
+    after = stage_keys(context)
+    first = next(index for index, stage in enumerate(recipe.stages) if stage.stage == "sparsify")
+    assert after[:first] == before[:first] and not set(after[first:]) & set(before)
 
 
 def test_overwriting_keeps_the_stages_that_are_the_same(finished, tmp_path):

@@ -94,6 +94,7 @@ def test_no_spread_behind_a_relu():
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "a: 3", "a: {min: 1}", "a: {min: x, max: 1}", ": :", "a: {output: 3}", "a: &x [*x]", "\xff",
+     "a: &a {b: 1}\nc: {<<: [*a]}",
      "a: {min: 2, max: 1, avg_min: 0, avg_max: 0, mean: 0, std: 1, b: 1}",
      "a: {min: .nan, max: 1, avg_min: 0, avg_max: 0, mean: 0, std: 1, b: 1}",
      "other: {output: {min: 0, max: 1, avg_min: 0, avg_max: 1, mean: 0, std: 1, b: 1}}"],

@@ -21,6 +21,7 @@ from secateur.recipe import (
     recipe_to_yaml,
     save_recipe,
 )
+from secateur.recipe.document import MAX_BYTES
 
 HEAD = "model: {name: resnet20_cifar10}\nstages:\n"
 
@@ -40,6 +41,7 @@ FAULTS = [
     ("model: {name: a, name: b}\nstages: [{stage: evaluate}]\n", 1, "'name' is given twice", ""),
     ("model: &m {name: a}\ndata: *m\nstages: []\n", 2, "aliases", "not allowed"),
     ("model: [1\n", 2, "not valid YAML", ""),
+    ("", None, "a recipe is a mapping", ""),
 ]
 
 
@@ -48,9 +50,23 @@ def test_fault_names_line_key_and_remedy(text, line, problem, hint):
     with pytest.raises(RecipeError) as caught:
         parse_recipe(text, source="recipe.yaml")
     message = str(caught.value)
-    assert message.startswith(f"recipe.yaml:{line}: ")
+    assert message.startswith(f"recipe.yaml:{line}: " if line else "recipe.yaml: ")
     assert problem in message and hint in message
     assert "\n" not in message
+
+
+def test_a_recipe_that_is_written_out_can_be_read_again():
+    # 90 levels of a thousand bytes each, with every default.
+    levels = [round(0.05 + 0.01 * number, 2) for number in range(90)]
+    training = (
+        "{stage: levels, table: ["
+        + ", ".join(map(str, levels))
+        + "], parts: [{layers: [a]}, {layers: [b]}, {layers: [c]}], training: {epochs: 0}}"
+    )
+    recipe = parse_recipe(HEAD + f"  - {training}\n")
+    text = recipe_to_yaml(recipe)
+    assert len(text) > 200_000
+    assert parse_recipe(text) == recipe
 
 
 def test_keys_that_contradict_each_other_are_told_without_the_whole_section():
@@ -78,7 +94,7 @@ def test_missing_binary_and_huge_files_are_sentences(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00model")
     with pytest.raises(RecipeError, match="UTF-8"):
         load_recipe(tmp_path / "binary.yaml")
-    (tmp_path / "huge.yaml").write_bytes(b"#" * 200_001)
+    (tmp_path / "huge.yaml").write_bytes(b"#" * (MAX_BYTES + 1))
     with pytest.raises(RecipeError, match="too large"):
         load_recipe(tmp_path / "huge.yaml")
 

@@ -10,7 +10,6 @@ recipes share are kept even then.
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import shutil
 import time
@@ -40,10 +39,10 @@ from secateur.pipeline.record import (
 )
 from secateur.pipeline.removals import replay_removals_
 from secateur.pipeline.reorder import restore_orders_
+from secateur.pipeline.stage_keys import stage_keys
 from secateur.progress import say
 from secateur.recipe import QuantizeStage, Recipe, Stage, recipe_to_yaml, save_recipe
 from secateur.training import distributed
-from secateur.training.checkpoint import digest_of
 
 NETWORK_FILE = "model.safetensors"
 RESULT_FILE = "result.json"
@@ -70,7 +69,7 @@ def run_recipe(context: Context, *, command: str = "secateur.compress(...)", ove
     distributed.start()
     folder, recipe = context.folder, context.recipe
     check_recipe(context)
-    keys = _keys(context)
+    keys = stage_keys(context)
     with locked(folder):
         if distributed.is_main():
             _claim(folder, recipe, keys, overwrite)
@@ -131,31 +130,6 @@ def _restore(context: Context, done: StageRecord, stage: Stage) -> None:
         say(f"{done.name}: finished before, kept")
 
 
-def _keys(context: Context) -> list[str]:
-    recipe = context.recipe
-    # Where and how fast images are loaded changes no number.
-    data = recipe.data.model_dump(mode="json", exclude={"workers", "root"})
-    beginning = {
-        "network": digest_of(context.network),
-        # Two networks can share all tensors and still compute different things (another padding, say).
-        "model": {"name": recipe.model.name, "options": getattr(context.network, "zoo_options", recipe.model.options)},
-        "preprocessing": context.preprocessing.to_dict(),
-        "data": data,
-        "images": [len(context.images.train or ()), len(context.images.test)],
-        "classes": list(context.images.classes),
-        "seed": recipe.seed,
-    }
-    key, keys = _hash(beginning), []
-    for stage in recipe.stages:
-        key = _hash([key, stage.model_dump(mode="json")])
-        keys.append(key)
-    return keys
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
 def _claim(folder: Path, recipe: Recipe, keys: list[str], overwrite: bool) -> None:
     """Make sure that writing into `folder` destroys nothing that the user has not given up."""
     if not (folder / RUN_FILE).exists():
@@ -175,7 +149,8 @@ def _claim(folder: Path, recipe: Recipe, keys: list[str], overwrite: bool) -> No
     # A longer list of the same stages goes on with the run; anything else would replace results.
     if not all(shared) or len(keys) < len(before.stages):
         raise ArtifactError(
-            f"{folder}: holds the run of another recipe, weights or images{_difference(before.recipe, recipe)}. "
+            f"{folder}: holds the run of another recipe, weights, images or files that stages "
+            f"read{_difference(before.recipe, recipe)}. "
             "Choose another folder, or allow overwriting (--overwrite)."
         )
 

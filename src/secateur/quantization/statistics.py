@@ -20,12 +20,13 @@ import onnx
 import onnx_ir as ir
 import yaml
 
-from secateur.errors import ArtifactError
+from secateur.errors import ArtifactError, RecipeError
 from secateur.files import write_json, write_text
 from secateur.quantization.points import Points, is_rectifier
 from secateur.quantization.rewriting import constant_of
 from secateur.quantization.roles import given
 from secateur.quantization.seen import Seen, Statistics
+from secateur.recipe.document import parse_yaml
 
 _NAMES = tuple(field.name for field in fields(Statistics))
 # Statistics of a network of thousands of layers are below a megabyte.
@@ -91,11 +92,12 @@ def _read(path: Path) -> Mapping[str, Any]:
         if path.stat().st_size > MAX_BYTES:
             raise ArtifactError(f"{path}: is larger than statistics are ({MAX_BYTES:,} bytes).")
         text = path.read_text(encoding="utf-8")
-        data = json.loads(text) if path.suffix == ".json" else yaml.load(text, yaml.CSafeLoader)
+        data = json.loads(text) if path.suffix == ".json" else parse_yaml(text, str(path), aliases=True)[0]
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file.") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise ArtifactError(f"{path}: not readable as statistics: {str(error).splitlines()[0]}.") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecipeError, RecursionError) as error:
+        reason = str(error).splitlines()[0].removeprefix(f"{path}:").strip().rstrip(".")
+        raise ArtifactError(f"{path}: not readable as statistics: {reason}.") from error
     if not isinstance(data, Mapping) or not data:
         raise ArtifactError(f"{path}: these are no statistics: a mapping from names to numbers is needed.")
     return data

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
-from secateur.errors import SparsityError
+from secateur.errors import RecipeError, SparsityError
+from secateur.recipe.document import parse_yaml
 
 MOST_BYTES = 2**20
 LEVELS_FILE, CHOSEN_FILE = "dict_prun_table.txt", "desrie_prun_table.txt"
@@ -108,11 +107,14 @@ def _from_list(path: Path, numbers: Sequence[float], layers: Sequence[str], kept
 
 def _from_mapping(path: Path, text: str) -> dict[str, float]:
     try:
-        value = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if text.lstrip().startswith("{"):
+            value = json.loads(text, object_pairs_hook=_once)
+        else:
+            value, _ = parse_yaml(text, str(path))
+    except (RecipeError, ValueError, RecursionError) as error:
+        first = str(error).splitlines()[0].removeprefix(f"{path}: ") if str(error) else type(error).__name__
         raise SparsityError(
-            f"{path}: is neither a list of numbers nor a mapping from layers to levels: {first}."
+            f"{path}: is neither a list of numbers nor a mapping from layers to levels: {first.rstrip('.')}."
         ) from error
     if not isinstance(value, dict) or not value:
         raise SparsityError(f"{path}: must hold one level a line, or layers with levels such as 'layer1.*: 0.5'.")
@@ -120,8 +122,21 @@ def _from_mapping(path: Path, text: str) -> dict[str, float]:
     for name, level in cast(dict[Any, Any], value).items():
         if not isinstance(name, str):
             raise SparsityError(f"{path}: {name!r} is not the name of a layer.")
-        levels[name.removeprefix("module.")] = _level(path, name, level)
+        layer = name.removeprefix("module.")
+        if layer in levels:
+            raise SparsityError(f"{path}: '{layer}' has two levels, once under the name 'module.{layer}'.")
+        levels[layer] = _level(path, name, level)
     return levels
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. raises ValueError for a key given twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key '{twice}' is given twice")
+    return found
 
 
 def _text(path: Path) -> str:
