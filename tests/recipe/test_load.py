@@ -36,6 +36,8 @@ FAULTS = [
     (HEAD + "  - stage: finetune\n    training:\n      epoch: 3\n", 5, "unknown key 'epoch'", "'epochs'?"),
     (HEAD + "  - stage: finetune\n    training: {optimizer: adamx}\n", 4, "'optimizer'", "'adamw'"),
     (HEAD + "  - stage: finetune\n    training: {decay: step}\n", 4, "step_epochs", "[5, 8]"),
+    (HEAD + "  - stage: finetune\n    training: {decay: step, step_epochs: [8, 5]}\n", 4, "step_epochs must rise", ""),
+    (HEAD + "  - stage: finetune\n    training: {learning_rate: .inf}\n", 4, "'learning_rate'", "finite"),
     (HEAD.replace("stages:", "stages: []"), 2, "'stages'", "at least 1"),
     ("stages: [{stage: evaluate}]\n", 1, "needs the key 'model'", ""),
     ("model: {name: a, name: b}\nstages: [{stage: evaluate}]\n", 1, "'name' is given twice", ""),

@@ -57,6 +57,8 @@ class Training(Section):
     def _steps_inside_the_run(self) -> "Training":
         if self.decay == "step" and not self.step_epochs:
             raise ValueError("decay: step needs step_epochs, such as [5, 8]")
+        if list(self.step_epochs) != sorted(set(self.step_epochs)):
+            raise ValueError("step_epochs must rise, each given once")
         if self.step_gammas and len(self.step_gammas) != len(self.step_epochs):
             raise ValueError("step_gammas needs one factor for each of step_epochs")
         if self.decay_end is not None and self.decay_end <= self.decay_start:
