@@ -27,7 +27,7 @@ def fix_resize(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], known:
         return
     sides, outs = x.tensor_type.shape.dim, y.tensor_type.shape.dim
     axes = next((list(entry.ints) for entry in node.attribute if entry.name == "axes"), range(len(sides)))
-    if not len(axes) == len(scales) or len(sides) != len(outs):
+    if len(axes) != len(scales) or len(sides) != len(outs):
         return
     for axis, scale in zip(axes, scales, strict=True):
         if -len(sides) <= axis < len(sides) and sides[axis].HasField("dim_value"):

@@ -39,6 +39,25 @@ def test_concat_of_other_axes(axis):
     moved("Concat", parts, [np.concatenate(parts, axis)], {"axis": axis})
 
 
+@pytest.mark.parametrize("axis", [1, 2, 3])
+@pytest.mark.parametrize(("n", "c"), [(1, 1), (3, 1), (1, 3), (1, 4), (2, 6)])
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_concat_of_single_pixels_and_constants_with_maps(axis, n, c, dtype):
+    shapes = [[n, c, 1, 1], [n, c, 1, 1], [n, c, 1, 1], [n, c, 1, 1]]
+    shapes[1][axis] = 5
+    parts = [integers(*shape, dtype=dtype) for shape in shapes]
+    if axis == 1:
+        parts = [np.ascontiguousarray(part.repeat(3, 3)) for part in parts]
+    whole = np.concatenate(parts, axis)
+    moved("Concat", parts, [whole], {"axis": axis})
+    moved("Concat", parts, [whole], {"axis": axis}, constants=[1, 3])
+    if axis > 1:
+        for y_scale in (0.03, 0.05):
+            how = {"axis": axis, "scales": (0.03,) * 4, "zeros": (7,) * 4, "y_scale": y_scale, "y_zero": 7}
+            for isa in ISA:
+                check("QConcat", parts, (dtype, whole.shape), how, isa, pad=1)
+
+
 def test_concat_of_dense_bytes():
     parts = [integers(2, 5, 1, 1), integers(2, 3, 1, 1)]
     moved("Concat", parts, [np.concatenate(parts, 1)], {"axis": 1})
@@ -90,6 +109,34 @@ def test_slice(axes, starts, ends, steps):
         cut[axis] = slice(start, end, step)
     how = {"axes": axes, "starts": starts, "ends": ends, "steps": steps}
     moved("Slice", [x], [np.ascontiguousarray(x[tuple(cut)])], how)
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+@pytest.mark.parametrize(("n", "c"), [(1, 1), (3, 1), (2, 4), (1, 6)])
+def test_single_pixels_of_maps(axis, n, c):
+    """Maps of one pixel are dense, what they are cut out of is not."""
+    shape = [n, c, 1, 1]
+    shape[axis] = 4
+    x = integers(*shape)
+    moved("Split", [x], np.split(x, [1, 3], axis), {"axis": axis, "sizes": (1, 2, 1)})
+    for at in (0, 2):
+        one = np.ascontiguousarray(x.take([at], axis))
+        moved("Slice", [x], [one], {"axes": (axis,), "starts": (at,), "ends": (at + 1,), "steps": (1,)})
+    how = {"axes": (1, axis), "starts": (c - 1, 1), "ends": (c, 2), "steps": (1, 1)}
+    moved("Slice", [x], [np.ascontiguousarray(x[:, -1:].take([1], axis))], how)
+
+
+@pytest.mark.parametrize("channels", [4, 12, 16])
+@pytest.mark.parametrize("n", [1, 2])
+def test_depth_of_single_pixels(n, channels):
+    x = integers(n, channels, 1, 1)
+    c = channels // 4
+    for mode, axes in (("DCR", (0, 3, 1, 2)), ("CRD", (0, 1, 2, 3))):
+        parts = x.reshape(n, 2, 2, c) if mode == "DCR" else x.reshape(n, c, 2, 2)
+        wide = np.ascontiguousarray(parts.transpose(axes))
+        moved("DepthToSpace", [x], [wide], {"blocksize": 2, "mode": mode})
+        if mode == "DCR":
+            moved("SpaceToDepth", [wide], [x], {"blocksize": 2})
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(8, 2), (12, 3), (10, 2), (6, 6)])

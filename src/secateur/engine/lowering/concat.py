@@ -76,7 +76,7 @@ def _neighbours(graph: Graph, node: Node, views: dict[str, tuple[str, int]]) -> 
 @lowers("Concat", refuses=movable)
 def concat(node: Node, context: Context) -> None:
     """Copy the parts that do not lie in the result already."""
-    emit_concat(context, node, [context.tensor(part) for part in node.inputs])
+    emit_concat(context, node, [quad_moves.stored(context, part) for part in node.inputs])
 
 
 def emit_concat(context: Context, node: Node, parts: Sequence[Tensor]) -> None:
@@ -87,7 +87,10 @@ def emit_concat(context: Context, node: Node, parts: Sequence[Tensor]) -> None:
     if axis == 1 and quad_moves.is_map(whole):
         quad_moves.concat_channels(context, parts, whole)
         return
-    item = 4 if quad_moves.is_map(whole) else context.graph.type(name).numpy.itemsize
+    item = context.graph.type(name).numpy.itemsize
+    if quad_moves.is_map(whole):
+        # Maps of one pixel and constants are dense, and maps that become higher or wider of them are not.
+        parts, item = [quad_moves.as_map(context, part, whole) for part in parts], 4
     whole = quad_moves.words_of(whole)
     steps = strides_of(whole)
     offset = 0

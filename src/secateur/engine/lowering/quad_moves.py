@@ -5,11 +5,12 @@ copies of planes, where they can, byte by byte where not (quad_relayout.gather_c
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.engine.layout import INTEGERS, Flat, Quads, quads, quads_of
+from secateur.engine.layout import INTEGERS, Flat, Quads, quads, quads_of, stored_zero
 from secateur.engine.lowering.context import Context, Tensor
 from secateur.engine.lowering.moves import View, move, view
 from secateur.engine.lowering.quad_relayout import Part, channels_of, gather_channels, to_bytes, to_quads
@@ -34,10 +35,23 @@ def words_of(tensor: Tensor) -> Tensor:
     return tensor.words if is_map(tensor) else tensor
 
 
+def stored(context: Context, name: str) -> Tensor:
+    """A value as it lies in memory; constants of int8, which come as in the file, as all others do."""
+    x = context.tensor(name)
+    zero = stored_zero(0, context.graph.type(name).dtype)
+    if x.constant is None or not zero:
+        return x
+    return replace(x, constant=x.constant.view(np.uint8) ^ np.uint8(zero))
+
+
 def concat_channels(context: Context, tensors: Sequence[Tensor], whole: Tensor) -> None:
     """Maps behind each other."""
-    maps = [t if is_map(t) else to_quads(context, t, quads(_sizes(t), whole.words.planes.fill)) for t in tensors]
-    gather_channels(context, [channels_of(tensor) for tensor in maps], whole)
+    gather_channels(context, [channels_of(as_map(context, tensor, whole)) for tensor in tensors], whole)
+
+
+def as_map(context: Context, tensor: Tensor, whole: Tensor) -> Tensor:
+    """A tensor in quads, with the padding of a map that it becomes a part of."""
+    return tensor if is_map(tensor) else to_quads(context, tensor, quads(_sizes(tensor), whole.words.planes.fill))
 
 
 def channels_at(context: Context, x: Tensor, channels: Ints) -> Tensor:
@@ -61,6 +75,13 @@ def select_channels(context: Context, x: Tensor, channels: Ints, name: str) -> N
         gather_channels(context, [Part(x, channels)], y)
     else:
         to_bytes(context, channels_at(context, x, channels), y)
+
+
+def take_pixels(context: Context, source: View, y: Tensor) -> None:
+    """Copy a view of quads as the dense bytes that a map of one pixel is."""
+    made = context.temporary(quads(_sizes(y), source.tensor.planes.fill))
+    move(context, source, view(made.words), made.words.shape)
+    to_bytes(context, made, y)
 
 
 def transpose(context: Context, x: Tensor, perm: Sequence[int], name: str) -> None:
@@ -98,6 +119,7 @@ def reshape(context: Context, x: Tensor, name: str) -> None:
 
 def depth_to_space(context: Context, x: Tensor, y: Tensor, block: int, *, depth_first: bool) -> None:
     """Blocks of channels become blocks of pixels: each phase of the result is a selection of channels."""
+    x = as_map(context, x, y)
     n, c, h, w = x.shape
     c //= block * block
     image, plane, row, column = strides_of(y.words)
@@ -110,17 +132,20 @@ def depth_to_space(context: Context, x: Tensor, y: Tensor, block: int, *, depth_
 
 
 def space_to_depth(context: Context, x: Tensor, y: Tensor, block: int) -> None:
-    """Blocks of pixels become blocks of channels."""
+    """Blocks of pixels become blocks of channels; a result of one pixel is dense."""
     n, c, h, w = x.shape
     image, plane, row, column = strides_of(x.words)
+    target = y if is_map(y) else context.temporary(quads(_sizes(y), x.words.planes.fill))
     parts: list[Part] = []
     for phase in range(block * block):
-        made = context.temporary(quads((n, c, h // block, w // block), x.words.planes.fill, y.words.planes.pad))
+        made = context.temporary(quads((n, c, h // block, w // block), x.words.planes.fill, target.words.planes.pad))
         place = phase // block * row + phase % block * column
         source = View(x.words, (image, plane, row * block, column * block), place)
         move(context, source, view(made.words), made.words.shape)
         parts.append(channels_of(made))
-    gather_channels(context, parts, y)
+    gather_channels(context, parts, target)
+    if target is not y:
+        to_bytes(context, target, y)
 
 
 def _neighbours(x: Tensor, channels: Ints) -> Tensor | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from secateur.engine.layout import Flat, Layout, Planes, Quads
+from secateur.engine.layout import INTEGERS, Flat, Layout, Planes, Quads
 from secateur.engine.lowering import quad_moves
 from secateur.engine.lowering.context import Context, Tensor, lowers
 from secateur.engine.lowering.moves import View, move, view
@@ -119,7 +119,7 @@ def depth_to_space(node: Node, context: Context) -> None:
     """Blocks of channels become blocks of pixels."""
     x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
     block = node.attributes["blocksize"]
-    if quad_moves.is_map(x):
+    if quad_moves.is_map(y):
         quad_moves.depth_to_space(context, x, y, block, depth_first=node.attributes["mode"] == "DCR")
         return
     (image, plane, row, column), target = strides_of(x), strides_of(y)
@@ -137,7 +137,7 @@ def space_to_depth(node: Node, context: Context) -> None:
     """Blocks of pixels become blocks of channels."""
     x, y = context.tensor(node.inputs[0]), context.place(node.outputs[0])
     block = node.attributes["blocksize"]
-    if quad_moves.is_map(y):
+    if quad_moves.is_map(x):
         quad_moves.space_to_depth(context, x, y, block)
         return
     n, c, h, w = x.shape
@@ -174,6 +174,9 @@ def take(context: Context, name: str, source: View) -> None:
     wanted = context.layout_of(name)
     own = wanted.words if isinstance(wanted, Quads) else wanted
     x = source.tensor
+    if kind.dtype in INTEGERS and isinstance(x.layout, Planes) and not isinstance(wanted, Quads):
+        quad_moves.take_pixels(context, source, context.place(name))
+        return
     if x.buffer is not None and name not in context.views:
         layout = _view_layout(x, source, own)
         if layout is not None:
