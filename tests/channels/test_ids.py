@@ -200,3 +200,16 @@ def test_places_that_are_united_beside_places_that_stay_come_to_an_end():
     groups = ids.groups()
     assert sum(group.size for group in groups.groups) == 5
     assert any(group.frozen for group in groups.groups)
+
+
+def test_table_counts_channels_where_a_unit_has_several():
+    ids = ChannelIds()
+    hidden = conv(ids, image(ids.new(3)), "a", 8)
+    halves = conv(ids, hidden, "b", 4)
+    ids.union(np.concatenate([halves, halves], axis=1), hidden)
+    conv(ids, hidden, "c", 1)
+    groups = ids.groups()
+    assert (groups["a"].size, groups["a"].channels) == (4, 8)
+    (row,) = (line for line in str(groups).splitlines() if line.startswith("a "))
+    assert row.split()[-1] == "8"
+    assert str(groups).endswith("11 of 12 channels may go, in 2 of 3 groups")  # c is one unit

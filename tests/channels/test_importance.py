@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from channels.topologies import network
+from channels.topologies import conv, network
 from secateur.channels.importance import group_scores
 from secateur.channels.planning import plan_channels
 from secateur.channels.trace import channel_groups
@@ -138,3 +139,11 @@ def test_scores_of_another_size_or_that_are_no_numbers_are_refused(residual, wro
 def test_an_unknown_normalisation_is_refused(residual):
     with pytest.raises(SparsityError, match="Did you mean 'mean'"):
         group_scores(*residual, l1, normalize="meen")
+
+
+def test_layers_of_one_shape_draw_different_numbers_and_every_plan_the_same():
+    model = nn.Sequential(*(conv(3 if i == 0 else 8, 8) for i in range(4)), conv(8, 4))
+    plans = [plan_channels(model, 0.5, (3, 8, 8), base="channels", criterion="random") for _ in range(2)]
+    kept = [{cut.tensor: cut.kept for cut in plan.cuts if cut.role == "producer"} for plan in plans]
+    assert kept[0] == kept[1] and len(kept[0]) == 4
+    assert len(set(kept[0].values())) == 4

@@ -77,6 +77,12 @@ class ChannelGroup:
         """Layers that read these channels."""
         return self._layers("consumer")
 
+    @property
+    def channels(self) -> int:
+        """Channels of the layer that makes them first: more than units where several only go together."""
+        made = [member for role in ("producer", "depthwise") for member in self.members if member.role == role]
+        return made[0].positions.size if made else self.size
+
     def _layers(self, role: Role) -> tuple[str, ...]:
         layers = [layer_of(member.tensor) for member in self.members if member.role == role]
         return tuple(dict.fromkeys(layers))
@@ -121,11 +127,12 @@ class ChannelGroups:
             key = (group.producers or group.name.partition(":")[0], group.frozen) if group.frozen else group.name
             name, made, read, remark, size = rows.get(key, (group.name, "", "", "", 0))
             made, read = made or _listed(group.producers), read or _listed(group.consumers)
-            rows[key] = (name, made, read, remark or _remark(group), size + group.size)
+            rows[key] = (name, made, read, remark or _remark(group), size + group.channels)
         table = text_table(headers, [(*row[:4], str(row[4])) for row in rows.values()], left=4)
-        removable = sum(group.size for group in self.free)
-        total = sum(group.size for group in self.groups)
-        return f"{table}\n{removable} of {total} channels may go, in {len(self.free)} of {len(self.groups)} groups"
+        able = [group for group in self.free if group.size > group.segments]
+        removable = sum(group.channels for group in able)
+        total = sum(group.channels for group in self.groups)
+        return f"{table}\n{removable} of {total} channels may go, in {len(able)} of {len(self.groups)} groups"
 
 
 def layer_of(tensor: str) -> str:

@@ -31,9 +31,11 @@ def filter_criterion(name: str) -> FilterCriterion:
     raises    RecipeError  an unknown name
     """
     rule = criteria[name]
+    # One for all calls: drawn anew, layers of one shape would lose the same places.
+    generator = torch.Generator().manual_seed(0)
 
     def scores(weight: Tensor) -> Tensor:
-        return rule.filter_scores(rule.weight_scores(ScoreInputs(weight)))
+        return rule.filter_scores(rule.weight_scores(ScoreInputs(weight, generator=generator)))
 
     scores.__name__ = name
     return scores

@@ -49,7 +49,7 @@ class PlannedGroup:
     """One group in the plan.
 
     layers              that make its channels
-    before, after       channels
+    before, after       units: channels, several as one where they only go together
     parameters, macs    (before, after) of those of the layers that no earlier group has named
     reason              why no channel goes, or what is to be said of those that go
     """
@@ -88,7 +88,7 @@ class RemovalPlan:
 
     @property
     def removed(self) -> int:
-        """Channels that go."""
+        """Units that go: channels, several as one where they only go together."""
         return sum(group.before - group.after for group in self.groups)
 
     def to_dict(self) -> dict[str, Any]:
