@@ -19,6 +19,7 @@ from secateur.recipe.document import Document, parse_document, read_document
 from secateur.recipe.importers.provenance import Provenance
 from secateur.recipe.importers.reading import Note, Reading
 from secateur.recipe.schema import Recipe
+from secateur.recipe.schema.sparsify import SparsifyPart
 from secateur.registry import Registry
 
 
@@ -59,6 +60,8 @@ class CommandImporter(Protocol):
 
 # Pipes, redirections, the next command, a comment.
 SHELL = re.compile(r"#|\|\|?$|&&?$|;$|[012&]?>")
+
+USUAL_CAP: float = SparsifyPart.model_fields["cap"].default
 
 importers: Registry[type[FileImporter]] = Registry("file format")
 command_lines: Registry[type[CommandImporter]] = Registry("tool")
@@ -149,5 +152,15 @@ def _finished(draft: Draft, reading: Reading) -> Imported:
     document = reading.document
     if draft.value["data"].get("name") is None:
         raise RecipeError(f"{document.source}: does not say which images; give --data, such as imagefolder:DIR.")
+    for stage in draft.value["stages"]:
+        for part in (stage, *stage.get("parts", ())):
+            _lift_cap(part)
     recipe = build_recipe(draft.value, f"{document.source}, imported")
     return Imported(recipe, tuple(reading.notes), draft.provenance)
+
+
+def _lift_cap(part: dict[str, Any]) -> None:
+    """Other tools have no bound on what one layer may lose; ours stays wherever the levels are below it."""
+    levels = [part.get("sparsity"), *part.get("levels", {}).values(), *part.get("table", ())]
+    if any(level is not None and level > USUAL_CAP for level in levels):
+        part.setdefault("cap", 1.0)

@@ -4,7 +4,10 @@ import textwrap
 
 import pytest
 
+import secateur
+import secateur.sparsity
 from secateur.errors import RecipeError
+from secateur.sparsity import AllocationOptions
 
 POLICY = "policies:\n  - pruner: {instance_name: p}\n    starting_epoch: 2\n    ending_epoch: 12\n    frequency: 2\n"
 AGP = "initial_sparsity: 0.1\nfinal_sparsity: 0.5\n"
@@ -57,6 +60,34 @@ def test_names_are_exact(tools, body, line, words):
     with pytest.raises(RecipeError) as caught:
         tools.read(schedule(body))
     assert str(caught.value).startswith(f"f.yaml:{line}: ") and words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "cap"),
+    [
+        (f"class: AutomatedGradualPruner\nweights: [{A}]\ninitial_sparsity: 0.1\nfinal_sparsity: 0.995\n", 1.0),
+        (f"class: AutomatedGradualPruner\nweights: [{A}]\ninitial_sparsity: 0.1\nfinal_sparsity: 0.98\n", 0.99),
+        (f"class: SparsityLevelParameterPruner\nlevels: {{{A}: 0.995}}\n", 1.0),
+    ],
+)
+def test_levels_above_the_usual_cap_are_reached(tools, body, cap):
+    found = part(tools, body)
+    assert found.cap == cap
+    network = secateur.model("resnet20b_cifar10")
+    plan = secateur.sparsity.plan_sparsity(
+        network, found.sparsity, found.pattern, base=found.base, only=found.layers, levels=found.levels,
+        rounding=found.rounding, ties=found.ties, options=AllocationOptions(cap=found.cap),
+    )  # fmt: skip
+    level = {**dict.fromkeys(found.layers, found.sparsity), **found.levels}["layer1.0.conv1"]
+    assert {layer.name: layer.zeros for layer in plan.layers}["layer1.0.conv1"] == int(level * 2304)
+
+
+def test_masks_in_the_forward_pass_alone_are_said_to_differ(tools):
+    body = f"class: AutomatedGradualPruner\nweights: [{A}]\n{AGP}"
+    policy = POLICY.replace("instance_name: p", "instance_name: p, args: {mask_on_forward_only: True%s}")
+    assert "f.yaml:8: with 'mask_on_forward_only'" in tools.said(tools.read(schedule(body, policy % "")))
+    copies = tools.read(schedule(body, policy % ", use_double_copies: True"))
+    assert "mask_on_forward_only" not in tools.said(copies)
 
 
 def test_levels_of_named_layers(tools):

@@ -128,6 +128,34 @@ def test_traps_are_warned_of(command, words):
 
 
 @pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--learner chn-pruned-rmt --cpr_skip_last_layer", "'cpr_skip_last_layer' keeps the channels that the last"),
+        ("--learner chn-pruned-gpu", "'cpg_skip_ht_layers' keeps the channels that the last layer reads"),
+        ("--learner chn-pruned-gpu --cpg_prune_ratio_file r.list", "it belongs to cpg_prune_ratio_type list"),
+        (
+            "--learner weight-sparse --ws_prune_ratio_prtl uniform --ddpg_noise_type action",
+            "'ddpg_noise_type' is not imported: nothing is searched for",
+        ),
+    ],
+)
+def test_layers_and_ratios_that_are_not_imported_are_noted(flags, words):
+    assert words in said(import_command(CIFAR + flags))
+
+
+def test_what_is_imported_is_not_noted_as_left_out():
+    imported = import_command(WEIGHTS + "--ddpg_noise_type action")
+    assert imported.recipe.stages[1].search.noise == "actions" and "'ddpg_noise_type'" not in said(imported)
+    off = "--learner chn-pruned-gpu --nocpg_skip_ht_layers"
+    assert "cpg_skip_ht_layers" not in said(import_command(CIFAR + off))
+
+
+def test_a_list_of_shares_that_go_is_refused():
+    with pytest.raises(RecipeError, match=r"the ratios of r\.list are shares that go, and lists of ours hold those"):
+        import_command(CIFAR + "--learner chn-pruned-gpu --cpg_prune_ratio_type list --cpg_prune_ratio_file r.list")
+
+
+@pytest.mark.parametrize(
     ("flags", "allocation"), [("optimal", "ddpg"), ("uniform", "uniform"), ("heurist", "heuristic")]
 )
 def test_levels_of_weight_sparse(flags, allocation):

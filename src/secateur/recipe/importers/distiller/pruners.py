@@ -132,6 +132,12 @@ def _policy_arguments(reading: Reading, policy: Policy) -> tuple[dict[str, Any],
             "'mask_gradients' without 'mask_on_forward_only' is refused by Distiller; it is imported as plain masks, "
             "under which removed weights get no gradient either.",
         )
+    if forward and not gradients and not copies:
+        args.note(
+            "mask_on_forward_only",
+            "with 'mask_on_forward_only' removed weights start again from zero at every step there; here they keep "
+            "what their gradients give them, as with 'use_double_copies'.",
+        )
     if copies or (forward and not gradients):
         mask["gradients"] = "all"
     if discard:

@@ -86,7 +86,7 @@ class PocketFlowCommand:
         data = _images(reading, script.data, flags)
         warm = flags.flag("enbl_warm_start")
         flags.ignore(*RUN_ONLY)
-        _note_others(flags, learner)
+        _note_others(flags, learner, any(stage.get("search") for stage in stages))
         flags.finish()
         command.check_words(reading)
         name = reading.model or script.model or ""
@@ -114,11 +114,13 @@ def _images(reading: Reading, known: str | None, flags: Fields) -> str | None:
     return reading.data or known or (f"imagefolder:{folder}" if folder else None)
 
 
-def _note_others(flags: Fields, learner: str) -> None:
-    """Flags of other learners, and of the search."""
+def _note_others(flags: Fields, learner: str, searches: bool) -> None:
+    """Flags of other learners, and of the search: those of its noise are imported, the others are not."""
     for name in list(flags.value):
         owner = next((whose for prefix, whose in PREFIXES.items() if name.startswith(prefix)), None)
         if owner is not None and owner != learner:
             flags.ignore(name, because=f"it belongs to the learner {owner}")
-        elif name.startswith("ddpg_"):
+        elif name.startswith("ddpg_noise_") and not searches:
+            flags.ignore(name, because="nothing is searched for")
+        elif name.startswith("ddpg_") and name not in flags.known:
             flags.ignore(name, because="the agent of a search has the constants that are PocketFlow's defaults")

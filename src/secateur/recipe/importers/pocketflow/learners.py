@@ -166,7 +166,8 @@ def remote(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
         )
     if not flags.flag("cpr_skip_frst_layer", True):
         flags.note("cpr_skip_frst_layer", "the first layer is pruned with its group, like any other.")
-    flags.flag("cpr_skip_last_layer")
+    if flags.flag("cpr_skip_last_layer"):
+        _note_last(flags, "cpr_skip_last_layer")
     flags.ignore(
         *("cpr_ista_lrn_rate", "cpr_ista_nb_iters", "cpr_lstsq_lrn_rate", "cpr_lstsq_nb_iters"),
         *("cpr_warm_start", "cpr_save_path", "cpr_save_path_ws", "cpr_save_path_eval"),
@@ -176,14 +177,23 @@ def remote(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
 
 def on_gpu(flags: Fields, training: dict[str, Any]) -> list[dict[str, Any]]:
     """F `cpg_*`: proximal gradient on groups."""
-    flags.text("cpg_prune_ratio_type", "uniform", choices=("uniform", "list"))
+    listed = flags.text("cpg_prune_ratio_file", None)
+    if flags.text("cpg_prune_ratio_type", "uniform", choices=("uniform", "list")) == "list":
+        flags.fail(
+            "cpg_prune_ratio_type",
+            f"the ratios of {listed or 'cpg_prune_ratio_file'} are shares that go, and lists of ours hold those that "
+            "stay; write 1 minus each into another file and give it as --learner channel --cp_prune_option list "
+            "--cp_prune_list_file FILE.",
+        )
+    flags.ignore("cpg_prune_ratio_file", because="it belongs to cpg_prune_ratio_type list")
     gone = flags.number("cpg_prune_ratio", 0.5, low=0.0, high=0.9999)
-    flags.flag("cpg_skip_ht_layers", True)
+    if flags.flag("cpg_skip_ht_layers", True):
+        _note_last(flags, "cpg_skip_ht_layers")
     flags.note("cpg_prune_ratio", f"{gone:g} is the share of channels that goes, not of FLOPs.")
     flags.note(None, f"channels are chosen by their L2 norm, not by proximal gradients; {REGRESSION}.")
     flags.ignore(
         *("cpg_lrn_rate_pgd_init", "cpg_lrn_rate_pgd_incr", "cpg_lrn_rate_pgd_decr", "cpg_lrn_rate_adam"),
-        *("cpg_nb_iters_layer", "cpg_prune_ratio_file", "cpg_save_path", "cpg_save_path_eval"),
+        *("cpg_nb_iters_layer", "cpg_save_path", "cpg_save_path_eval"),
     )
     return [_removal(1 - gone, "channels", training)]
 
@@ -202,6 +212,14 @@ def discriminative(flags: Fields, training: dict[str, Any]) -> list[dict[str, An
         "dcp_save_path_eval",
     )
     return [_removal(1 - gone, "channels", training)]
+
+
+def _note_last(flags: Fields, name: str) -> None:
+    flags.note(
+        name,
+        f"'{name}' keeps the channels that the last layer reads; here they are pruned like all others, unless the "
+        "layer that makes them stands under 'exclude'. Channels of the image stay always.",
+    )
 
 
 def _search(flags: Fields, training: dict[str, Any], prefix: str) -> dict[str, Any]:
