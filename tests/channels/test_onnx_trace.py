@@ -67,6 +67,12 @@ def test_layer_that_reads_channels_along_its_pixels_is_still_named():
     assert sizes(model(nodes, weights, x="N,8,8,3")) == {"a": 5}
 
 
+def test_layer_that_no_rule_follows_is_named():
+    nodes = f"a = Conv(x, a.weight, a.bias) h = ConvTranspose<group = 2>(a, t.weight) {HEAD}"
+    groups = groups_of_onnx(model(nodes, {**conv("a", 6, 3, 1), "t.weight": (6, 4, 1, 1), **fc(8)}))
+    assert groups["a"].frozen == groups["t"].frozen == "ConvTranspose 'ConvTranspose_1' with groups"
+
+
 def test_flatten_maps_a_channel_to_its_pixels():
     member = next(m for m in groups_of_onnx(topologies.flatten())["a"].members if m.tensor == "g.weight")
     assert (member.axis, member.positions.shape) == (0, (6, 16))

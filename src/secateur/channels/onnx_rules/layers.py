@@ -34,7 +34,9 @@ def convolution(trace: OnnxTrace, node: Node) -> None:
         made = np.repeat(read, outputs // inputs)
         trace.member(node, weight, 0, made, "depthwise")
     elif transposed and groups > 1:
-        refuse(trace, node, f"{called(node)} with groups")
+        reason = f"{called(node)} with groups"
+        refuse(trace, node, reason)
+        freeze_outputs(trace, node, reason)
         return
     else:
         reads, makes = (0, 1) if transposed else (1, 0)
@@ -54,6 +56,7 @@ def gemm(trace: OnnxTrace, node: Node) -> None:
     weight = trace.network.view(node.inputs[1])
     if not trace.is_value(node.inputs[0]) or node.attributes.get("transA", 0) or weight is None:
         refuse(trace, node, _why(trace, node))
+        freeze_outputs(trace, node, _why(trace, node))
         return
     swapped = bool(node.attributes.get("transB", 0))
     ids = _product(trace, node, weight, 1 if swapped else 0, 0 if swapped else 1)
