@@ -128,6 +128,13 @@ def test_structures_and_patterns_with_one_level(trained, tmp_path, pattern, leve
     assert point.sparsity == pytest.approx(0.5)
 
 
+def test_levels_of_a_pattern_with_one_level_do_not_count_and_that_is_said(trained, tmp_path, capfd):
+    settings = SensitivitySettings(pattern="2:4", levels=(0.2, 0.4), images=8, only=("point",))
+    table = analyse_sensitivity(trained, images(), tmp_path, settings)
+    assert {row.level for row in table.rows} == {0.0, 0.5}
+    assert "2:4 has one level, 0.5; the levels that were given do not count" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("settings", "error"),
     [

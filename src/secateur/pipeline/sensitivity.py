@@ -25,7 +25,7 @@ from secateur import zoo
 from secateur.errors import ArtifactError, SparsityError
 from secateur.export import folded_copy
 from secateur.files import read_json, remove_leftovers, write_json, write_text
-from secateur.progress import track
+from secateur.progress import say, track
 from secateur.sparsity import Layer, Scorer, Scoring, SensitivityRow, SensitivityTable, layers_of, parse_pattern
 from secateur.sparsity.draws import generator_for
 from secateur.sparsity.layers import stored_weight, weighted_modules
@@ -107,6 +107,8 @@ def analyse_sensitivity(
     if scoring.needs & {"activations", "gradients"}:
         statistics = gather_statistics(network, images, preprocessing, scoring.needs, seed=settings.seed)
     levels = tuple(sorted({0.0, *settings.levels})) if rule.fixed_level is None else (0.0, rule.fixed_level)
+    if rule.fixed_level is not None and settings.levels not in (LEVELS, (rule.fixed_level,)):
+        say(f"sensitivity: {rule} has one level, {rule.fixed_level:g}; the levels that were given do not count")
     model, size = folded_copy(network), preprocessing.input_size
     with placed((model,), distributed.device(), size) as layout, torch.inference_mode():
         scorer = Scorer(model, scoring, statistics)
