@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from secateur.errors import RecipeError
 from secateur.recipe import load_recipe, parse_recipe, recipe_to_yaml
-from secateur.recipe.document import parse_document
+from secateur.recipe.document import MAX_BYTES, parse_document
 from secateur.recipe.importers import (
     command_lines,
     import_command,
@@ -209,7 +209,7 @@ def test_hostile_files_are_refused_with_a_sentence(kind):
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path):
     file = tmp_path / "large.yaml"
-    file.write_text(DISTILLER + "#" * 300_000, encoding="utf-8")
+    file.write_text(DISTILLER + "#" * MAX_BYTES, encoding="utf-8")
     with pytest.raises(RecipeError, match="too large"):
         import_recipe(file)
 

@@ -44,3 +44,9 @@ def test_modes():
     assert mode_of(fields("mode: {activations: ASYMMETRIC_SIGNED}\n"), "SYMMETRIC") == ("asym_s", "sym_full")
     with pytest.raises(RecipeError, match="Did you mean 'SYMMETRIC'"):
         mode_of(fields("mode: SYMETRIC\n"), "SYMMETRIC")
+
+
+def test_more_overrides_than_any_network_has_layers_are_refused():
+    many = "overrides:\n" + "".join(f"  a{number}: {{bits_weights: 4}}\n" for number in range(1001))
+    with pytest.raises(RecipeError, match=r"f.yaml:1: 'overrides' of the file has 1001 entries; at most 1000\."):
+        overrides_of(fields(many), None)

@@ -18,6 +18,8 @@ MODES = {
     "ASYMMETRIC_UNSIGNED": "asym_u",
     "ASYMMETRIC_SIGNED": "asym_s",
 }
+# No network has more layers, and each entry is compared with all others.
+_MOST = 1000
 _WEIGHTS = ("bits_weights", "bits_parameters", "wts")
 _ACTIVATIONS = ("bits_activations", "acts")
 
@@ -63,6 +65,8 @@ def overrides_of(
     found: list[Override] = []
     for section in ("overrides", "bits_overrides"):
         listed = fields.section(section, f"'{section}' of {fields.where}")
+        if len(listed.value) > _MOST:
+            fields.fail(section, f"'{section}' of {fields.where} has {len(listed.value)} entries; at most {_MOST}.")
         for key in listed.value:
             expression = str(key)
             entry = listed.section(expression, f"'{expression}' in '{section}'")
