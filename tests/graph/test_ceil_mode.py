@@ -21,6 +21,19 @@ def test_every_window(opset: int):
         assert_same(model, graph)
 
 
+@pytest.mark.parametrize("opset", [11, 19, 22])
+def test_every_window_that_counts_padding(opset: int):
+    """In one axis a window is too many, in the other it ends in padding that ceil_mode adds."""
+    for height, width, kernel, stride, pad in itertools.product([5, 6, 7], [5, 6, 7, 8], [2, 3], [2, 3], [0, 1]):
+        options = {"kernel_shape": [kernel] * 2, "strides": [stride, 3], "pads": [pad] * 4, "ceil_mode": 1}
+        nodes = [node("AveragePool", "x", "a", count_include_pad=1, **options), node("Flatten", "a", "y")]
+        model = model_of(nodes, {"x": (1, 2, height, width)}, opset=opset)
+        graph = graph_of(nodes, {"x": (1, 2, height, width)}, opset=opset)
+        (wanted,) = run_model(model, feeds_of(graph))
+        assert graph.shape("y") == wanted.shape, options
+        assert_same(model, graph)
+
+
 def test_shapes_behind_are_right_too():
     options = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [1] * 4, "ceil_mode": 1}
     nodes = [node("MaxPool", "x", "a", **options), node("AveragePool", "a", "b", **options), node("Flatten", "b", "y")]

@@ -86,6 +86,10 @@ def _pool(writer: Writer) -> None:
         given["dilations"] = attributes["dilations"]
     if attributes["kind"] == "average":
         given["count_include_pad"] = int(attributes["count_include_pad"])
+        rows, columns = attributes.get("uncounted", (0, 0))
+        if rows or columns:
+            top, left, bottom, right = attributes["pads"]
+            given |= {"pads": (top, left, bottom - rows, right - columns), "ceil_mode": 1}
     writer.emit("AveragePool" if attributes["kind"] == "average" else "MaxPool", node.inputs, writer.out, **given)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -69,6 +70,26 @@ def test_usual_windows(kind: str, kernel: int, stride: int, pad: int, side: int)
     peer, ours = windows(x, kind, (kernel,) * 2, (stride,) * 2, (pad,) * 4, (1, 1), True)
     for y in ours:
         np.testing.assert_allclose(y, peer, rtol=2e-6, atol=0 if kind == "max" else 2e-6)
+
+
+@pytest.mark.parametrize("kernel", [2, 3, 5])
+@pytest.mark.parametrize("stride", [2, 3])
+@pytest.mark.parametrize("pad", [0, 1])
+def test_averages_that_end_behind_counted_padding(kernel: int, stride: int, pad: int) -> None:
+    """As torch's AvgPool2d with ceil_mode, which counts padding by default: what ceil_mode adds is not in the mean."""
+    for height, width in ((7, 40), (8, 39), (33, 6), (5, 5)):
+        x = RANDOM.standard_normal((2, 3, height, width)).astype(np.float32)
+        pool = torch.nn.AvgPool2d(kernel, stride, pad, ceil_mode=True)
+        peer = pool(torch.from_numpy(x)).numpy()
+        outs = peer.shape[2:]
+        more = [(out - 1) * stride + kernel - side - 2 * pad for out, side in zip(outs, (height, width), strict=True)]
+        rows, columns = (max(end, 0) for end in more)
+        pads = (pad, pad, pad + rows, pad + columns)
+        how = {"kernel": (kernel,) * 2, "strides": (stride,) * 2, "pads": pads, "dilations": (1, 1)}
+        how |= {"kind": "average", "count_include_pad": True, "uncounted": (rows, columns)}
+        for isa in ISAS:
+            (y,) = lowered("Pool", [x], [peer.shape], how, isa, pad=pad)
+            np.testing.assert_allclose(y, peer, rtol=2e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -56,6 +56,19 @@ def test_usual_windows(kind: str, numbers: dict, kernel: int, stride: int, pad: 
     windows(integers((1, 4, 14, 14), "int8"), how[0], signed, *how[2:])
 
 
+@pytest.mark.parametrize("numbers", [NUMBERS, OTHERS], ids=["same", "others"])
+@pytest.mark.parametrize(
+    ("pads", "uncounted"), [((1, 1, 2, 1), (1, 0)), ((0, 0, 1, 1), (1, 1)), ((1, 0, 1, 2), (0, 1))]
+)
+def test_averages_that_end_behind_counted_padding(numbers: dict, pads, uncounted) -> None:
+    how = {"kind": "average", "kernel": (3, 3), "strides": (2, 2), "pads": pads, "dilations": (1, 1)}
+    how |= {"count_include_pad": True, "uncounted": uncounted}
+    x = integers((2, 6, 12, 14))
+    out = (2, 6, (12 + pads[0] + pads[2] - 3) // 2 + 1, (14 + pads[1] + pads[3] - 3) // 2 + 1)
+    for isa in ISAS:
+        check("QPool", [x], ("uint8", out), how | numbers, isa, pad=1)
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("kind", ["max", "average"])
 @pytest.mark.parametrize("shape", [(1, 3, 7, 7), (3, 5, 1, 1), (2, 8, 33, 9), (1, 6, 56, 56)])

@@ -17,6 +17,7 @@ def test_rule_1_pools(op: str, kind: str):
     assert only(after, "Pool").attributes == {
         "kind": kind, "kernel": (3, 2), "strides": (2, 3), "pads": (1, 0, 2, 1), "dilations": (1, 1),
         "count_include_pad": False,
+        "uncounted": (0, 0),
     }  # fmt: skip
     assert_same(graph, after)
 
@@ -75,11 +76,27 @@ def test_rule_3_counted_padding_with_ceil_mode():
     after = normal_pooling(graph)
     assert only(after, "Pool").attributes["count_include_pad"]
     assert_same(graph, after)
-    more = graph_of([node("AveragePool", "x", "y", ceil_mode=1, **options)], {"x": (1, 2, 8, 8)})
-    assert normal_pooling(more) is more
+    more = graph_of([node("AveragePool", "x", "y", ceil_mode=1, **options)], {"x": (1, 2, 8, 7)})
+    found = only(normal_pooling(more), "Pool").attributes
+    assert (found["pads"], found["uncounted"]) == ((1, 1, 2, 1), (1, 0)) and found["count_include_pad"]
+    assert_same(more, normal_pooling(more))
     exact = graph_of([node("AveragePool", "x", "y", ceil_mode=1, **options)], {"x": (1, 2, 7, 7)})
     assert_same(exact, normal_pooling(exact))
     only(normal_pooling(exact), "Pool")
+
+
+@pytest.mark.parametrize("opset", [13, 19, 22])
+@pytest.mark.parametrize("pad", [0, 1])
+def test_rule_3_windows_of_any_size(opset: int, pad: int):
+    for height, width, kernel, stride in itertools.product([5, 6, 7, 8], [1, 5, 6], [2, 3], [2, 3]):
+        if width + 2 * pad < kernel or pad >= kernel:
+            continue
+        options = {"kernel_shape": [kernel, kernel], "strides": [stride, 2], "pads": [pad, pad, pad, 0]}
+        pool = node("AveragePool", "x", "y", ceil_mode=1, count_include_pad=1, **options)
+        graph = graph_of([pool], {"x": (1, 1, height, width)}, opset=opset)
+        after = normal_pooling(graph)
+        only(after, "Pool")
+        assert_same(graph, after)
 
 
 def test_rule_4_windows_hold_an_element():

@@ -23,6 +23,16 @@ def test_pools(op: str, y: Grid):
     assert integer_ops(graph) == ["Quantize", name, "Dequantize"]
 
 
+@pytest.mark.parametrize("opset", [13, 19])
+@pytest.mark.parametrize(("sides", "pads"), [((7, 1), [0, 0, 0, 1]), ((7, 6), [0] * 4), ((6, 8), [1] * 4)])
+def test_averages_that_end_behind_counted_padding(opset: int, sides: tuple[int, int], pads: list[int]):
+    file = QdqFile(opset)
+    window = {"kernel_shape": [3, 2], "strides": [2, 2], "pads": pads, "ceil_mode": 1, "count_include_pad": 1}
+    file.between(file.op("AveragePool", file.between("x", X), **window), Y, "y")
+    graph = check_steps(file.model({"x": (2, 3, *sides)}), Y.scale, share=0.8)
+    assert integer_ops(graph) == ["Quantize", "QPool", "Dequantize"]
+
+
 def test_a_mean_over_the_sides_and_its_reshape():
     file = QdqFile()
     value = file.op("ReduceMean", file.between("x", X), axes=[2, 3], keepdims=0)

@@ -12,6 +12,7 @@ from secateur.engine.lowering.parts import parts_of_rows
 from secateur.engine.lowering.refusals import normal_float32
 from secateur.engine.lowering.relayout import plane_offsets
 from secateur.graph.ir import Node
+from secateur.graph.pool_padding import counted_pads
 
 UNROLLED_WIDTHS = (2, 3)
 
@@ -33,7 +34,7 @@ def emit_pool(context: Context, node: Node, x: Tensor, y: Tensor, kind: str) -> 
     top, left, _, _ = attributes["pads"]
     h, w = x.shape[2:]
     out_h, out_w = y.shape[2:]
-    counted = kind == "sum" and attributes["count_include_pad"]
+    above, before, below, behind = counted_pads(attributes)
     step = sw if sw in (1, 2) else 0
     kernel = Pool(kind, step, kw if step and kw in UNROLLED_WIDTHS else 0)
     (sources, source_row), (targets, target_row) = plane_offsets(x), plane_offsets(y)
@@ -48,8 +49,8 @@ def emit_pool(context: Context, node: Node, x: Tensor, y: Tensor, kind: str) -> 
             "y": y.address,
             "sources": sources,
             "targets": targets,
-            "row_shares": _shares(out_h, sh, kh, dh, top, h, counted),
-            "column_shares": _shares(out_w, sw, kw, dw, left, w, counted),
+            "row_shares": _shares(out_h, sh, kh, dh, top, (-above, h + below)),
+            "column_shares": _shares(out_w, sw, kw, dw, left, (-before, w + behind)),
             "parts": parts,
             "rows": rows,
             "row_size": row_size,
@@ -108,10 +109,13 @@ def emit_global_pool(context: Context, layer: str, x: Tensor, y: Tensor, kind: s
 
 
 def _shares(
-    outputs: int, stride: int, kernel: int, dilation: int, pad: int, size: int, counted: bool
+    outputs: int, stride: int, kernel: int, dilation: int, pad: int, counted: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """1 / rows (or columns) of a window that count, for each output; rounded up to whole vectors."""
+    """1 / rows (or columns) of a window that count, for each output; rounded up to whole vectors.
+
+    counted    the first row (or column) that counts, and the one behind the last
+    """
     starts = np.arange(-(-outputs // 16) * 16)[:, None] * stride - pad
     at = starts + np.arange(kernel) * dilation
-    inside = np.ones_like(at, bool) if counted else (at >= 0) & (at < size)
+    inside = (at >= counted[0]) & (at < counted[1])
     return (1 / np.maximum(inside.sum(1), 1)).astype(np.float32)

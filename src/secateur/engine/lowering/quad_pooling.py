@@ -25,6 +25,7 @@ from secateur.engine.lowering.refusals import elements
 from secateur.engine.lowering.relayout import plane_offsets
 from secateur.engine.lowering.requantized import Requantized
 from secateur.graph.ir import Graph, Node
+from secateur.graph.pool_padding import Pads, counted_pads
 from secateur.graph.quantized.arithmetic import output_grid
 from secateur.graph.quantized.grid import Grid
 
@@ -75,7 +76,7 @@ def _average(node: Node, context: Context) -> None:
     kernel, strides, pads, dilations = (attributes[key] for key in ("kernel", "strides", "pads", "dilations"))
     shape = ConvShape(n, c, h, w, c, kernel, strides, pads, dilations, c, out_h, out_w)
     grid = output_grid(attributes, to)
-    factors = np.float32(attributes["x_scale"]) / (grid.step * _counts(shape, bool(attributes["count_include_pad"])))
+    factors = np.float32(attributes["x_scale"]) / (grid.step * _counts(shape, counted_pads(attributes)))
     same = bool((factors == factors[0, 0]).all())
     bias = -(zero - dot_lowers(context.target)) * shape.kernel[0] * shape.kernel[1]
     ends = Requantized(
@@ -157,12 +158,12 @@ def _table(node: Node, context: Context) -> NDArray[np.uint8]:
     return moved_table(given, output_grid(attributes, to))
 
 
-def _counts(shape: ConvShape, padding: bool) -> NDArray[np.float32]:
-    """(height, width) numbers that each window averages."""
+def _counts(shape: ConvShape, counted: Pads) -> NDArray[np.float32]:
+    """(height, width) numbers that each window averages; the padding in `counted` is among them."""
     sides: list[NDArray[np.float32]] = []
     for axis, (size, out) in enumerate(((shape.h, shape.out_h), (shape.w, shape.out_w))):
         starts = np.arange(out)[:, None] * shape.strides[axis] - shape.pads[axis]
         at = starts + np.arange(shape.kernel[axis]) * shape.dilations[axis]
-        inside = np.ones_like(at, bool) if padding else (at >= 0) & (at < size)
+        inside = (at >= -counted[axis]) & (at < size + counted[axis + 2])
         sides.append(inside.sum(1).astype(np.float32))
     return sides[0][:, None] * sides[1]

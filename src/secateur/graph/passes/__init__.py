@@ -13,7 +13,8 @@ that are complete. Float32, with activation, an ir.Activation or None:
 Float32 without:
 
     ScaleShift         (x, scale, shift)  one number per channel (axis 1) each
-    Pool               (x)  kind "max" or "average", kernel, strides, pads, dilations, count_include_pad
+    Pool               (x)  kind "max" or "average", kernel, strides, pads, dilations, count_include_pad, uncounted:
+                       rows and columns at the end of the pads that ceil_mode added (pool_padding.py)
     GlobalPool         (x)  kind; (n, c, h, w) to (n, c, 1, 1)
     ReduceMean         (x)  axes, keepdims
     Softmax LogSoftmax (x)  axis

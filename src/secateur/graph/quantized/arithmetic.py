@@ -45,6 +45,7 @@ from numpy.typing import NDArray
 
 from secateur.graph.activations import apply_activation
 from secateur.graph.ir import Activation, Node
+from secateur.graph.pool_padding import counted_pads
 from secateur.graph.quantized import sums
 from secateur.graph.quantized.grid import (
     Bytes,
@@ -175,8 +176,10 @@ def _pool(attributes: Mapping[str, Any], inputs: Sequence[Array | None], dtype: 
 
 def pool_counts(attributes: Mapping[str, Any], sides: Sequence[int]) -> Floats:
     """How many positions of a map every window of an average counts: (1, 1, rows, columns)."""
-    outside = int(bool(attributes["count_include_pad"]))
-    return _windows(attributes, np.ones((1, 1, *sides), np.int32), outside, np.add).astype(np.float32)
+    top, left, bottom, right = counted = counted_pads(attributes)
+    counts = np.ones((1, 1, sides[0] + top + bottom, sides[1] + left + right), np.int32)
+    rest = tuple(pad - own for pad, own in zip(attributes["pads"], counted, strict=True))
+    return _windows({**attributes, "pads": rest}, counts, 0, np.add).astype(np.float32)
 
 
 def _global_pool(attributes: Mapping[str, Any], inputs: Sequence[Array | None], dtype: str) -> Array:
