@@ -99,7 +99,8 @@ class _PlainTracker:
     def advance(self, steps: int = 1, **fields: float | str) -> None:
         self._done += steps
         self._fields = fields or self._fields
-        if time.monotonic() - self._spoken >= PLAIN_LINE_SECONDS:
+        # The end is told once, by `close`.
+        if self._done != self._total and time.monotonic() - self._spoken >= PLAIN_LINE_SECONDS:
             self._speak()
 
     def close(self) -> None:
