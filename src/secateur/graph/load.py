@@ -1,6 +1,7 @@
 """From an ONNX model to the typed graph.
 
-1. The model is checked as read.py says; its operators are of opset 11 or newer, older ones are converted.
+1. The model is checked as read.py says; its operators are of opset 11 or newer, older ones are converted
+   (old_opset.py).
 2. Local functions are unfolded.
 3. Initializers and Constant operators become constants; an output that is a constant is written by an Identity.
 4. Every value is written once. Nodes have unique names. They have the signatures that ONNX gives their
@@ -14,18 +15,18 @@ from typing import Any, cast
 
 import numpy as np
 import onnx
-from onnx import helper, inliner, numpy_helper, version_converter
+from onnx import helper, inliner, numpy_helper
 
 from secateur.errors import ModelError
 from secateur.graph.close_inputs import close_inputs
 from secateur.graph.ir import Graph, Node, TensorType
+from secateur.graph.old_opset import OLDEST_OPSET, converted, opset_of, reason_of
 from secateur.graph.read import one_line, read_stored, stored
 from secateur.graph.shapes import SMALL
 from secateur.graph.signature import check_signatures
 from secateur.graph.stored import Bytes, StoredModel, array_of
 from secateur.graph.value_types import infer_types
 
-OLDEST_OPSET = 11
 # The largest tensor is 2^31 elements: what is larger is a mistake or an attack.
 MAX_ELEMENTS = 1 << 31
 
@@ -57,15 +58,15 @@ def load_graph(
 
 
 def _graph(given: StoredModel, batch: int | None, input_shapes: Mapping[str, tuple[int, ...]]) -> Graph:
-    if given.proto.functions or _opset(given.proto) < OLDEST_OPSET:
+    if given.proto.functions or opset_of(given.proto) < OLDEST_OPSET:
         model = modernised(given.whole())
         constants = _constants(model, {})
     else:
-        model = _supported(given.proto)
+        model = converted(given.proto)
         constants = _constants(model, given.data)
     light = _light(model, constants)
     _check_single_assignment(light.graph, constants)
-    check_signatures(light.graph, _opset(model))
+    check_signatures(light.graph, opset_of(model))
     close_inputs(light.graph, batch, input_shapes)
     types = infer_types(light)
     _check_sizes(types.known)
@@ -93,7 +94,7 @@ def _graph(given: StoredModel, batch: int | None, input_shapes: Mapping[str, tup
         outputs,
         known,
         constants,
-        _opset(model),
+        opset_of(model),
         {domain: version for domain, version in domains.items() if domain not in ("", "ai.onnx")},
         types.loose,
     )
@@ -101,31 +102,7 @@ def _graph(given: StoredModel, batch: int | None, input_shapes: Mapping[str, tup
 
 def modernised(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model by rules 1 and 2: of opset 11 or newer, without local functions. raises ModelError."""
-    return _unfolded(_supported(model))
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    return versions[0] if versions else onnx.defs.onnx_opset_version()
-
-
-def _supported(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Rule 1."""
-    opset, newest = _opset(model), onnx.defs.onnx_opset_version()
-    if opset > newest:
-        raise ModelError(f"the model uses opset {opset}; the installed onnx knows opsets up to {newest}. Update onnx.")
-    if opset < 1:
-        raise ModelError(f"the model names the opset {opset}, which does not exist.")
-    if opset >= OLDEST_OPSET:
-        return model
-    try:
-        return version_converter.convert_version(model, OLDEST_OPSET)
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
-        reason = one_line(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"the model uses opset {opset}, and converting it to opset {OLDEST_OPSET} failed: {reason.rstrip('.')}. "
-            f"Export it again with opset {OLDEST_OPSET} or newer."
-        ) from error
+    return _unfolded(converted(model))
 
 
 def _unfolded(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -135,8 +112,7 @@ def _unfolded(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return inliner.inline_local_functions(model, convert_version=True)
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = one_line(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
-        raise ModelError(f"the model's local functions cannot be unfolded: {reason.rstrip('.')}.") from error
+        raise ModelError(f"the model's local functions cannot be unfolded: {reason_of(error)}.") from error
 
 
 def _constants(model: onnx.ModelProto, data: Mapping[int, Bytes]) -> dict[str, np.ndarray]:
@@ -207,7 +183,7 @@ def _light(model: onnx.ModelProto, constants: Mapping[str, np.ndarray]) -> onnx.
     light = onnx.ModelProto(ir_version=model.ir_version)
     light.opset_import.extend(model.opset_import)
     if not any(entry.domain in ("", "ai.onnx") for entry in light.opset_import):
-        light.opset_import.add(domain="", version=_opset(model))
+        light.opset_import.add(domain="", version=opset_of(model))
     graph = light.graph
     graph.name = model.graph.name or "graph"
     graph.node.extend(node for node in model.graph.node if not _is_constant(node))

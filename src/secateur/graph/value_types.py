@@ -21,6 +21,7 @@ from onnx import checker, helper, numpy_helper, shape_inference
 from secateur.errors import ModelError
 from secateur.graph.ceil_mode import fix_ceil_mode
 from secateur.graph.ir import TensorType, free_names
+from secateur.graph.old_opset import reason_of
 from secateur.graph.quantized.spelled import with_elements, with_floats
 from secateur.graph.read import one_line
 from secateur.graph.resize_shape import fix_resize
@@ -147,8 +148,7 @@ class _Walk:
             if not self._strict or domain or details.has_function or details.has_context_dependent_function:
                 # Inference through the definition of a composed operator fails for some that are right.
                 return self._elements(node, schema)
-            reason = one_line(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
-            raise ModelError(f"{_called(node)} does not fit its inputs: {reason.rstrip('.')}.") from error
+            raise ModelError(f"{_called(node)} does not fit its inputs: {reason_of(error)}.") from error
 
     def _spelled(self, node: onnx.NodeProto) -> dict[str, onnx.TypeProto]:
         """Types of an operator of ONNX Runtime that quantizes inside: the shapes of the float operator in it."""
