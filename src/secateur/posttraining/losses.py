@@ -9,6 +9,7 @@ Source: our own design, after the loss-aware sensitivities of Frantar & Alistarh
 """
 
 import bisect
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,12 @@ class Divergence:
         if not self._dense:
             raise PosttrainingError("at least one image is needed to compare networks on.")
         self.digest = key_of([subject.digest(), seen])
+
+    def of(self, subject: Subject) -> "Divergence":
+        """The same images and dense answers, for another network."""
+        other = copy.copy(self)
+        other.subject = subject
+        return other
 
     def each(self, *temperatures: float) -> list[Tensor]:
         """T^2 KL(dense || subject) of every image at every temperature, (images,) float64, from one look.

@@ -3,7 +3,8 @@
     dense inputs      Gram matrices of the dense network -> levels of every layer -> weights of every layer
     second pass       layer by layer in order of execution: W <- argmin |W X^ - W_dense X|, pruned again, where X^ is
                       what the layers before, which are pruned already, give, so that errors do not pile up
-    corrections       biases, or the means of the batch norms behind: every layer's outputs keep their mean
+    corrections       biases, or the means of the batch norms behind: every layer's outputs keep their mean; without a
+                      norm behind their variance too, if asked for and where that helps
 
 The second pass may end at any layer: those behind it keep what they had, and the network stays whole.
 
@@ -22,11 +23,12 @@ from torch import Tensor
 from secateur.cache import Cache, digest_of, key_of
 from secateur.graph.census import Census
 from secateur.pipeline.posttraining.choices import Choice, Chosen, choose_levels, method_of, selection_for
+from secateur.pipeline.posttraining.matching import match_outputs_
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining import Gram, compress_layer
 from secateur.posttraining.arrays import array_of
 from secateur.posttraining.bias_correction import correct_biases_, norms_behind, store_with_bias_
-from secateur.posttraining.losses import Batches
+from secateur.posttraining.losses import Batches, Divergence
 from secateur.posttraining.output_statistics import bias_or_zero, output_mean
 from secateur.posttraining.second_order import corrected_target
 from secateur.posttraining.stitch import apply_
@@ -83,7 +85,8 @@ def sparsify_closed_form_(
         measure=facts.measure,
         seed=seed,
     )
-    write_zeros_(subject, dense, chosen, images, grams, stage, folder / "second", box, seed)
+    distance = Divergence(dense, held_out).of(subject)
+    write_zeros_(subject, dense, chosen, images, grams, stage, folder / "second", box, distance, seed)
     return chosen
 
 
@@ -96,9 +99,14 @@ def write_zeros_(
     stage: PosttrainingStage,
     folder: Path,
     box: TimeBox,
+    distance: Divergence,
     seed: int = 0,
 ) -> None:
-    """Weights of all layers for levels that are chosen, biases, and the second pass; `folder` keeps its layers."""
+    """Weights of all layers for levels that are chosen, biases, the second pass, means and variances without norms.
+
+    folder      keeps the layers of the second pass
+    distance    of the subject from the dense network on images that are held out
+    """
     behind = norms_behind(subject, dense)
     if chosen.stitched is not None and chosen.database is not None:
         apply_(subject, chosen.database, chosen.stitched)
@@ -113,6 +121,9 @@ def write_zeros_(
                 progress.advance()
     if stage.second_pass:
         _second_pass_(subject, dense, behind, images, chosen.choices, grams, stage, folder, box, seed)
+    if stage.match_outputs:
+        alone = [name for name in grams if name in chosen.choices and name not in behind]
+        match_outputs_(subject, dense, alone, images, grams, distance, box, seed)
     _tell_what_was_filled(subject, dense, chosen.choices)
 
 

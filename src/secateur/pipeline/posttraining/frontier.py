@@ -79,7 +79,8 @@ class FrontierSettings:
 def draw_frontier(context: Context, stage: PosttrainingStage, settings: FrontierSettings) -> Frontier:
     """Points of a network that is not changed; files go to the context's folder.
 
-    stage     patterns, layers, images, errors, second_pass, correct_bias, estimate_norms; its target does not count
+    stage     patterns, layers, images, errors, second_pass, correct_bias, estimate_norms, match_outputs; its target
+              does not count
     raises    PosttrainingError, SparsityError, RecipeError, DataError, DiskError
     """
     if stage.method == "magnitude" or stage.allocation != "database":
@@ -113,6 +114,7 @@ def draw_frontier(context: Context, stage: PosttrainingStage, settings: Frontier
         "second_pass": stage.second_pass,
         "bias": stage.correct_bias,
         "norms": stage.estimate_norms,
+        "outputs": stage.match_outputs,
         "judge": JUDGE_TEMPERATURE,
     }
 
@@ -134,8 +136,9 @@ def draw_frontier(context: Context, stage: PosttrainingStage, settings: Frontier
             own = TorchSubject(network)
             # Kept until the point is measured; another start finds the layers that are done.
             work = folder / "work"
-            steps = Steps(network, dense, divergence_of(divergence, own), work / "steps")
-            write_zeros_(own, subject, chosen, images, grams, stage, work, TimeBox(None, work), seed)
+            distance = divergence.of(own)
+            steps = Steps(network, dense, distance, work / "steps")
+            write_zeros_(own, subject, chosen, images, grams, stage, work, TimeBox(None, work), distance, seed)
             steps.begin("closed form")
             if stage.estimate_norms:
                 norms_(steps, batches)
@@ -147,13 +150,6 @@ def draw_frontier(context: Context, stage: PosttrainingStage, settings: Frontier
     found = replace(found, dense_figures=known("dense", lambda: figures_of(dense)))
     write_json(folder / FRONTIER_FILE, found.to_dict())
     return found
-
-
-def divergence_of(dense: Divergence, subject: TorchSubject) -> Divergence:
-    """The same images and dense answers, for another network."""
-    other = copy.copy(dense)
-    other.subject = subject
-    return other
 
 
 def accuracy_of(context: Context, network: nn.Module) -> dict[str, float]:

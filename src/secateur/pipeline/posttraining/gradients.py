@@ -18,6 +18,7 @@ from secateur.recipe.schema.after_training import Tuning
 from secateur.recipe.schema.posttraining import GradientReconstruction
 from secateur.sparsity import SparsityPlan, has_masks
 from secateur.sparsity.draws import generator_for
+from secateur.sparsity.norms import norm_modules
 from secateur.training.cut_mix import cut_mixed
 from secateur.training.tuning import adapted
 from secateur.training.unlabeled import tune_
@@ -48,7 +49,9 @@ class TuningJob:
 
 
 def norms_(steps: Steps, batches: Batches) -> None:
-    """Statistics of batch norms again, relative to the dense network."""
+    """Statistics of batch norms again, relative to the dense network; nothing where there are none."""
+    if not norm_modules(steps.network):
+        return
     steps.attempt("norm statistics", lambda: estimate_norms_again_(steps.network, batches(), dense=steps.dense), [])
 
 

@@ -159,6 +159,11 @@ class PosttrainingStage(Section):
     estimate_norms: bool = Field(
         default=True, description="estimate statistics of batch norms again, where that brings the network nearer"
     )
+    match_outputs: bool = Field(
+        default=False,
+        description="layers without a norm get the mean and variance of the dense layer's outputs, where that brings "
+        "the network nearer",
+    )
     held_out: Positive = Field(
         default=512, description="further ones that decide between results; of too few images at most a fifth"
     )
