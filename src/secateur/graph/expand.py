@@ -5,7 +5,7 @@ Tests compare with it, and ONNX Runtime gets it where the engine has no kernel.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -89,8 +89,20 @@ def _pool(writer: Writer) -> None:
         rows, columns = attributes.get("uncounted", (0, 0))
         if rows or columns:
             top, left, bottom, right = attributes["pads"]
-            given |= {"pads": (top, left, bottom - rows, right - columns), "ceil_mode": 1}
+            given["pads"] = (top, left, bottom - rows, right - columns)
+            given["ceil_mode"] = int(_ends_by_ceil_mode(writer, given["pads"]))
     writer.emit("AveragePool" if attributes["kind"] == "average" else "MaxPool", node.inputs, writer.out, **given)
+
+
+def _ends_by_ceil_mode(writer: Writer, pads: Sequence[int]) -> bool:
+    """Whether windows that end behind counted padding are there because of ceil_mode, not in a map that is smaller."""
+    attributes, draft = writer.node.attributes, writer.draft
+    sides, outs = draft.shape(writer.node.inputs[0])[2:], draft.shape(writer.out)[2:]
+    reach = [(k - 1) * d + 1 for k, d in zip(attributes["kernel"], attributes["dilations"], strict=True)]
+    rests = [side + pads[axis] + pads[axis + 2] - reach[axis] for axis, side in enumerate(sides)]
+    # ONNX divides towards zero: a window that is larger than the map is one.
+    floors = tuple(int(rest / stride) + 1 for rest, stride in zip(rests, attributes["strides"], strict=True))
+    return writer.opset < 19 or floors != tuple(outs)
 
 
 def _global_pool(writer: Writer) -> None:

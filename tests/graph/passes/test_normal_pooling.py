@@ -99,6 +99,19 @@ def test_rule_3_windows_of_any_size(opset: int, pad: int):
         assert_same(graph, after)
 
 
+@pytest.mark.parametrize("opset", [13, 17, 19, 22])
+@pytest.mark.parametrize("counted", [0, 1])
+@pytest.mark.parametrize("ceil", [0, 1])
+def test_rule_5_windows_larger_than_the_map(opset: int, counted: int, ceil: int):
+    for sides, kernel, pads in (((1, 6), [2, 3], [0, 1, 0, 0]), ((7, 2), [3, 3], [0] * 4), ((8, 2), [3, 3], [0] * 4)):
+        options = {"kernel_shape": kernel, "strides": [2, 2], "pads": pads, "ceil_mode": ceil}
+        pool = node("AveragePool", "x", "y", count_include_pad=counted, **options)
+        graph = graph_of([pool], {"x": (1, 2, *sides)}, opset=opset)
+        after = normal_pooling(graph)
+        only(after, "Pool")
+        assert_same(graph, after)
+
+
 def test_rule_4_windows_hold_an_element():
     graph = graph_of([node("MaxPool", "x", "y", kernel_shape=[2, 2], pads=[2, 0, 0, 0])], X)
     assert normal_pooling(graph) is graph

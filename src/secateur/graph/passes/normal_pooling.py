@@ -14,6 +14,8 @@ def normal_pooling(graph: Graph) -> Graph:
     2. auto_pad becomes pads; ceil_mode becomes padding at the end, as much as the last window needs.
     3. An AveragePool that counts padding does not count what ceil_mode adds: those rows and columns are `uncounted`.
     4. Every window holds an element: where the padding is as large as the window, the operator stays.
+    5. A window that is larger than map and padding reads more padding. Before opset 19 an average that counts padding
+       counts that too, without ceil_mode; since then it does not.
     """
     readers = {name for node in graph.nodes for name in node.reads()} | set(graph.outputs)
 
@@ -42,16 +44,15 @@ def window_pool(draft: Draft, node: Node) -> list[Node] | None:
     average = node.op == "AveragePool"
     counted = average and bool(node.attributes.get("count_include_pad", 0))
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    uncounted = (0, 0)
-    if node.attributes.get("ceil_mode", 0):
-        sides, outs = draft.shape(node.inputs[0])[2:], draft.shape(node.outputs[0])[2:]
-        ends = [
-            (out - 1) * s + r - side - p for out, s, r, side, p in zip(outs, strides, reach, sides, pads, strict=False)
-        ]
-        # Windows may also end before the padding that the file gives does; it stays, and counts where they reach it.
-        given = pads[2:] if counted else (0, 0)
-        pads = (*pads[:2], *(max(end, own) for end, own in zip(ends, given, strict=True)))
-        uncounted = (pads[2] - given[0], pads[3] - given[1]) if counted else uncounted
+    ceil = bool(node.attributes.get("ceil_mode", 0))
+    sides, outs = draft.shape(node.inputs[0])[2:], draft.shape(node.outputs[0])[2:]
+    ends = [(out - 1) * s + r - side - p for out, s, r, side, p in zip(outs, strides, reach, sides, pads, strict=False)]
+    # Windows may also end before the padding that the file gives does; it stays, and counts where they reach it.
+    given = (0, 0) if ceil and not counted else pads[2:]
+    pads = (*pads[:2], *(max(end, own) for end, own in zip(ends, given, strict=True)))
+    # Rule 5: elsewhere only the one window of a map that is smaller ends behind the padding.
+    ends_there = counted and (ceil or draft.old.opset >= 19)
+    uncounted = (pads[2] - given[0], pads[3] - given[1]) if ends_there else (0, 0)
     if any(pad >= r for pad, r in zip(pads, (*reach, *reach), strict=True)):
         return None
     return [
