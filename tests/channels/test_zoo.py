@@ -11,6 +11,7 @@ from secateur.channels.mask import mask_channels_
 from secateur.channels.plan import RemovalPlan
 from secateur.channels.planning import plan_channels
 from secateur.channels.remove import remove_channels_
+from secateur.errors import SparsityError
 from secateur.sparsity import census
 
 # name -> share of the MACs that is left at most when 30 % of the channels of every group that may shrink are gone
@@ -44,7 +45,6 @@ WIDE = {
     "repvgg_a0": 0.55,
     "convnext_tiny": 0.75,  # layer norm over channels
     "vit_tiny_patch16_224": 0.85,
-    "nf_resnet50": 1.0,  # standardised weights: nothing may shrink, and nothing breaks
 }
 WHOLE_IMAGES = ("vit_tiny_patch16_224",)
 
@@ -75,6 +75,12 @@ def test_thinned_equals_masked(name):
 @pytest.mark.parametrize("name", WIDE)
 def test_thinned_equals_masked_wide(name):
     check(name, WIDE[name])
+
+
+@pytest.mark.slow
+def test_network_of_standardised_weights_is_refused_with_the_reason():
+    with pytest.raises(SparsityError, match=r"no channel may go .*a convolution whose weight is computed"):
+        plan_channels(secateur.model("nf_resnet50"), 0.3, (3, 64, 64), base="channels")
 
 
 @pytest.mark.parametrize(
