@@ -7,7 +7,8 @@ import pytest
 from float_networks import draw, kinds, residual, run, stored
 from graph_tools import model_of, node
 from secateur.errors import ModelError, QuantizationError
-from secateur.quantization.prepare import opset_of, prepared, with_opset
+from secateur.graph.old_opset import opset_of
+from secateur.quantization.prepare import prepared, with_opset
 
 X = draw(2, 3, 6, 6, seed=9, scale=1.0)
 WEIGHT = {"w": draw(4, 3, 3, 3), "b": draw(4, seed=1)}

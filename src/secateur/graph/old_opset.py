@@ -30,21 +30,21 @@ def opset_of(model: onnx.ModelProto) -> int:
     return versions[0] if versions else onnx.defs.onnx_opset_version()
 
 
-def converted(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with operators of OLDEST_OPSET or newer. raises ModelError."""
+def converted(model: onnx.ModelProto, wanted: int = OLDEST_OPSET) -> onnx.ModelProto:
+    """The model with operators of opset `wanted` or newer. raises ModelError."""
     opset, newest = opset_of(model), onnx.defs.onnx_opset_version()
     if opset > newest:
         raise ModelError(f"the model uses opset {opset}; the installed onnx knows opsets up to {newest}. Update onnx.")
     if opset < 1:
         raise ModelError(f"the model names the opset {opset}, which does not exist.")
-    if opset >= OLDEST_OPSET:
+    if opset >= wanted:
         return model
     try:
-        return version_converter.convert_version(_without_unread(model), OLDEST_OPSET)
+        return version_converter.convert_version(_without_unread(model), wanted)
     except _FAILURES as error:
         raise ModelError(
-            f"{_culprit(model.graph, opset, str(error))} cannot be converted to opset {OLDEST_OPSET}. "
-            f"Export the model again with opset {OLDEST_OPSET} or newer."
+            f"{_culprit(model.graph, opset, str(error))} cannot be converted to opset {wanted}. "
+            f"Export the model again with opset {wanted} or newer."
         ) from error
 
 

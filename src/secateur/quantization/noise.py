@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from secateur.errors import QuantizationError
+from secateur.graph.old_opset import opset_of
 from secateur.graph.shapes import Shapes, infer_shapes
 from secateur.graph.table import text_table
 from secateur.quantization.numbers import Scale, rounded
-from secateur.quantization.prepare import opset_of
 from secateur.quantization.roles import Roles
 from secateur.quantization.runs import Runs, images_of
 from secateur.quantization.simulate import rounding_nodes, simulated

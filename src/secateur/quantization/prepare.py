@@ -17,12 +17,12 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import helper, shape_inference, version_converter
+from onnx import helper, shape_inference
 
 from secateur.errors import ModelError, QuantizationError
 from secateur.graph import check_model, load_graph
 from secateur.graph.load import modernised
-from secateur.graph.read import one_line
+from secateur.graph.old_opset import converted, opset_of, reason_of
 from secateur.quantization.folds import fold_all_
 from secateur.quantization.rewriting import constant_of, is_op, operand, replace_value_, store_constant
 
@@ -78,15 +78,10 @@ def _read(model: onnx.ModelProto) -> ir.Model:
     try:
         inferred = shape_inference.infer_shapes(model, data_prop=True)
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = one_line((str(error).strip().splitlines() or [type(error).__name__])[0])
-        raise QuantizationError(f"the shapes of the model contradict each other: {reason.rstrip('.')}.") from error
+        raise QuantizationError(f"the shapes of the model contradict each other: {reason_of(error)}.") from error
     read = ir.from_proto(inferred)
     add_shapes_(read, model)
     return read
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def with_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
@@ -94,16 +89,12 @@ def with_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     if opset_of(model) >= opset:
         return model
     try:
-        converted = version_converter.convert_version(model, opset)
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
-        reason = one_line((str(error).strip().splitlines() or [type(error).__name__])[0])
-        raise QuantizationError(
-            f"the model uses opset {opset_of(model)}, and converting it to opset {opset} failed: "
-            f"{reason.rstrip('.')}. Export it again with opset {opset} or newer."
-        ) from error
-    del converted.metadata_props[:]
-    converted.metadata_props.extend(model.metadata_props)
-    return converted
+        newer = converted(model, opset)
+    except ModelError as error:
+        raise QuantizationError(str(error)) from error
+    del newer.metadata_props[:]
+    newer.metadata_props.extend(model.metadata_props)
+    return newer
 
 
 def name_nodes_(graph: ir.Graph) -> None:
@@ -202,8 +193,7 @@ def _computed(model: ir.Model, nodes: list[ir.Node], wanted: list[ir.Value]) -> 
         session = onnxruntime.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
         return [np.asarray(array) for array in session.run(None, {})]
     except Exception as error:  # its exceptions share no public base class
-        reason = one_line((str(error).strip().splitlines() or [type(error).__name__])[0])
-        raise QuantizationError(f"a constant of the model cannot be computed: {reason.rstrip('.')}.") from error
+        raise QuantizationError(f"a constant of the model cannot be computed: {reason_of(error)}.") from error
 
 
 def drop_unread_(graph: ir.Graph) -> None:
