@@ -76,15 +76,15 @@ def test_a_command_line_from_a_file_and_from_standard_input(call, tmp_path, monk
 
 def test_yaml_from_standard_input(call, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(SCHEDULE))
-    assert parse_recipe(call("translate", "-", "--model", "resnet18")[1]).model.name == "resnet18"
+    assert parse_recipe(call("translate", "-", "--model", TINY[0])[1]).model.name == TINY[0]
 
 
 def test_a_recipe_goes_into_a_file(call, schedule, tmp_path):
     code, out, _ = call(
-        "translate", schedule, "-o", tmp_path / "recipe.yaml", "--model", "resnet18", "--data", "digits"
+        "translate", schedule, "-o", tmp_path / "recipe.yaml", "--model", TINY[0], "--data", "digits"
     )
     recipe = load_recipe(tmp_path / "recipe.yaml")
-    assert (code, out, recipe.model.name, recipe.data.name) == (0, "", "resnet18", "digits")
+    assert (code, out, recipe.model.name, recipe.data.name) == (0, "", TINY[0], "digits")
 
 
 def test_the_tool_may_be_said(call):

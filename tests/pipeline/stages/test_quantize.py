@@ -149,7 +149,7 @@ def test_trained_with_its_numbers(tmp_path):
         ([{"stage": "quantize"}, {"stage": "train"}], "comes after 'quantize'"),
         ([{"stage": "quantize", "bits": 9}], "less than or equal to 8"),
         ([{"stage": "quantize", "qat": {}}], "for method: qat"),
-        ([{"stage": "quantize", "numbers": "fp16", "bits": 4}], "fp16 has neither"),
+        ([{"stage": "quantize", "numbers": "fp16", "bits": 4}], "halves have neither"),
         ([{"stage": "quantize", "mixed": {}, "layer_bits": {"a": 4}}], "write one of them"),
         ([{"stage": "quantize", "layer_bits": {"nothing": 4}}], "name of no layer"),
     ],
