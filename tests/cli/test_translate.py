@@ -80,9 +80,7 @@ def test_yaml_from_standard_input(call, monkeypatch):
 
 
 def test_a_recipe_goes_into_a_file(call, schedule, tmp_path):
-    code, out, _ = call(
-        "translate", schedule, "-o", tmp_path / "recipe.yaml", "--model", TINY[0], "--data", "digits"
-    )
+    code, out, _ = call("translate", schedule, "-o", tmp_path / "recipe.yaml", "--model", TINY[0], "--data", "digits")
     recipe = load_recipe(tmp_path / "recipe.yaml")
     assert (code, out, recipe.model.name, recipe.data.name) == (0, "", TINY[0], "digits")
 
