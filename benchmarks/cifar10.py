@@ -7,9 +7,9 @@ goals       ten epochs, the rows that the project has set itself a goal for
 patterns    ResNet-20, five epochs, every pattern at 50 and 80 %
 channels    half the MACs taken out as channels, ten epochs
 
-DIR holds the weights as NETWORK.safetensors. Every row is one run of `secateur compress` with the recipe of
-examples/cifar10_resnet20.yaml, its pattern exchanged; the runs are kept in runs/cifar10/ and resume when they are
-interrupted. The table goes to benchmarks/results/cifar10_EXPERIMENT.md and .json, with CPU, versions and date.
+DIR holds the weights as NETWORK.safetensors; cifar10_mobilenet_v2.py makes those of mobilenet_v2. Every row is one run
+of `secateur compress` with the recipe of examples/cifar10_resnet20.yaml, its pattern exchanged; the runs are kept in
+runs/cifar10/ and resume when they are interrupted. The table goes to benchmarks/results/cifar10_EXPERIMENT.md and .json, with CPU, versions and date.
 """
 
 import argparse
@@ -99,6 +99,7 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
     "patterns": _patterns(),
     "channels": {name: Row(name, 10, channels(0.5)) for name in ("resnet20_cifar10", "resnet56_cifar10")}
     | {"shufflenetv2_x0_5_cifar10": Row("shufflenetv2_x0_5_cifar10", 10, channels(0.5), learning_rate=0.01)}
+    | {"mobilenet_v2": Row("mobilenet_v2", 10, channels(0.5), learning_rate=0.02)}
     | {f"{name} branches": Row(name, 10, branches(0.5)) for name in ("resnet20_cifar10", "resnet56_cifar10")},
 }
 
