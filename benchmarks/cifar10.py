@@ -9,7 +9,8 @@ channels    half the MACs taken out as channels, ten epochs
 
 DIR holds the weights as NETWORK.safetensors; cifar10_mobilenet_v2.py makes those of mobilenet_v2. Every row is one run
 of `secateur compress` with the recipe of examples/cifar10_resnet20.yaml, its pattern exchanged; the runs are kept in
-runs/cifar10/ and resume when they are interrupted. The table goes to benchmarks/results/cifar10_EXPERIMENT.md and .json, with CPU, versions and date.
+runs/cifar10/ and resume when they are interrupted. The table goes to benchmarks/results/cifar10_EXPERIMENT.md and
+.json, with CPU, versions and date.
 """
 
 import argparse
