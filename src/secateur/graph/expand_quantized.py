@@ -102,36 +102,30 @@ def _activate(w: Writer) -> None:
 def _pool(w: Writer) -> None:
     given, x = w.node.attributes, w.node.inputs[0]
     grid = output_grid(given, w.draft.types[w.out].dtype)
-    value = w.value(
-        "DequantizeLinear", (x, *_numbers(w, 1.0, given["x_zero"], _type(w, 0))), "float32", w.draft.shape(x)
-    )
     window = {key: given[key] for key in ("strides", "pads", "dilations")}
     if given["kind"] == "max":
         if window["dilations"] == (1, 1):
             window.pop("dilations")
-        value = w.step("MaxPool", (value,), kernel_shape=given["kernel"], **window)
-        scale = w.array(factor(given["x_scale"], grid.step))
-    else:
-        channels = w.draft.shape(x)[1]
-        ones = w.array(np.ones((channels, 1, *given["kernel"]), np.float32))
-        value = w.step("Conv", (value, ones), group=channels, kernel_shape=given["kernel"], **window)
-        counts = pool_counts(given, w.draft.shape(x)[2:])
-        scale = w.array((np.float32(given["x_scale"]) / (grid.step * counts)).astype(np.float32))
+        _quantize_to(w, w.step("MaxPool", (_dequantized(w),), kernel_shape=given["kernel"], **window), grid)
+        return
+    channels = w.draft.shape(x)[1]
+    ones = w.array(np.ones((channels, 1, *given["kernel"]), np.float32))
+    value = _dequantized(w, 1.0)
+    value = w.step("Conv", (value, ones), group=channels, kernel_shape=given["kernel"], **window)
+    counts = pool_counts(given, w.draft.shape(x)[2:])
+    scale = w.array((np.float32(given["x_scale"]) / (grid.step * counts)).astype(np.float32))
     _round_to_output(w, w.step("Mul", (value, scale)), grid)
 
 
 def _global_pool(w: Writer) -> None:
     given, x = w.node.attributes, w.node.inputs[0]
     grid, shape = output_grid(given, w.draft.types[w.out].dtype), w.draft.shape(x)
-    value = w.value("DequantizeLinear", (x, *_numbers(w, 1.0, given["x_zero"], _type(w, 0))), "float32", shape)
     if given["kind"] == "max":
-        value, count = w.step("GlobalMaxPool", (value,)), ONE
-        scale = factor(given["x_scale"], grid.step)
-    else:
-        ones = w.array(np.ones((shape[1], 1, *shape[2:]), np.float32))
-        value = w.step("Conv", (value, ones), group=shape[1], kernel_shape=shape[2:])
-        count = np.float32(shape[2] * shape[3])
-        scale = factor(given["x_scale"], grid.step * count)
+        _quantize_to(w, w.step("GlobalMaxPool", (_dequantized(w),)), grid)
+        return
+    ones = w.array(np.ones((shape[1], 1, *shape[2:]), np.float32))
+    value = w.step("Conv", (_dequantized(w, 1.0), ones), group=shape[1], kernel_shape=shape[2:])
+    scale = factor(given["x_scale"], grid.step * np.float32(shape[2] * shape[3]))
     _round_to_output(w, w.step("Mul", (value, w.array(scale))), grid)
 
 
@@ -140,13 +134,13 @@ def _concat(w: Writer) -> None:
     parts = [
         w.value(
             "DequantizeLinear",
-            (x, *_numbers(w, float(factor(scale, grid.step)), zero, w.draft.types[x].dtype)),
+            (x, *_numbers(w, scale, zero, w.draft.types[x].dtype)),
             "float32",
             w.draft.shape(x),
         )
         for x, scale, zero in zip(w.node.inputs, given["scales"], given["zeros"], strict=True)
     ]
-    _round_to_output(w, w.step("Concat", parts, axis=given["axis"]), grid)
+    _quantize_to(w, w.step("Concat", parts, axis=given["axis"]), grid)
 
 
 QUANTIZED: dict[str, Callable[[Writer], None]] = {
@@ -256,4 +250,16 @@ def _rounded_inside(w: Writer, value: str) -> str:
 
 
 def _round_to_output(w: Writer, units: str, grid: Grid) -> None:
+    """Multiples of the output's scale as integers."""
     w.emit("QuantizeLinear", (units, *_numbers(w, 1.0, grid.zero, grid.dtype)), w.out)
+
+
+def _quantize_to(w: Writer, value: str, grid: Grid) -> None:
+    w.emit("QuantizeLinear", (value, *_numbers(w, grid.scale, grid.zero, grid.dtype)), w.out)
+
+
+def _dequantized(w: Writer, scale: float | None = None) -> str:
+    """What the first operand's integers stand for; with scale 1, the integers less their zero point."""
+    given, x = w.node.attributes, w.node.inputs[0]
+    numbers = _numbers(w, given["x_scale"] if scale is None else scale, given["x_zero"], _type(w, 0))
+    return w.value("DequantizeLinear", (x, *numbers), "float32", w.draft.shape(x))

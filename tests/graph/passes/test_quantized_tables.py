@@ -1,6 +1,11 @@
 """Tests are named after the rules of passes/quantized_tables.py."""
 
-from quantized_graphs import QdqFile, check_steps, integer_ops
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graph_tools import run_model
+from quantized_graphs import QdqFile, check_steps, integer_ops, outputs_in_numpy, read
 from secateur.graph.quantized import Grid
 
 X, Y, GATE = Grid(0.05, 120, "uint8"), Grid(0.04, 10, "uint8"), Grid(1 / 255, 0, "uint8")
@@ -45,3 +50,19 @@ def test_rule_3_a_table_that_somebody_else_reads():
     file.between(file.op("Concat", both, gate, axis=1), Y, "y")
     ops = integer_ops(check_steps(file.model(SIDES), Y.scale))
     assert ops.count("QActivate") == 2 and "QMul" not in ops
+
+
+scales = st.floats(2**-7, 2**-3, width=32)
+
+
+@given(x_scale=scales, gate_scale=scales, y_scale=scales, operator=st.sampled_from(["Mul", "Add"]))
+def test_a_table_is_what_qdq_says_bit_for_bit(x_scale: float, gate_scale: float, y_scale: float, operator: str):
+    x, gate, y = Grid(x_scale, 120, "uint8"), Grid(gate_scale, 0, "int8"), Grid(y_scale, 30, "uint8")
+    file = QdqFile()
+    value = file.between("x", x)
+    file.quantize(file.op(operator, value, file.between(file.op("HardSigmoid", value), gate)), y, "y")
+    model = file.model({"x": (1, 1, 16, 16)})
+    every = (np.arange(-120, 136).reshape(1, 1, 16, 16) * np.float32(x_scale)).astype(np.float32)
+    graph = read(model)
+    assert "QActivate" in integer_ops(graph)
+    assert np.array_equal(outputs_in_numpy(graph, {"x": every})[0], run_model(model, {"x": every})[0])

@@ -245,3 +245,21 @@ def test_concat_copies_equal_numbers_and_moves_others():
     node = Node("n", "QConcat", ("a", "b"), ("y",), given, "secateur")
     found = compute(node, [np.array([0, 255], np.uint8), np.array([0, 100, 200], np.uint8)], "uint8")
     assert found.tolist() == [0, 255, 0, 198, 255]
+
+
+@given(data=st.data(), types=st.tuples(types, types))
+def test_a_move_to_other_numbers_is_what_qdq_says_bit_for_bit(data: st.DataObject, types: tuple[str, str]):
+    x, y = (data.draw(grids(dtype)) for dtype in types)
+    q = np.arange(256, dtype=np.uint8).view(x.dtype)
+    floats = runtime("DequantizeLinear", [q, step(x.scale), point(x)], output="float32")
+    wanted = runtime("QuantizeLinear", [floats, step(y.scale), point(y)], output=y.dtype)
+    given = {"axis": 0, "scales": (x.scale,), "zeros": (x.zero,), "y_scale": y.scale, "y_zero": y.zero}
+    assert np.array_equal(compute(Node("n", "QConcat", ("a",), ("y",), given, "secateur"), [q], y.dtype), wanted)
+
+
+def test_a_move_rounds_the_quotient_and_not_the_quotient_of_scales():
+    # Seven steps of x are 7.4999995 of y, and 7.5 by the quotient of the scales.
+    x, y = Grid(0.028437070548534393, 128, "uint8"), Grid(0.026541266590356827, 8, "int8")
+    given = {"axis": 0, "scales": (x.scale,), "zeros": (x.zero,), "y_scale": y.scale, "y_zero": y.zero}
+    node = Node("n", "QConcat", ("a",), ("y",), given, "secateur")
+    assert compute(node, [np.array([121], np.uint8)], "int8").tolist() == [1]

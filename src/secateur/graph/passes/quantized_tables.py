@@ -3,7 +3,7 @@
 import numpy as np
 
 from secateur.graph.ir import Graph, Node
-from secateur.graph.quantized.arithmetic import compute
+from secateur.graph.quantized.arithmetic import as_spelled, compute
 from secateur.graph.rewrite import Draft, fused, is_fused, rewrite_nodes
 
 
@@ -28,7 +28,8 @@ def quantized_tables(graph: Graph) -> Graph:
             return None
         every = np.arange(256, dtype=np.uint8).view(draft.types[x].dtype)
         operands = [every if name == x else producer[name].attributes["table"] for name in node.inputs]
-        table = compute(node, operands, draft.types[node.outputs[0]].dtype)
+        evaluate = compute if node.op == "QActivate" else as_spelled
+        table = evaluate(node, operands, draft.types[node.outputs[0]].dtype)
         return [fused("QActivate", node, (x,), table=table)]
 
     return rewrite_nodes(graph, rule)

@@ -26,13 +26,13 @@ show. b(...) clamps to the integers that the activation leaves (grid.bounds), al
     QPool, QGlobalPool
       average         s = (sum of x - x_zero) [s_x / (s_y count)],                        y = clamp(rint(s) + y_zero)
       max             the largest integer; with other numbers, as QConcat
-    QConcat           equal numbers are copied;   s = (x - x_zero) [s_x / s_y],           y = clamp(rint(s) + y_zero)
+    QConcat           equal numbers are copied; others as Quantize says of what Dequantize says, by a table
 
 ONNX Runtime computes the same bits for QuantizeLinear, DequantizeLinear, QLinearConv and QLinearMatMul, for the average
-over whole maps, and for the maximum. It is one step away now and then where it orders operations otherwise: sums (it
-adds products of scales with zero points to the sum, so that two roundings differ), averages of windows (it adds
-floats), and operators between float ones (it divides by s_y last, as QDQ says; here one product with the quotient of
-two scales has one rounding less).
+over whole maps, for the maximum, and for everything that is a table here: functions of one value and moves to other
+numbers. It is one step away now and then where it orders operations otherwise: sums (it adds products of scales with
+zero points to the sum, so that two roundings differ), averages of windows (it adds floats), and operators between float
+ones (it divides by s_y last, as QDQ says; here one product with the quotient of two scales has one rounding less).
 
 Source: the operators' definitions in ONNX; Jacob et al. 2018 for the arithmetic of sums; the order is our own design.
 """
@@ -227,9 +227,21 @@ def _in_units(q: Bytes, scale: float, zero: int, unit: float | None) -> Floats:
 
 def moved(q: Bytes, scale: float, zero: int, grid: Grid) -> Bytes:
     """The nearest numbers of another grid."""
-    if (np.float32(scale), zero, q.dtype.name) == (grid.step, grid.zero, grid.dtype):
-        return q
-    return rounded(_in_units(q, scale, zero, grid.scale), grid)
+    return to_integers(to_floats(q, Grid(scale, zero, q.dtype.name)), grid)
+
+
+def as_spelled(node: Node, inputs: Sequence[Bytes], dtype: str) -> Bytes:
+    """QAdd and QMul as QDQ says, operator by operator: for tables, whose roundings cost nothing.
+
+    inputs    of one shape
+    """
+    given = node.attributes
+    a, b = (
+        to_floats(x, Grid(given[f"{key}_scale"], given[f"{key}_zero"], x.dtype.name))
+        for key, x in zip("ab", inputs, strict=True)
+    )
+    value = _activated(given["activation"], a + b if node.op == "QAdd" else a * b)
+    return to_integers(value, output_grid(given, dtype))
 
 
 def _bounded(units: Floats, activation: Activation | None, grid: Grid) -> Bytes:
