@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from secateur import channels, zoo
-from secateur.api.targets import network_of, onnx_of, trained_network
+from secateur.api.targets import network_of, onnx_of, refuse_weights, trained_network
 from secateur.errors import RecipeError
 from secateur.export import export_onnx, folded_copy
 
@@ -56,9 +56,8 @@ def prune_channels(
     if plan is not None and options:
         raise RecipeError(f"a plan says what goes; leave the option '{min(options)}' out.")
     source = onnx_of(target)
-    if source is not None and weights is not None:
-        raise RecipeError(f"{target}: comes with its weights; leave the option 'weights' out.")
     if source is not None:
+        refuse_weights(target, weights)
         found = plan or channels.plan_channels_onnx(source, fraction, input_size, **options)
         channels.remove_channels_onnx(source, out, found, input_size=input_size)
         return found

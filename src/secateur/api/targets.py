@@ -36,10 +36,15 @@ def trained_network(target: str | Path, weights: str | None) -> nn.Module:
     """
     path = Path(target)
     if path.is_dir() or path.suffix in (".safetensors", ".onnx", ".pth", ".pt", ".th"):
-        if weights is not None:
-            raise RecipeError(f"{target}: comes with its weights; leave the option 'weights' out.")
+        refuse_weights(target, weights)
         return network_of(target)
     return zoo.model(str(target), weights=weights_for(str(target), JobOptions(weights=weights)))
+
+
+def refuse_weights(target: object, weights: str | None) -> None:
+    """raises RecipeError for weights beside a file or folder that has its own"""
+    if weights is not None:
+        raise RecipeError(f"{target}: comes with its weights; leave the option 'weights' out.")
 
 
 def onnx_of(target: str | Path | nn.Module) -> Path | None:
