@@ -4,6 +4,10 @@ import json
 
 import pytest
 
+import tiny_networks
+from secateur import api
+from secateur.zoo import preprocessing_of
+
 TINY = ("frontier", "tiny_networks:network", "--data", "tiny_networks:images", "--images-count", "24")
 
 
@@ -22,6 +26,28 @@ def test_points_are_drawn_and_a_second_call_only_adds(call, tmp_path):
     more = json.loads((out / "frontier.json").read_text())["points"]
     assert [more[0], more[2]] == first["points"][:2]
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+
+
+def test_an_onnx_file_is_measured_as_the_network_that_it_was_exported_from(call, tmp_path):
+    network = tiny_networks.network().eval()
+    file = tmp_path / "net.onnx"
+    api.export_onnx(network, file)
+    before = file.read_bytes()
+    points = ("--data", "tiny_networks:images", "--images-count", "24", "--zeros", "0.2,0.5", "--against", "macs,bytes")
+    stated = json.dumps(preprocessing_of(network).to_dict())
+    code, _, err = call("frontier", file, "--preprocessing", stated, *points, "--out", tmp_path / "file")
+    assert code == 0, err
+    code, _, err = call("frontier", "tiny_networks:network", *points, "--out", tmp_path / "torch")
+    assert code == 0, err
+    assert file.read_bytes() == before and (tmp_path / "file" / "frontier.png").stat().st_size > 1000
+    own, other = (json.loads((tmp_path / kind / "frontier.json").read_text()) for kind in ("file", "torch"))
+    # Norms are part of the file's weights, so that it has fewer parameters.
+    assert own["dense"]["macs"] == other["dense"]["macs"]
+    assert own["dense_figures"]["same_class"] == 100.0
+    assert own["dense_figures"]["top1"] == other["dense_figures"]["top1"]
+    assert len(own["points"]) == 4
+    for found in own["points"]:
+        assert {"divergence", "same_class", "top1", "top5"} == set(found["figures"])
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from typing import Any
 from torch import nn
 
 from secateur import zoo
-from secateur.api.targets import file_alone, onnx_of, options_of, rebuildable, torch_network
-from secateur.errors import RecipeError
+from secateur.api.targets import file_alone, options_of, torch_network
 from secateur.pipeline import Context, run_recipe
 from secateur.pipeline.dry_run import describe
 from secateur.pipeline.jobs import images_of
 from secateur.pipeline.posttraining.frontier import ZEROS, FrontierSettings, draw_frontier
+from secateur.pipeline.posttraining.frontier_networks import OnnxNetwork, TorchNetwork
 from secateur.pipeline.posttraining.jobs import OnnxJob, onnx_job, torch_job
 from secateur.pipeline.posttraining.onnx_file import preview_onnx, sparsify_onnx
 from secateur.pipeline.posttraining.options import SparsifyOptions
@@ -89,12 +89,15 @@ def frontier(
     against: Sequence[str] = ("sparsity", "macs"),
     zeros: Sequence[float] = ZEROS,
     second_pass: bool = False,
+    model_name: str | None = None,
+    preprocessing: str | None = None,
     **options: Any,
 ) -> Frontier:
     """What zeros cost along many targets: one database of all layers, then a network for every target in seconds.
 
-    model          a name, a run folder, or a trained torch network, which stays as it is
+    model          a name, a run folder, a trained torch network, or an ONNX file from any tool; it stays as it is
     images, data   as in `sparsify`; with labels accuracy is measured, without them the distance to the dense network
+    model_name, preprocessing    of an ONNX file, as in `sparsify`
     out            gets frontier.json, .png and .svg; a call that was stopped goes on, more points take their own time
     against        sparsity, parameters, macs, bytes, seconds (of our engine, measured here)
     zeros          fractions of zeros, and of a cost that goes
@@ -102,14 +105,18 @@ def frontier(
     options        fields of SparsifyOptions (pattern, images_count, exclude, ...)
     raises         SecateurError
     """
-    if onnx_of(model) is not None and not rebuildable(Path(str(model))):
-        raise RecipeError("a frontier is drawn of torch networks; `secateur sparsify` takes ONNX files.")
     asked = options_of(SparsifyOptions, options | {"second_pass": second_pass})
     settings = FrontierSettings(tuple(against), tuple(zeros))
-    context = _sparsify_context(model, images, data, asked, Path(out), {})
-    stage = next(stage for stage in context.recipe.stages if isinstance(stage, PosttrainingStage))
-    found = draw_frontier(context, stage, settings)
-    title = f"{context.recipe.model.name}, {', '.join(stage.patterns)}, {stage.images} images without labels"
+    job = _onnx_job(model, images, data, asked, model_name, preprocessing)
+    if job is not None:
+        name, stage, network = Path(job.name).name, job.stage, OnnxNetwork(job)
+    else:
+        only = {"model_name": model_name, "preprocessing": preprocessing}
+        context = _sparsify_context(model, images, data, asked, Path(out), only)
+        stage = next(stage for stage in context.recipe.stages if isinstance(stage, PosttrainingStage))
+        name, network = context.recipe.model.name, TorchNetwork(context)
+    found = draw_frontier(network, Path(out), stage, settings)
+    title = f"{name}, {', '.join(stage.patterns)}, {stage.images} images without labels"
     write_frontier_chart(found, Path(out) / "frontier.png", Path(out) / "frontier.svg", title=title)
     return found
 

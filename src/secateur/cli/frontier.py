@@ -6,11 +6,16 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from secateur.cli.options import NameOfFile, PreprocessingOfFile
+
 KINDS = "sparsity, parameters, macs, bytes, seconds"
 
 
 def frontier(
-    model: Annotated[str, Argument(help="A name that `secateur models` lists, a run folder, or its weights file.")],
+    model: Annotated[
+        str,
+        Argument(help="A name that `secateur models` lists, a run folder, its weights file, or an ONNX file."),
+    ],
     images: Annotated[
         str | None,
         Option("--images", "-i", help="They calibrate: a folder of images without labels, or data such as cifar10."),
@@ -38,6 +43,8 @@ def frontier(
     weights: Annotated[
         str | None, Option(help="'pretrained', a .safetensors or .pth file, or 'none'. By default the library's own.")
     ] = None,
+    preprocessing: PreprocessingOfFile = None,
+    model_name: NameOfFile = None,
     images_count: Annotated[int, Option(help="How many images calibrate.")] = 1024,
     test_limit: Annotated[int | None, Option(help="Use so many test images.")] = None,
     exclude: Annotated[list[str] | None, Option(help="Not this layer: a name or glob; may be repeated.")] = None,
@@ -52,6 +59,8 @@ def frontier(
     Writes frontier.json, frontier.png and frontier.svg.
 
     `secateur frontier resnet20_cifar10 --weights resnet20.safetensors --data cifar10 --against sparsity,macs,seconds`
+
+    `secateur frontier model.onnx --images photos --preprocessing "x/127.5-1" --against seconds`
 
     `secateur frontier mobilenet_v2 --images photos --pattern 1x4-fine --against macs --zeros 0.2,0.4,0.6`
     """
@@ -68,6 +77,8 @@ def frontier(
         pattern=tuple(pattern or ("unstructured",)),
         second_pass=second_pass,
         weights=weights,
+        model_name=model_name,
+        preprocessing=preprocessing,
         images_count=images_count,
         test_limit=test_limit,
         exclude=tuple(exclude or ()),

@@ -114,6 +114,14 @@ class OnnxSubject(Subject):
             logits.append(values[0])
         return None if stop_early else torch.cat(logits).flatten(1)
 
+    def copy(self) -> "OnnxSubject":
+        """Another one of the same model, whose layers are called as here whatever is stored."""
+        other = OnnxSubject(self.model, self.preprocessing)
+        for name, found in other._found.layers.items():
+            # Without a name it is called after its place, which a bias that is added before it changes.
+            found.uses[0].node.name = found.uses[0].node.name or name
+        return other
+
     def name_operators_(self) -> None:
         """Call the operators of every layer after it, so that whoever runs the model names the layers alike."""
         for name, found in self._found.layers.items():

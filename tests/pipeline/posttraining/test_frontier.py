@@ -11,6 +11,7 @@ from secateur.errors import RecipeError
 from secateur.pipeline import Context
 from secateur.pipeline.posttraining import frontier as room
 from secateur.pipeline.posttraining.frontier import FRONTIER_FILE, FrontierSettings, draw_frontier
+from secateur.pipeline.posttraining.frontier_networks import TorchNetwork
 from secateur.recipe import PosttrainingStage, parse_recipe
 
 STAGE = PosttrainingStage(images=24, held_out=8, batch_size=12, second_pass=False)
@@ -29,12 +30,14 @@ def test_points_are_measured_once_and_more_can_be_added(tmp_path, monkeypatch):
     state = copy.deepcopy(own.network.state_dict())
     write = room.write_zeros_
     monkeypatch.setattr(room, "write_zeros_", lambda *given, **named: (calls.append(1), write(*given, **named)))
-    first = draw_frontier(own, STAGE, FrontierSettings(("sparsity", "macs"), (0.2, 0.4)))
+    first = draw_frontier(TorchNetwork(own), tmp_path, STAGE, FrontierSettings(("sparsity", "macs"), (0.2, 0.4)))
     assert len(calls) == len(first.points) == 4 and not first.missing
     assert all({"divergence", "same_class", "top1", "top5"} == set(point.figures) for point in first.points)
     assert first.dense_figures["same_class"] == 100.0 and first.dense_figures["divergence"] == 0.0
     assert all(torch.equal(value, state[name]) for name, value in own.network.state_dict().items())
-    again = draw_frontier(context(tmp_path), STAGE, FrontierSettings(("sparsity", "macs"), (0.2, 0.3, 0.4)))
+    again = draw_frontier(
+        TorchNetwork(context(tmp_path)), tmp_path, STAGE, FrontierSettings(("sparsity", "macs"), (0.2, 0.3, 0.4))
+    )
     assert len(calls) == 6
     assert [point for point in again.points if point.target in [p.target for p in first.points]] == list(first.points)
     assert (tmp_path / FRONTIER_FILE).exists()
@@ -43,7 +46,9 @@ def test_points_are_measured_once_and_more_can_be_added(tmp_path, monkeypatch):
 
 
 def test_without_labels_there_is_no_accuracy(tmp_path):
-    found = draw_frontier(context(tmp_path, labelled=False), STAGE, FrontierSettings(("bytes",), (0.3, 0.99)))
+    found = draw_frontier(
+        TorchNetwork(context(tmp_path, labelled=False)), tmp_path, STAGE, FrontierSettings(("bytes",), (0.3, 0.99))
+    )
     assert set(found.points[0].figures) == {"divergence", "same_class"}
     (reason,) = found.missing.values()
     assert "ask for less" in reason
@@ -57,4 +62,9 @@ def test_settings_are_checked(wrong):
 
 def test_a_rule_of_levels_has_no_frontier(tmp_path):
     with pytest.raises(RecipeError, match="database"):
-        draw_frontier(context(tmp_path), STAGE.model_copy(update={"allocation": "erk"}), FrontierSettings())
+        draw_frontier(
+            TorchNetwork(context(tmp_path)),
+            tmp_path,
+            STAGE.model_copy(update={"allocation": "erk"}),
+            FrontierSettings(),
+        )

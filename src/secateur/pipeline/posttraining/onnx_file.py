@@ -20,9 +20,9 @@ from typing import Any
 import onnx
 import torch
 from onnx import numpy_helper
-from torch import Tensor, nn
+from torch import Tensor
 
-from secateur.errors import DataError, ExportError, ModelError, PosttrainingError, QuantizationError, RecipeError
+from secateur.errors import ExportError, ModelError, PosttrainingError, QuantizationError, RecipeError
 from secateur.export import DENSE_FOLDER, MODEL_FILE, PLAN_FILE, WEIGHTS_FILE, save_weights
 from secateur.export.check import TOLERANCE
 from secateur.files import write_json
@@ -37,6 +37,7 @@ from secateur.pipeline.posttraining.closed_form import Facts, sparsify_closed_fo
 from secateur.pipeline.posttraining.gradients import TuningJob
 from secateur.pipeline.posttraining.images import gram_images, images_for
 from secateur.pipeline.posttraining.jobs import OnnxJob
+from secateur.pipeline.posttraining.onnx_accuracy import check_classes, onnx_accuracy
 from secateur.pipeline.posttraining.onnx_tuning import check_tuning, checked_twin, tune_onnx_
 from secateur.pipeline.posttraining.onnx_twin import Twin, twin_of
 from secateur.pipeline.posttraining.outcome import NO_LABELS, Sparsified
@@ -47,8 +48,8 @@ from secateur.posttraining.subject_onnx import OnnxSubject
 from secateur.progress import say
 from secateur.recipe import PosttrainingStage
 from secateur.sparsity import LayerSeconds
-from secateur.training import Accuracy, evaluate
-from secateur.zoo import ImageData, loader
+from secateur.training import Accuracy
+from secateur.zoo import ImageData
 
 WORK_FOLDER = "work"
 _FILES = (MODEL_FILE, f"{DENSE_FOLDER}/{MODEL_FILE}", WEIGHTS_FILE, f"{DENSE_FOLDER}/{WEIGHTS_FILE}")
@@ -66,7 +67,7 @@ def sparsify_onnx(
     """
     dense = _checked(job)
     if job.data is not None:
-        _check_classes(dense, job.data)
+        check_classes(dense, job.data)
     request = {
         "model": dense.digest(),
         "preprocessing": job.preprocessing.to_dict(),
@@ -134,15 +135,11 @@ def _twin(job: OnnxJob, make: Callable[[], Twin]) -> tuple[Twin | None, list[str
 
 def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path) -> dict[str, Any]:
     stage, data, preprocessing, work = job.stage, job.data, job.preprocessing, made(out / WORK_FOLDER)
-    before = None if data is None else _accuracy(dense, data, job.test_limit)
+    before = None if data is None else _told_accuracy(dense, data, job.test_limit)
     # As of torch networks, measuring accuracy is not what the budget is for.
     box = TimeBox(stage.budget, work)
     calibration, batches, held_out = images_for(job.images, stage, job.seed, preprocessing)
-    subject = OnnxSubject(dense.model, preprocessing)
-    for layer in subject.layers:
-        # Without a name it is called after its place, which a bias that is added before it changes.
-        first = subject.uses(layer.name)[0].node
-        first.name = first.name or layer.name
+    subject = dense.copy()
     notes = _left_out(dense)
     teacher: Twin | None = None
     if stage.tuning is not None:
@@ -178,7 +175,7 @@ def _carried_out(job: OnnxJob, dense: OnnxSubject, out: Path) -> dict[str, Any]:
     agreement = agreement_of(written, dense, held_out)
     say(f"posttraining: {agreement}")
     spent = box.spent
-    after = None if data is None else _accuracy(written, data, job.test_limit)
+    after = None if data is None else _told_accuracy(written, data, job.test_limit)
     counts = census_of_onnx(subject.model, input_shape=preprocessing.input_size)
     timed = None
     if job.benchmark is not None:
@@ -224,31 +221,10 @@ def _left_out(subject: OnnxSubject) -> list[str]:
     return [f"{name} stays as it is: {reason}" for name, reason in subject.left_out.items()]
 
 
-class _Runs(nn.Module):
-    """A subject as what `evaluate` measures."""
-
-    def __init__(self, subject: OnnxSubject) -> None:
-        super().__init__()
-        self.subject = subject
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.subject.run(images)
-
-
-def _accuracy(subject: OnnxSubject, data: ImageData, limit: int | None) -> Accuracy:
-    found = evaluate(_Runs(subject), data, subject.preprocessing, limit=limit, device="cpu")
+def _told_accuracy(subject: OnnxSubject, data: ImageData, limit: int | None) -> Accuracy:
+    found = onnx_accuracy(subject, data, limit)
     say(str(found))
     return found
-
-
-def _check_classes(subject: OnnxSubject, data: ImageData) -> None:
-    images, _ = next(iter(loader(data, "test", subject.preprocessing, batch_size=1, limit=1)))
-    outputs = subject.run(images).shape[1]
-    if outputs != len(data.classes):
-        raise DataError(
-            f"{data.name}: has {len(data.classes)} classes, but the model has {outputs} outputs; give a class list of "
-            f"{outputs} lines, or images of the classes that it was trained on."
-        )
 
 
 def _check(written: OnnxSubject, subject: OnnxSubject, batches: Batches, path: Path) -> dict[str, Any]:
