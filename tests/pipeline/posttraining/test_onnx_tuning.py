@@ -19,7 +19,7 @@ from secateur import zoo
 from secateur.errors import PosttrainingError, RecipeError
 from secateur.export import export_onnx
 from secateur.graph import read_model
-from secateur.pipeline.posttraining import gradients, onnx_file
+from secateur.pipeline.posttraining import gradients, onnx_accuracy
 from secateur.pipeline.posttraining.agreement import agreement_of
 from secateur.pipeline.posttraining.gradients import TuningJob, tune_network_
 from secateur.pipeline.posttraining.images import images_for
@@ -242,14 +242,14 @@ def test_a_time_box_that_is_used_up_leaves_the_closed_form(tmp_path):
 
 def test_measuring_accuracy_is_not_what_the_budget_is_for(tmp_path, monkeypatch):
     """As of torch networks, where it is a stage of its own."""
-    real, slow = onnx_file.evaluate, 100.0
+    real, slow = onnx_accuracy.evaluate, 100.0
 
     def evaluate(*arguments, **more):
         clock[0] += slow
         return real(*arguments, **more)
 
     clock, now = [0.0], time.monotonic
-    monkeypatch.setattr(onnx_file, "evaluate", evaluate)
+    monkeypatch.setattr(onnx_accuracy, "evaluate", evaluate)
     monkeypatch.setattr(time, "monotonic", lambda: now() + clock[0])
     data = zoo.ImageData("labelled", photos().train, photos().test, tuple("abcdef"))
     sparsify_onnx(replace(job(model_of(), None, budget=60), data=data), tmp_path / "run")
