@@ -27,6 +27,7 @@ _LAZY = {
             "export_onnx",
             "plan",
             "prune_channels",
+            "prune_weights",
             "quantize",
             "quantize_",
             "frontier",

@@ -10,6 +10,7 @@ The command line calls these functions and nothing else.
 
 from secateur.api.counting import census, structure
 from secateur.api.networks import evaluate, export_onnx, sensitivity
+from secateur.api.pruning_weights import prune_weights
 from secateur.api.quantizing import preview_quantize, quantize, quantize_
 from secateur.api.recipes import Result, compress, plan, prepare
 from secateur.api.removing import prune_channels, thin
@@ -32,6 +33,7 @@ __all__ = [
     "preview_quantize",
     "preview_sparsify",
     "prune_channels",
+    "prune_weights",
     "quantize",
     "quantize_",
     "sensitivity",

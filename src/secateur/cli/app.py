@@ -20,6 +20,7 @@ from secateur.cli import (
     explain,
     frontier,
     prune_channels,
+    prune_weights,
     quantize,
     report,
     sensitivity,
@@ -54,6 +55,7 @@ _NEED_ARGUMENTS = (
     frontier.frontier,
     thin.thin,
     prune_channels.prune_channels,
+    prune_weights.prune_weights,
     translate.translate,
 )
 for command in (*_NEED_ARGUMENTS, zoo.models, zoo.data, doctor.doctor):

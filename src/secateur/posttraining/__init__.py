@@ -4,7 +4,7 @@ from secateur.posttraining.bias_correction import correct_biases_
 from secateur.posttraining.calibration import Calibration, choose_batches, choose_images
 from secateur.posttraining.coefficients import Found, SearchSettings, search_coefficients
 from secateur.posttraining.costs import CostFacts, Costs, costs_of
-from secateur.posttraining.data_free import sparsify_data_free_
+from secateur.posttraining.data_free import SubjectFacts, sparsify_data_free_
 from secateur.posttraining.database import Database
 from secateur.posttraining.database_filling import build_database
 from secateur.posttraining.dynamic import Choice, Option, choose, solvers
@@ -55,6 +55,7 @@ __all__ = [
     "StitchedLayer",
     "StoredGrams",
     "Subject",
+    "SubjectFacts",
     "Target",
     "TorchSubject",
     "apply_",

@@ -11,9 +11,30 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from secateur.errors import PosttrainingError
+from secateur.graph.census import Census
 from secateur.posttraining.subject import Subject
 from secateur.posttraining.weight_correction import Form, correct_weights
 from secateur.sparsity import Pattern, Rounding, make_mask, parse_pattern
+from secateur.sparsity.network_facts import halvings_in
+
+
+class SubjectFacts:
+    """What allocations ask about a subject, which only its layers know. `census`: of the dense network."""
+
+    def __init__(self, subject: Subject, pattern: Pattern, census: Census) -> None:
+        self._subject, self._pattern, self._census = subject, pattern, census
+
+    def weight(self, name: str) -> Tensor:
+        """float32 on the CPU, filter first."""
+        return self._subject.weight(name).cpu()
+
+    def group_scores(self, name: str, scores: Tensor) -> Tensor:
+        """One score per group of the pattern: the mean over its weights."""
+        return self._pattern.group_scores(scores, self._subject.layer(name).groups)
+
+    def halvings(self) -> Mapping[str, int]:
+        """Convolution -> how often the image was halved before it."""
+        return halvings_in(self._census)
 
 
 def sparsify_data_free_(

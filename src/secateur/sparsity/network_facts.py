@@ -6,6 +6,7 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
+from secateur.graph.census import Census
 from secateur.sparsity.census import census
 from secateur.sparsity.layers import Layer, filters_first, layers_of, stored_weight, weighted_modules
 from secateur.sparsity.pattern import Pattern
@@ -41,10 +42,14 @@ class NetworkFacts:
 
     @cached_property
     def _halvings(self) -> dict[str, int]:
-        counts = census(self._model, self._input_shape)
-        full = counts.input_shape[-1]
-        return {
-            layer.name: max(math.ceil(math.log2(full / layer.input_shape[-1])), 0)
-            for layer in counts.layers
-            if layer.kind != "linear" and len(layer.input_shape) > 1
-        }
+        return halvings_in(census(self._model, self._input_shape))
+
+
+def halvings_in(counts: Census) -> dict[str, int]:
+    """Convolution -> ceil(log2(network input / layer input)), by the last side."""
+    full = counts.input_shape[-1]
+    return {
+        layer.name: max(math.ceil(math.log2(full / layer.input_shape[-1])), 0)
+        for layer in counts.layers
+        if layer.kind != "linear" and len(layer.input_shape) > 1
+    }

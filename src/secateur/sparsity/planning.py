@@ -1,12 +1,13 @@
 """Planning: a level or a reason for every layer, from the target, the pattern and the allocation."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
 from secateur.errors import SparsityError
 from secateur.sparsity.allocation import Allocation, AllocationBase, allocate
 from secateur.sparsity.allocation_options import AllocationOptions
+from secateur.sparsity.allocation_problem import Facts
 from secateur.sparsity.hardware_cap import LayerSeconds, hardware_cap
 from secateur.sparsity.layers import Layer, layers_of
 from secateur.sparsity.network_facts import NetworkFacts
@@ -18,7 +19,7 @@ from secateur.sparsity.selection import ExcludedKind, match_layers, select_layer
 
 
 def plan_sparsity(
-    model: nn.Module,
+    network: nn.Module | Sequence[Layer],
     sparsity: float | None = None,
     pattern: str | Pattern = "1x4",
     criterion: str = "magnitude",
@@ -38,9 +39,11 @@ def plan_sparsity(
     hardware: LayerSeconds | None = None,
     rounding: Rounding = "floor",
     ties: Ties = "exact",
+    facts: Facts | None = None,
 ) -> SparsityPlan:
-    """A level or a reason for every layer of `model`; the model is not changed.
+    """A level or a reason for every layer of `network`, which is not changed.
 
+    network     or its layers in order of definition, those of an ONNX file for instance
     sparsity    target fraction of zeros in `base`. None where something else decides: a pattern with one level
                 (2:4), allocation listed, allocation sensitivity with a bound
     only        names or globs of the layers to prune; by default all
@@ -49,15 +52,19 @@ def plan_sparsity(
                 layers
     options     bounds, and what single allocations can be told
     hardware    measured times: no layer gets sparser than makes it faster, and one that gains nothing stays dense
+    facts       of layers that are given without their network, for the allocations that look into it
     raises      SparsityError  target out of reach, a glob that matches nothing, an unknown pattern
                 RecipeError    an unknown criterion or allocation
     """
     rule = parse_pattern(pattern, remainder)
     Scoring(criterion).check(rule)
-    layers = layers_of(model)
+    if isinstance(network, nn.Module):
+        layers, facts = layers_of(network), facts or NetworkFacts(network, rule)
+    else:
+        layers = tuple(network)
     given = {name: level for glob, level in (levels or {}).items() for name in match_layers(layers, glob)}
     selection = select_layers(
-        model,
+        layers,
         rule,
         include_first=include_first,
         include_depthwise=include_depthwise,
@@ -91,7 +98,7 @@ def plan_sparsity(
             caps={name: cap for name, cap in (useful.caps if useful else {}).items() if name not in given},
             options=options,
             ties=ties,
-            facts=NetworkFacts(model, rule),
+            facts=facts,
         )
     planned = tuple(_planned(layer, rule, rounding, allocated, layer.name in given) for layer in layers)
     target = _target(sparsity, rule, allocated)

@@ -76,7 +76,7 @@ def _of_metadata(model: onnx.ModelProto, file: Path | str) -> Preprocessing:
 def _stated(text: str, model: onnx.ModelProto, file: Path | str) -> Preprocessing:
     fields = _fields(text)
     if "input_size" not in fields:
-        size = _input_size(model)
+        size = onnx_input_size(model)
         if size is None:
             raise RecipeError(
                 f"{file}: leaves the size of its images open; give the preprocessing as JSON with "
@@ -109,7 +109,8 @@ def _fields(text: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _input_size(model: onnx.ModelProto) -> tuple[int, ...] | None:
+def onnx_input_size(model: onnx.ModelProto) -> tuple[int, ...] | None:
+    """(channels, height, width) of the first input; None where the file leaves a side open."""
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
     sides = [side.dim_value for side in inputs[0].type.tensor_type.shape.dim][1:] if inputs else []
