@@ -11,7 +11,8 @@ from pathlib import Path
 from torch import nn
 
 from secateur.errors import RecipeError
-from secateur.pipeline.posttraining.choices import allocation_options, given_levels, patterns_of, target_of
+from secateur.pipeline.posttraining.choices import patterns_of, target_of
+from secateur.pipeline.posttraining.choose_levels import allocation_options, given_levels
 from secateur.pipeline.posttraining.gradients import fit_of, options_of
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining.adaprune import AdaPruneOptions, adaprune_

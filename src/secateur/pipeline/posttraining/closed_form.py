@@ -22,7 +22,8 @@ from torch import Tensor
 
 from secateur.cache import Cache, digest_of, key_of
 from secateur.graph.census import Census
-from secateur.pipeline.posttraining.choices import Choice, Chosen, choose_levels, method_of, selection_for
+from secateur.pipeline.posttraining.choices import Choice, Chosen, method_of, selection_for
+from secateur.pipeline.posttraining.choose_levels import choose_levels
 from secateur.pipeline.posttraining.matching import match_outputs_
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining import Gram, compress_layer

@@ -17,7 +17,8 @@ from secateur.cache import Cache, key_of
 from secateur.errors import RecipeError
 from secateur.files import write_json
 from secateur.pipeline.posttraining.agreement import agreement_of
-from secateur.pipeline.posttraining.choices import chosen_by, method_of, patterns_of, selection_for, stitch_settings
+from secateur.pipeline.posttraining.choices import method_of, patterns_of, selection_for
+from secateur.pipeline.posttraining.choose_levels import chosen_by, stitch_settings
 from secateur.pipeline.posttraining.closed_form import write_zeros_
 from secateur.pipeline.posttraining.frontier_networks import FrontierNetwork
 from secateur.pipeline.posttraining.images import gram_images, images_for

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from secateur.errors import RecipeError, SparsityError
 from secateur.graph.table import dims, text_table
-from secateur.pipeline.posttraining.choices import given_levels, one_level, patterns_of, selection_of, target_of
+from secateur.pipeline.posttraining.choices import one_level, patterns_of, selection_of, target_of
+from secateur.pipeline.posttraining.choose_levels import given_levels
 from secateur.recipe.schema.after_training import PosttrainingStage
 from secateur.sparsity import NM, BlockOf, Layer, Pattern, Scoring
 
