@@ -79,15 +79,7 @@ def _add(w: Writer) -> None:
 
 def _multiply(w: Writer) -> None:
     given = w.node.attributes
-    a, b = (
-        w.value(
-            "DequantizeLinear",
-            (x, *_numbers(w, 1.0, given[f"{key}_zero"], w.draft.types[x].dtype)),
-            "float32",
-            w.draft.shape(x),
-        )
-        for key, x in zip("ab", w.node.inputs, strict=True)
-    )
+    a, b = (_dequantized(w, x, 1.0, given[f"{key}_zero"]) for key, x in zip("ab", w.node.inputs, strict=True))
     both = np.float32(given["a_scale"]) * np.float32(given["b_scale"])
     scale = both if _unit(w) is None else factor(both, given["y_scale"])
     _end(w, w.step("Mul", (w.step("Mul", (a, b)), w.array(scale))))
@@ -106,11 +98,20 @@ def _pool(w: Writer) -> None:
     if given["kind"] == "max":
         if window["dilations"] == (1, 1):
             window.pop("dilations")
-        _quantize_to(w, w.step("MaxPool", (_dequantized(w),), kernel_shape=given["kernel"], **window), grid)
+        _quantize_to(
+            w,
+            w.step(
+                "MaxPool",
+                (_dequantized(w, x, given["x_scale"], given["x_zero"]),),
+                kernel_shape=given["kernel"],
+                **window,
+            ),
+            grid,
+        )
         return
     channels = w.draft.shape(x)[1]
     ones = w.array(np.ones((channels, 1, *given["kernel"]), np.float32))
-    value = _dequantized(w, 1.0)
+    value = _dequantized(w, x, 1.0, given["x_zero"])
     value = w.step("Conv", (value, ones), group=channels, kernel_shape=given["kernel"], **window)
     counts = pool_counts(given, w.draft.shape(x)[2:])
     scale = w.array((np.float32(given["x_scale"]) / (grid.step * counts)).astype(np.float32))
@@ -121,10 +122,10 @@ def _global_pool(w: Writer) -> None:
     given, x = w.node.attributes, w.node.inputs[0]
     grid, shape = output_grid(given, w.draft.types[w.out].dtype), w.draft.shape(x)
     if given["kind"] == "max":
-        _quantize_to(w, w.step("GlobalMaxPool", (_dequantized(w),)), grid)
+        _quantize_to(w, w.step("GlobalMaxPool", (_dequantized(w, x, given["x_scale"], given["x_zero"]),)), grid)
         return
     ones = w.array(np.ones((shape[1], 1, *shape[2:]), np.float32))
-    value = w.step("Conv", (_dequantized(w, 1.0), ones), group=shape[1], kernel_shape=shape[2:])
+    value = w.step("Conv", (_dequantized(w, x, 1.0, given["x_zero"]), ones), group=shape[1], kernel_shape=shape[2:])
     scale = factor(given["x_scale"], grid.step * np.float32(shape[2] * shape[3]))
     _round_to_output(w, w.step("Mul", (value, w.array(scale))), grid)
 
@@ -132,12 +133,7 @@ def _global_pool(w: Writer) -> None:
 def _concat(w: Writer) -> None:
     given, grid = w.node.attributes, output_grid(w.node.attributes, w.draft.types[w.out].dtype)
     parts = [
-        w.value(
-            "DequantizeLinear",
-            (x, *_numbers(w, scale, zero, w.draft.types[x].dtype)),
-            "float32",
-            w.draft.shape(x),
-        )
+        _dequantized(w, x, scale, zero)
         for x, scale, zero in zip(w.node.inputs, given["scales"], given["zeros"], strict=True)
     ]
     _quantize_to(w, w.step("Concat", parts, axis=given["axis"]), grid)
@@ -209,9 +205,8 @@ def _scaled_sum(w: Writer, total: str, rows: tuple[int, ...]) -> str:
 
 def _floats(w: Writer, q: str, scale: float, zero: int) -> str:
     """What integers stand for, in units of the output or of 1."""
-    unit, type = _unit(w), w.draft.types[q]
-    step = np.float32(scale) if unit is None else factor(scale, unit)
-    return w.value("DequantizeLinear", (q, *_numbers(w, float(step), zero, type.dtype)), "float32", type.shape)
+    unit = _unit(w)
+    return _dequantized(w, q, scale if unit is None else float(factor(scale, unit)), zero)
 
 
 def _finish(w: Writer, value: str) -> None:
@@ -258,8 +253,7 @@ def _quantize_to(w: Writer, value: str, grid: Grid) -> None:
     w.emit("QuantizeLinear", (value, *_numbers(w, grid.scale, grid.zero, grid.dtype)), w.out)
 
 
-def _dequantized(w: Writer, scale: float | None = None) -> str:
-    """What the first operand's integers stand for; with scale 1, the integers less their zero point."""
-    given, x = w.node.attributes, w.node.inputs[0]
-    numbers = _numbers(w, given["x_scale"] if scale is None else scale, given["x_zero"], _type(w, 0))
+def _dequantized(w: Writer, x: str, scale: float, zero: int) -> str:
+    """What integers stand for; with scale 1, the integers less their zero point."""
+    numbers = _numbers(w, scale, zero, w.draft.types[x].dtype)
     return w.value("DequantizeLinear", (x, *numbers), "float32", w.draft.shape(x))
