@@ -2,9 +2,13 @@
 
 import sys
 
+import onnx
 import pytest
+import torch
 
+import tiny_networks
 from secateur.cli import main
+from secateur.export import export_onnx
 
 
 @pytest.fixture
@@ -22,3 +26,14 @@ def call(monkeypatch, capsys):
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """An ONNX file that says nothing of its images."""
+    torch.manual_seed(0)
+    path = export_onnx(tiny_networks.network().eval(), tmp_path_factory.mktemp("file") / "tiny.onnx", (3, 16, 16))
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.save(model, path)
+    return path

@@ -6,21 +6,9 @@ import torch
 
 import tiny_networks
 from secateur import api
-from secateur.export import export_onnx
 from secateur.graph import census_of_onnx
 from secateur.posttraining.subject_onnx import OnnxSubject
 from secateur.zoo import Preprocessing
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    """An ONNX file that says nothing of its images."""
-    torch.manual_seed(0)
-    path = export_onnx(tiny_networks.network().eval(), tmp_path_factory.mktemp("file") / "tiny.onnx", (3, 16, 16))
-    model = onnx.load(path)
-    del model.metadata_props[:]
-    onnx.save(model, path)
-    return path
 
 
 def test_the_smallest_weights_go_and_filters_keep_their_variance(call, file, tmp_path):

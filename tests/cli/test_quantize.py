@@ -11,7 +11,7 @@ from PIL import Image
 import secateur
 import tiny_networks
 from secateur.errors import ArtifactError, RecipeError
-from secateur.export import export_onnx, load_packed_onnx
+from secateur.export import load_packed_onnx
 from secateur.pipeline import load_record
 from secateur.pipeline.quantization import preview
 
@@ -27,17 +27,6 @@ def photos(tmp_path_factory):
     for index in range(24):
         Image.fromarray(generator.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(folder / f"{index}.png")
     return folder
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    """An ONNX file that says nothing of its images."""
-    torch.manual_seed(0)
-    path = export_onnx(tiny_networks.network().eval(), tmp_path_factory.mktemp("file") / "tiny.onnx", (3, 16, 16))
-    model = onnx.load(path)
-    del model.metadata_props[:]
-    onnx.save(model, path)
-    return path
 
 
 def onnx_command(file, photos, out, *more):

@@ -16,7 +16,7 @@ from PIL import Image
 import secateur.api
 import tiny_networks
 from secateur.errors import RecipeError
-from secateur.export import export_onnx, load_weights
+from secateur.export import load_weights
 from secateur.pipeline import load_record
 from secateur.sparsity import LayerSeconds
 
@@ -47,17 +47,6 @@ def labelled(tmp_path_factory):
         (folder / "abcd"[label]).mkdir(exist_ok=True)
         image.save(folder / "abcd"[label] / f"{index}.png")
     return folder
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    """An ONNX file that says nothing of its images."""
-    torch.manual_seed(0)
-    path = export_onnx(tiny_networks.network().eval(), tmp_path_factory.mktemp("file") / "tiny.onnx", (3, 16, 16))
-    model = onnx.load(path)
-    del model.metadata_props[:]
-    onnx.save(model, path)
-    return path
 
 
 @pytest.fixture

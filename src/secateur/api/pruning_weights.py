@@ -14,6 +14,7 @@ from secateur.errors import RecipeError
 from secateur.export import export_onnx, folded_copy
 from secateur.graph import census_of_onnx, read_model
 from secateur.pipeline.onnx_files import write_model
+from secateur.pipeline.posttraining.choices import DEFAULT_SPARSITY
 from secateur.posttraining import SubjectFacts, sparsify_data_free_
 from secateur.posttraining.subject_onnx import OnnxSubject
 from secateur.posttraining.weight_correction import Form
@@ -58,14 +59,13 @@ def prune_weights(
     fixed = rule.fixed_level is not None
     plan = plan_sparsity(
         subject.layers,
-        0.5 if sparsity is None and not fixed else sparsity,
+        DEFAULT_SPARSITY if sparsity is None and not fixed else sparsity,
         rule,
         allocation=allocation or ("uniform" if fixed else "lamp"),
-        facts=SubjectFacts(subject, rule, census_of_onnx(model, input_shape=size)),
+        facts=SubjectFacts(subject, rule, lambda: census_of_onnx(model, input_shape=size)),
         **options,
     )
-    rounding = options.get("rounding", "floor")
-    sparsify_data_free_(subject, plan.levels, rule, correction=correction, rounding=rounding)
+    sparsify_data_free_(subject, plan.levels, rule, correction=correction, rounding=plan.rounding)
     write_model(subject.model, Path(out))
     return plan
 

@@ -113,6 +113,19 @@ Exclude = Annotated[
 IncludeFirst = Annotated[bool, Option("--include-first", help="The first convolution too.", rich_help_panel=LAYERS)]
 IncludeDepthwise = Annotated[bool, Option("--include-depthwise", help="Depthwise layers too.", rich_help_panel=LAYERS)]
 
+# Of the commands that write one ONNX file.
+FileOrName = Annotated[
+    str, Argument(help="An ONNX file from any tool, a run folder, or a name that `secateur models` lists.")
+]
+OnnxOut = Annotated[Path, Option("--out", "-o", help="The ONNX file to write.", metavar="FILE")]
+WeightsOfName = Annotated[
+    str | None,
+    Option(help="Of a name: 'pretrained', a .safetensors or .pth file, or 'none'. By default the library's own."),
+]
+InputSize = Annotated[
+    str | None, Option(help="Channels x height x width, such as 3x224x224, where the model leaves it open.")
+]
+
 Out = Annotated[Path, Option("--out", "-o", help="The run folder; an interrupted run goes on.", rich_help_panel=OUTPUT)]
 Seed = Annotated[int, Option(help="Same seed, same result.", rich_help_panel=OUTPUT)]
 DryRun = Annotated[

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer import Argument, Option
+from typer import Option
+
+from secateur.cli.options import FileOrName, InputSize, OnnxOut, WeightsOfName
 
 
 class Base(StrEnum):
@@ -21,14 +23,9 @@ class Scope(StrEnum):
 
 def prune_channels(
     context: typer.Context,
-    model: Annotated[
-        str, Argument(help="An ONNX file from any tool, a run folder, or a name that `secateur models` lists.")
-    ],
-    out: Annotated[Path, Option("--out", "-o", help="The ONNX file to write.", metavar="FILE")],
-    weights: Annotated[
-        str | None,
-        Option(help="Of a name: 'pretrained', a .safetensors or .pth file, or 'none'. By default the library's own."),
-    ] = None,
+    model: FileOrName,
+    out: OnnxOut,
+    weights: WeightsOfName = None,
     target: Annotated[float, Option(help="Fraction of --base that goes.")] = 0.5,
     base: Annotated[Base, Option(help="What --target is a fraction of.")] = Base.macs,
     scope: Annotated[
@@ -38,9 +35,7 @@ def prune_channels(
     round_to: Annotated[int, Option(help="Channels that stay are a multiple of this.")] = 1,
     min_channels: Annotated[int | None, Option(help="Fewest channels that stay; by default --round-to.")] = None,
     exclude: Annotated[str, Option(help="Layers that stay whole: names or globs, separated by commas.")] = "",
-    input_size: Annotated[
-        str | None, Option(help="Channels x height x width, such as 3x224x224, where the model leaves it open.")
-    ] = None,
+    input_size: InputSize = None,
     plan: Annotated[
         Path | None, Option(help="A plan that was saved before: it is carried out, nothing is chosen.", metavar="FILE")
     ] = None,

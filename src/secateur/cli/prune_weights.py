@@ -1,13 +1,22 @@
 """`secateur prune-weights`: zeros without any image."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer import Argument, Option
+from typer import Option
 
-from secateur.cli.options import Base, BaseOfZeros, Exclude, IncludeDepthwise, IncludeFirst
+from secateur.cli.options import (
+    Base,
+    BaseOfZeros,
+    Exclude,
+    FileOrName,
+    IncludeDepthwise,
+    IncludeFirst,
+    InputSize,
+    OnnxOut,
+    WeightsOfName,
+)
 
 
 class Correction(StrEnum):
@@ -18,10 +27,8 @@ class Correction(StrEnum):
 
 def prune_weights(
     context: typer.Context,
-    model: Annotated[
-        str, Argument(help="An ONNX file from any tool, a run folder, or a name that `secateur models` lists.")
-    ],
-    out: Annotated[Path, Option("--out", "-o", help="The ONNX file to write.", metavar="FILE")],
+    model: FileOrName,
+    out: OnnxOut,
     sparsity: Annotated[
         float | None,
         Option("--sparsity", "-s", help="Fraction of zeros; by default what the pattern fixes, or 0.5."),
@@ -40,13 +47,8 @@ def prune_weights(
     correction: Annotated[
         Correction, Option(help="Weights that stay get mean and variance of the whole filter, or stay as they are.")
     ] = Correction.msb,
-    weights: Annotated[
-        str | None,
-        Option(help="Of a name: 'pretrained', a .safetensors or .pth file, or 'none'. By default the library's own."),
-    ] = None,
-    input_size: Annotated[
-        str | None, Option(help="Channels x height x width, such as 3x224x224, where the model leaves it open.")
-    ] = None,
+    weights: WeightsOfName = None,
+    input_size: InputSize = None,
 ) -> None:
     """Take the smallest weights out of a network, without any image: for mild sparsity, or a first look.
 

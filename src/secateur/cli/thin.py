@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from secateur.cli.options import InputSize, OnnxOut
+
 
 def thin(
     model: Annotated[str, Argument(help="An ONNX file from any tool, a run folder, or a weights file of a run.")],
-    out: Annotated[Path, Option("--out", "-o", help="The ONNX file to write.", metavar="FILE")],
-    input_size: Annotated[
-        str | None, Option(help="Channels x height x width, such as 3x224x224, where the model leaves it open.")
-    ] = None,
+    out: OnnxOut,
+    input_size: InputSize = None,
     save_plan: Annotated[
         Path | None, Option(help="Also write what went, as JSON, to be replayed.", metavar="FILE")
     ] = None,

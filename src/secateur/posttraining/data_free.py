@@ -6,7 +6,7 @@ filter, so that the norms behind, whose statistics nobody can estimate again, ar
 Source: the data-free modes of post-training tools (OpenVINO POT), with the correction of `weight_correction`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -19,9 +19,9 @@ from secateur.sparsity.network_facts import halvings_in
 
 
 class SubjectFacts:
-    """What allocations ask about a subject, which only its layers know. `census`: of the dense network."""
+    """What allocations ask about a subject. `census`: counts the dense network, if one of them asks for that."""
 
-    def __init__(self, subject: Subject, pattern: Pattern, census: Census) -> None:
+    def __init__(self, subject: Subject, pattern: Pattern, census: Callable[[], Census]) -> None:
         self._subject, self._pattern, self._census = subject, pattern, census
 
     def weight(self, name: str) -> Tensor:
@@ -34,7 +34,7 @@ class SubjectFacts:
 
     def halvings(self) -> Mapping[str, int]:
         """Convolution -> how often the image was halved before it."""
-        return halvings_in(self._census)
+        return halvings_in(self._census())
 
 
 def sparsify_data_free_(
