@@ -1,12 +1,15 @@
 """Criteria that look at data get their statistics from the stage; options reach the scores."""
 
+import copy
 from pathlib import Path
 
 import pytest
+import torch
 
 import tiny_networks
 from secateur.errors import SparsityError
 from secateur.pipeline import Context, stage_handlers
+from secateur.pipeline.network import restore_network_, save_network
 from secateur.pipeline.scoring import scoring_of, statistics_for
 from secateur.recipe import Data, Model, Recipe, SparsifyPart, SparsifyStage, Training
 from secateur.sparsity import Scoring, masks
@@ -50,3 +53,17 @@ def test_a_criterion_of_filters_is_refused_for_blocks():
     stage = SparsifyStage(criterion="taylor", pattern="1x4", training=Training(epochs=0))
     with pytest.raises(SparsityError, match="scores whole filters"):
         stage_handlers["sparsify"](context_of(stage), stage)
+
+
+def test_what_bernoulli_makes_up_for_is_kept_between_stages(tmp_path: Path):
+    stage = SparsifyStage(criterion="bernoulli", pattern="filter", sparsity=0.5, training=Training(epochs=0))
+    context = context_of(stage)
+    dense = copy.deepcopy(context.network)
+    stage_handlers["sparsify"](context, stage)
+    save_network(context.network, tmp_path / "network.safetensors")
+    again = tiny_networks.network()
+    restore_network_(again, tmp_path / "network.safetensors")
+    for name, mask in masks(context.network).items():
+        weight = context.network.get_submodule(name).weight
+        assert torch.equal(again.get_submodule(name).weight, weight)
+        assert torch.allclose(weight, dense.get_submodule(name).weight * mask / mask.float().mean())

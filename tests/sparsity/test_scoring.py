@@ -5,7 +5,16 @@ import torch
 from torch import nn
 
 from secateur.errors import RecipeError, SparsityError
-from secateur.sparsity import Scoring, Sparsifier, masks, parse_pattern, plan_sparsity, sparsify_
+from secateur.sparsity import (
+    Scoring,
+    Sparsifier,
+    fold_masks_,
+    masks,
+    parse_pattern,
+    plan_sparsity,
+    sparsify_,
+    stored_weight,
+)
 
 
 def network() -> nn.Sequential:
@@ -99,6 +108,43 @@ def test_bernoulli_masks_are_nested_in_the_level_and_leave_something():
         low = set(removed_filters(Scoring("bernoulli"), network(), seed, 0.3))
         high = set(removed_filters(Scoring("bernoulli"), network(), seed, 0.98))
         assert low <= high and len(high) < 8
+
+
+def test_bernoulli_divides_what_stays_by_its_share():
+    model, dense = network(), network()
+    plan = plan_sparsity(model, 0.5, "filter", base="selected", include_first=True)
+    sparsifier = Sparsifier(model, plan, criterion=Scoring("bernoulli"))
+    sparsifier.update_(0)
+    found = masks(model)
+    for _ in range(2):  # the share does not pile up where masks are chosen again
+        for name, mask in found.items():
+            wanted = dense.get_submodule(name).weight * mask / mask.float().mean()
+            assert torch.allclose(model.get_submodule(name).weight, wanted) and 0 < mask.float().mean() < 1
+        sparsifier.choose_(0)
+    sparsifier.lift_()
+    assert torch.equal(model[0].weight, dense[0].weight)
+    sparsifier.choose_(0)
+    share = masks(model)["0"].float().mean()
+    kept = masks(model)["0"].clone()
+    before = model[0].weight.clone()
+    sparsifier.settle_()
+    assert torch.equal(model[0].weight, before) and torch.equal(stored_weight(model[0]) * kept, before)
+    fold_masks_(model)
+    assert torch.allclose(model[0].weight, dense[0].weight * kept / share)
+
+
+def test_bernoulli_goes_on_from_its_state():
+    def sparsifier(model: nn.Module) -> Sparsifier:
+        return Sparsifier(model, plan_sparsity(model, 0.5, "filter", base="selected"), criterion=Scoring("bernoulli"))
+
+    first, second, image = network().eval(), network().eval(), torch.randn(1, 3, 8, 8)
+    before = sparsifier(first)
+    for change in (lambda: before.update_(0), before.lift_):
+        change()
+        after = sparsifier(second)
+        second.load_state_dict(first.state_dict())
+        assert torch.equal(first(image), second(image))
+        after.choose_(0)
 
 
 def test_unknown_criteria_and_impossible_noise_are_refused():

@@ -18,11 +18,13 @@ from secateur.errors import ArtifactError, ModelError, SecateurError
 from secateur.export import folded_copy, load_weights, save_weights
 from secateur.pipeline.removals import removals_text, replay_removals_
 from secateur.recipe import Data, Model
-from secateur.sparsity import attach_masks_
+from secateur.sparsity import attach_masks_, set_scale_
 from secateur.sparsity.layers import weighted_modules
 
-# The state dict key of a masked weight's mask, after the layer's name (torch.nn.utils.parametrize).
+# State dict keys of a masked weight, after the layer's name (torch.nn.utils.parametrize): its mask, and the number that
+# multiplies what the mask keeps, where there is one.
 MASK_KEY = ".parametrizations.weight.0.mask"
+SCALE_KEY = ".parametrizations.weight.0.scale"
 
 
 def build_images(data: Data) -> zoo.ImageData:
@@ -101,7 +103,11 @@ def load_artifact_network(path: Path) -> nn.Module:
 
 def _load_state_(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     try:
-        attach_masks_(network, [key.removesuffix(MASK_KEY) for key in state if key.endswith(MASK_KEY)])
+        masked = [key.removesuffix(MASK_KEY) for key in state if key.endswith(MASK_KEY)]
+        attach_masks_(network, masked)
+        for name in masked:
+            if f"{name}{SCALE_KEY}" in state:
+                set_scale_(network.get_submodule(name), float(state[f"{name}{SCALE_KEY}"]))
         _gain_biases_(network, state)
         network.load_state_dict(state)
     except (RuntimeError, SecateurError) as error:

@@ -16,9 +16,11 @@ from secateur.sparsity.mask import (
     fold_masks_,
     fold_parametrizations_,
     has_masks,
+    keep_all_,
     mask_of,
     masks,
     set_mask_,
+    set_scale_,
 )
 from secateur.sparsity.mask_keeper import MaskKeeper
 from secateur.sparsity.pattern import (
@@ -127,6 +129,7 @@ __all__ = [
     "fold_parametrizations_",
     "hardware_cap",
     "has_masks",
+    "keep_all_",
     "layers_of",
     "levels_of_small",
     "make_mask",
@@ -143,6 +146,7 @@ __all__ = [
     "score_rule",
     "select_layers",
     "set_mask_",
+    "set_scale_",
     "sparsify_",
     "stored_weight",
     "structure",

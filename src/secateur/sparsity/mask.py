@@ -1,6 +1,7 @@
 """Masks as parametrizations: the layer computes with its kept weights, the optimiser sees the dense ones.
 
     forward     w.masked_fill(not mask, 0)        so a removed weight is +0, whatever an optimiser step did
+                times a scale, where who chooses the mask makes up for what it removes (Bernoulli)
     backward    removed weights get no gradient; momentum and weight decay move only the hidden dense copy
                 straight through: every weight gets the gradient of the masked one (Distiller's double copies)
 
@@ -24,21 +25,26 @@ from secateur.sparsity.layers import stored_weight, weighted_modules
 class Mask(nn.Module):
     """The parametrization of one weight: a boolean mask, True = kept.
 
+    scale               one positive number that multiplies the kept weights; None, and not in the state, where it is 1
     straight_through    removed weights get the gradient too; a rule of one training, not part of the state
     """
 
     mask: Tensor
+    scale: Tensor | None
     straight_through: bool = False
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool, requires_grad=False))
+        self.register_buffer("scale", None)
 
     def forward(self, weight: Tensor) -> Tensor:
         if self.straight_through:
             apply = cast(Callable[[Tensor, Tensor], Tensor], _StraightThrough.apply)  # type: ignore[reportUnknownMemberType]
-            return apply(weight, self.mask)
-        return weight.masked_fill(~self.mask, 0.0)
+            masked = apply(weight, self.mask)
+        else:
+            masked = weight.masked_fill(~self.mask, 0.0)
+        return masked if self.scale is None else masked * self.scale
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -93,6 +99,31 @@ def set_mask_(module: nn.Module, mask: Tensor) -> None:
             f"not {mask.dtype} of shape {tuple(mask.shape)}."
         )
     found.mask.copy_(mask)
+
+
+def set_scale_(module: nn.Module, scale: float) -> None:
+    """Let what the mask of one layer keeps be multiplied by a positive number. raises SparsityError without a mask."""
+    found = _needed(module)
+    if found.scale is None:
+        found.scale = torch.ones_like(stored_weight(module).detach().flatten()[0])
+    found.scale.fill_(scale)
+
+
+@torch.no_grad()
+def absorb_scale_(module: nn.Module) -> None:
+    """Make the number that multiplies what is kept part of the weights, where there is one; the function stays."""
+    found = _needed(module)
+    if found.scale is not None:
+        stored_weight(module).mul_(found.scale)
+        found.scale.fill_(1.0)
+
+
+def keep_all_(module: nn.Module) -> None:
+    """Let the mask of one layer keep every weight as it is. raises SparsityError without a mask."""
+    found = _needed(module)
+    found.mask.fill_(True)
+    if found.scale is not None:
+        found.scale.fill_(1.0)
 
 
 def straight_through_(module: nn.Module, on: bool) -> None:

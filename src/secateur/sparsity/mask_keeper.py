@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from secateur.errors import SparsityError
 from secateur.recipe import MaskRule
 from secateur.sparsity.layers import layers_of, stored_weight, unwrapped, weighted_modules
-from secateur.sparsity.mask import attach_masks_, mask_of, straight_through_
+from secateur.sparsity.mask import absorb_scale_, attach_masks_, keep_all_, mask_of, straight_through_
 from secateur.sparsity.plan import SparsityPlan
 from secateur.sparsity.schedule import Timing
 
@@ -146,6 +146,12 @@ class MaskKeeper(ABC):
             self.lift_()
         elif self.rule.discard_after_step and position >= self.timing.first:
             self.choose_(position)
+        self.settle_()
+
+    def settle_(self) -> None:
+        """The masks stay as they are: what they multiply becomes part of the weights, for all that reads these."""
+        for module in self._layers().values():
+            absorb_scale_(module)
 
     def close_(self) -> None:
         """The training is over or broken off; its rule for gradients ends with it."""
@@ -154,7 +160,7 @@ class MaskKeeper(ABC):
     def lift_(self) -> None:
         """Let the masks keep everything."""
         for module in self._layers().values():
-            mask_of(module).fill_(True)
+            keep_all_(module)
 
     def _straight_through_(self, on: bool) -> None:
         for module in self._layers().values():

@@ -16,7 +16,7 @@ from secateur.recipe import MaskRule
 from secateur.sparsity.draws import generator_for
 from secateur.sparsity.layers import weighted_modules
 from secateur.sparsity.leader import check_leader, follow_leader_
-from secateur.sparsity.mask import set_mask_
+from secateur.sparsity.mask import mask_of, set_mask_, set_scale_
 from secateur.sparsity.mask_keeper import MaskKeeper
 from secateur.sparsity.plan import PlannedLayer, SparsityPlan
 from secateur.sparsity.schedule import Schedule, Timing
@@ -61,6 +61,9 @@ class Sparsifier(MaskKeeper):
             check_leader(plan, leader)
         self.scorer = Scorer(model, scoring, statistics)
         super().__init__(model, plan, rule)
+        if scoring.rule.drawn == "chance":
+            for module in self._layers().values():
+                set_scale_(module, 1.0)
 
     @property
     def criterion(self) -> str:
@@ -83,6 +86,10 @@ class Sparsifier(MaskKeeper):
                 self._choose_(modules[layer.name], layer, layer.level * share)
         if self.leader is not None:
             follow_leader_(self.model, self.plan, self.leader)
+        if self.scorer.scoring.rule.drawn == "chance":
+            for module in self._layers().values():
+                mask = mask_of(module)
+                set_scale_(module, mask.numel() / max(1, int(mask.sum())))
 
     def at_final(self, position: int) -> bool:
         return position >= self.schedule.first and self.schedule.sparsity_at(position) == self.schedule.final

@@ -37,5 +37,7 @@ def sparsify_(
     """
     scoring = criterion if isinstance(criterion, Scoring) else Scoring(criterion)
     plan = plan_sparsity(model, sparsity, pattern, scoring.criterion, allocation, base, **options)
-    Sparsifier(model, plan, criterion=scoring, seed=seed, statistics=statistics).update_(0)
+    sparsifier = Sparsifier(model, plan, criterion=scoring, seed=seed, statistics=statistics)
+    sparsifier.update_(0)
+    sparsifier.settle_()
     return plan

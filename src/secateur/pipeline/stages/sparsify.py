@@ -71,6 +71,7 @@ def _prune(
     if not stage.training.epochs or stage.regression is not None:
         for keeper in keepers:
             keeper.choose_(keeper.timing.first)
+            keeper.settle_()
         regress_layers(context, stage, [name for plan in plans.values() for name in plan.levels], folder)
         keepers = []  # the masks stay as they are
     if not stage.training.epochs:

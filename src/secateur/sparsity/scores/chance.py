@@ -1,7 +1,8 @@
 """Scores by chance: the baselines.
 
     random       u ~ U(0, 1)    every weight (or unit) has the same chance, the count stays exact
-    bernoulli    every unit goes with the level as its chance, so the count varies
+    bernoulli    every unit goes with the level as its chance, so the count varies; what stays is divided by its share,
+                 so that sums of many weights stay what they were on average (the mask's scale)
 
 Units are drawn themselves: means of the numbers of their weights would let small units win and lose more often than
 large ones. Numbers come from a generator on the CPU, so that the choice does not depend on the device.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.sparsity import SparsityPlan
-from secateur.sparsity.mask import mask_of
+from secateur.sparsity.mask import keep_all_
 from secateur.training.history import Row
 from secateur.training.hooks import Scene
 from secateur.training.methods.threshold_memory import ThresholdMemory
@@ -47,7 +47,7 @@ class ConstrainedThresholds(ThresholdMemory):
         levels = self.plan.levels
         self._thresholds = [_start(unit, levels[unit.layer.name]).requires_grad_() for unit in self._units]
         for unit in self._units:
-            mask_of(unit.module).fill_(True)
+            keep_all_(unit.module)
         self._optimizer = torch.optim.SGD(self._thresholds, lr=1.0, momentum=scene.config.momentum, foreach=False)
         self._handles = catch(self._units, self._masked)
 
