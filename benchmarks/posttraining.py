@@ -76,6 +76,15 @@ def _rows() -> dict[str, Row]:
 
 
 ROWS = _rows()
+# What was tried where a goal is missed, and what stands in the way.
+REMARKS = """
+MobileNetV1 stays .9 to 1.0 points below its goals, which were set where the dense network reached 78.08. At 60 % the
+closed form alone gives 72.62 and the tuning is undone: it comes nearer on its own 400 images (.559 -> .554, T 4), not on
+others (1.094 -> 1.169). Rates of .0003, .001, .003 and .01, norms that follow and that stay, rates for each filter, sgd
+at .0003 and .003, and blocks by gradient all end between 1.147 and 1.24 on the others. The layers themselves are where
+400 images can bring them: at 60 % errors on other images are 1 to 5 % above those of the calibration images (31 % in the
+last convolution), and neither damping from .0001 to .1 nor four variations of every image lowers them by more than 4 %.
+"""
 
 
 def recipe_for(row: Row, options: argparse.Namespace) -> Recipe:
@@ -98,7 +107,7 @@ def recipe_for(row: Row, options: argparse.Namespace) -> Recipe:
     )
 
 
-def figures(row: Row, record: RunRecord) -> dict[str, Any]:
+def figures(row: Row, record: RunRecord, threads: int) -> dict[str, Any]:
     """What one run came to."""
     before, after = (fields["top1"] for fields in record.results("evaluate"))
     result = record.results("posttraining")[0]
@@ -114,6 +123,7 @@ def figures(row: Row, record: RunRecord) -> dict[str, Any]:
         "zeros": zeros,
         "sparsity": plans[0]["achieved"],
         "base": plans[0]["base"],
+        "threads": threads,
         "minutes": stage.seconds / 60,
         "steps": result["steps"],
     }
@@ -124,22 +134,22 @@ def table(found: dict[str, dict[str, Any]], about: dict[str, Any]) -> str:
     lines = [
         "# Sparsity after training",
         "",
-        provenance_line(about, f"{about['threads']} thread(s)"),
+        provenance_line(about),
         "",
         "Unlabelled images calibrate, a fifth of them judges steps; test images are looked at once, at the end.",
         "`minutes` are those of the stage, on a shared machine; rows of one network and pattern share Gram matrices",
         "and database: the first pays for them.",
         "",
-        "| row | images | dense top-1 | top-1 | goal | sparsity | of | minutes |",
-        "|---|--:|--:|--:|--:|--:|---|--:|",
+        "| row | images | dense top-1 | top-1 | goal | sparsity | of | threads | minutes |",
+        "|---|--:|--:|--:|--:|--:|---|--:|--:|",
     ]
     for name, row in found.items():
         goal = "" if row["goal"] is None else f"{row['goal']:.1f}"
         lines.append(
             f"| {name} | {row['images']:,} | {row['dense top-1']:.2f} | {row['top-1']:.2f} | {goal} "
-            f"| {100 * row['sparsity']:.1f} % | {row['base']} | {row['minutes']:.1f} |"
+            f"| {100 * row['sparsity']:.1f} % | {row['base']} | {row['threads']} | {row['minutes']:.1f} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + REMARKS
 
 
 def main() -> None:
@@ -154,7 +164,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    about = provenance("secateur", "torch", "torchvision", threads=options.threads)
+    about = provenance("secateur", "torch", "torchvision")
     kept = options.results / "posttraining.json"
     found: dict[str, dict[str, Any]] = read_json(kept)["rows"] if kept.is_file() else {}
     for name, row in ROWS.items():
@@ -162,7 +172,7 @@ def main() -> None:
             continue
         started = time.monotonic()
         done = api.compress(recipe=recipe_for(row, options), out=options.runs / name.replace(" ", "-"))
-        found[name] = figures(row, done.record)
+        found[name] = figures(row, done.record, options.threads)
         print(f"{name}: {found[name]['top-1']:.2f} (goal {row.goal}), {time.monotonic() - started:.0f} s", flush=True)
         found = {each: found[each] for each in ROWS if each in found}
         write_json(kept, {"about": about, "rows": found})
