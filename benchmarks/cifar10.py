@@ -100,7 +100,8 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
     "patterns": _patterns(),
     "channels": {name: Row(name, 10, channels(0.5)) for name in ("resnet20_cifar10", "resnet56_cifar10")}
     | {"shufflenetv2_x0_5_cifar10": Row("shufflenetv2_x0_5_cifar10", 10, channels(0.5), learning_rate=0.01)}
-    | {"mobilenet_v2": Row("mobilenet_v2", 10, channels(0.5), learning_rate=0.02)}
+    # By the size of filters 77.8 % are left of 85.7 (at .05: 77.2), the same share of every group 60.9 after one epoch.
+    | {"mobilenet_v2": Row("mobilenet_v2", 10, channels(0.5) | {"criterion": "taylor"}, learning_rate=0.02)}
     | {f"{name} branches": Row(name, 10, branches(0.5)) for name in ("resnet20_cifar10", "resnet56_cifar10")},
 }
 
@@ -190,7 +191,8 @@ def table(experiment: str, runs: dict[str, dict[str, Any]], about: dict[str, Any
         "1xN: whole kernels; 1xN-fine: single positions. Sparsity and both reductions "
         "are over all convolution and linear weights; of channels or branches that were taken out, relative to the "
         "dense network; at once: before what is left is trained, and back is the share of that loss that training "
-        "brings back. Speedups are dense / compressed in one runtime, one thread, batch 1.",
+        "brings back (channels of mobilenet_v2 by the criterion taylor, all others by l2). Speedups are dense / "
+        "compressed in one runtime, one thread, batch 1.",
         "",
         f"| row | epochs | zeros | dense top-1 |{' at once |' * removed} top-1 |{' back |' * removed} goal "
         "| parameters | MACs | weights file | Secateur | ONNX Runtime |",
