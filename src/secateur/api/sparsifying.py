@@ -101,7 +101,7 @@ def frontier(
     out            gets frontier.json, .png and .svg; a call that was stopped goes on, more points take their own time
     against        sparsity, parameters, macs, bytes, seconds (of our engine, measured here)
     zeros          fractions of zeros, and of a cost that goes
-    second_pass    compress every point again with the inputs that pruned layers give: better, and slower
+    second_pass    compress every point again with the inputs that pruned layers give: often better, and slower
     options        fields of SparsifyOptions (pattern, images_count, exclude, ...)
     raises         SecateurError
     """

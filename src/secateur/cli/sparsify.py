@@ -133,7 +133,7 @@ def sparsify(
         bool,
         Option(
             "--second-pass/--no-second-pass",
-            help="Compress layer by layer again, with what the sparse layers before give.",
+            help="Compress layer by layer again, with what the sparse layers before give; kept where that helps.",
             rich_help_panel=WAY,
         ),
     ] = True,

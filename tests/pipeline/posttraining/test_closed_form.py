@@ -4,11 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+import tiny_networks
+from secateur.pipeline import Context
 from secateur.pipeline.posttraining import closed_form
 from secateur.pipeline.posttraining.choices import Choice
+from secateur.pipeline.stages.posttraining import posttraining_stage
 from secateur.posttraining import TorchSubject
 from secateur.posttraining.gathering import gather_grams
-from secateur.recipe import PosttrainingStage
+from secateur.recipe import PosttrainingStage, parse_recipe
 from secateur.sparsity import parse_pattern
 from secateur.zoo import Preprocessing
 
@@ -34,3 +37,28 @@ def test_the_mean_is_left_out_only_where_the_bias_takes_it(corrected):
         return float((outputs - layer(images)).detach().square().mean())
 
     assert error(corrected) < error(not corrected)
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "database"])
+def test_a_second_pass_that_leads_away_is_undone(tmp_path, monkeypatch, allocation):
+    def weights(name: str, fall: float | None, **keys: object) -> dict[str, torch.Tensor]:
+        if fall is not None:
+            monkeypatch.setattr(closed_form, "fall_of", lambda _before, _after: (fall, 0.1))
+        torch.manual_seed(0)
+        network = tiny_networks.Tiny()
+        context = Context(
+            parse_recipe(tiny_networks.RECIPE), tmp_path, tiny_networks.images(), network, stage_folder=tmp_path / name
+        )
+        keys |= {"images": 24, "held_out": 8, "batch_size": 12, "allocation": allocation, "sparsity": 0.6}
+        posttraining_stage(context, PosttrainingStage.model_validate(keys | {"estimate_norms": False}))
+        return network.state_dict()
+
+    def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+        return all(torch.equal(value, other[name]) for name, value in one.items())
+
+    undone, kept = weights("undone", 0.05), weights("kept", 0.2)
+    assert not same(undone, kept)
+    # What was done is not done again, and ends as it did.
+    assert same(undone, weights("undone", 0.05))
+    if allocation == "uniform":
+        assert same(undone, weights("without", None, second_pass=False))

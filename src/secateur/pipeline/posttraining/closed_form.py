@@ -2,11 +2,14 @@
 
     dense inputs      Gram matrices of the dense network -> levels of every layer -> weights of every layer
     second pass       layer by layer in order of execution: W <- argmin |W X^ - W_dense X|, pruned again, where X^ is
-                      what the layers before, which are pruned already, give, so that errors do not pile up
+                      what the layers before, which are pruned already, give, so that errors do not pile up; kept where
+                      images that are held out say that the network comes nearer to the dense one
     corrections       biases, or the means of the batch norms behind: every layer's outputs keep their mean; without a
                       norm behind their variance too, if asked for and where that helps
 
-The second pass may end at any layer: those behind it keep what they had, and the network stays whole.
+The second pass may end at any layer: those behind it keep what they had, and the network stays whole. With few images
+it mends what they show and spoils the rest: MobileNetV1 with 60 % zeros, 400 images of ImageNet, is .277 away with it
+and .215 without; ResNet-20 with 80 %, 819 images of CIFAR-10, comes nearer by 2.5 at T 4.
 
 Source: Frantar & Alistarh 2022 (OBC); the order of the steps is our own design.
 """
@@ -25,6 +28,7 @@ from secateur.graph.census import Census
 from secateur.pipeline.posttraining.choices import Choice, Chosen, method_of, selection_for
 from secateur.pipeline.posttraining.choose_levels import choose_levels
 from secateur.pipeline.posttraining.matching import match_outputs_
+from secateur.pipeline.posttraining.steps import JUDGE_TEMPERATURE, fall_of
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining import Gram, compress_layer
 from secateur.posttraining.arrays import array_of
@@ -41,6 +45,9 @@ from secateur.sparsity import LayerSeconds
 
 # Of a time box, what the second pass may take, measured from the beginning of the stage.
 SECOND_PASS = 0.5
+# Of a layer that is kept for another start: its weights, its bias, its mask.
+_PARTS = ("weight", "bias", "mask")
+_Parts = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -109,19 +116,16 @@ def write_zeros_(
     distance    of the subject from the dense network on images that are held out
     """
     behind = norms_behind(subject, dense)
-    if chosen.stitched is not None and chosen.database is not None:
+    if chosen.stitched is not None and chosen.database is not None and not stage.second_pass:
         apply_(subject, chosen.database, chosen.stitched)
         if stage.correct_bias:
-            # Weights from the database come without it; the second pass does it anew for what it reaches.
+            # Weights from the database come without it.
             correct_biases_(subject, dense, {name: grams[name] for name in chosen.choices}, into="norm")
     else:
-        with track(len(chosen.choices), "layers") as progress:
-            for name, choice in chosen.choices.items():
-                own = grams[name]
-                store_with_bias_(subject, behind, name, *_compressed(dense, name, choice, own, own, stage))
-                progress.advance()
-    if stage.second_pass:
-        _second_pass_(subject, dense, behind, images, chosen.choices, grams, stage, folder, box, seed)
+        layers = _Layers(subject, dense, behind, chosen.choices, grams, stage, folder, seed)
+        first = layers.pass_("layers", lambda name: grams[name])
+        if stage.second_pass:
+            _second_pass_(layers, first, images, distance, box)
     if stage.match_outputs:
         alone = [name for name in grams if name in chosen.choices and name not in behind]
         match_outputs_(subject, dense, alone, images, grams, distance, box, seed)
@@ -142,49 +146,80 @@ def _tell_what_was_filled(subject: Subject, dense: Subject, names: Iterable[str]
 
 
 def _second_pass_(
-    subject: Subject,
-    dense: Subject,
-    behind: Mapping[str, tuple[Tensor, Tensor]],
-    images: GramImages,
-    choices: Mapping[str, Choice],
-    grams: Mapping[str, Gram],
-    stage: PosttrainingStage,
-    folder: Path,
-    box: TimeBox,
-    seed: int,
+    layers: "_Layers", first: Mapping[str, _Parts], images: GramImages, distance: Divergence, box: TimeBox
 ) -> None:
-    order = [name for name in grams if name in choices]
-    cache = Cache(folder)
-    # The key of a layer stands for the network with all layers before it done.
-    key = key_of(["second pass", subject.digest(), dense.digest(), stage.correct_bias, stage.method, seed])
-    with track(len(order), "second pass") as progress:
-        for number, name in enumerate(order):
-            inputs, choice = grams[name], choices[name]
-            seen = [digest_of(array_of(part)) for part in (inputs.matrix, inputs.mean)]
-            key = key_of([key, name, str(choice.pattern), choice.level, seen])
-            done = cache.get(key)
-            if done is None and box.budget is not None and box.spent > SECOND_PASS * box.budget:
-                say(f"posttraining: the second pass ends after {number} of {len(order)} layers, for want of time")
-                return
-            if done is None:
-                fresh = gather_enough(subject, images, [name], dense=dense, seed=seed)
-                found: tuple[Tensor | None, ...] = ()
-                if name in fresh:
-                    found = _compressed(dense, name, choice, fresh[name], inputs, stage)
-                arrays = {
-                    part: array_of(value) for part, value in zip(_PARTS, found, strict=False) if value is not None
-                }
-                done = cache.put(key, {"layer": name}, arrays)
-                box.note()
-            if done.arrays:
-                weight, bias, mask = (_tensor(done.arrays.get(part)) for part in _PARTS)
-                assert weight is not None
-                store_with_bias_(subject, behind, name, weight, bias, mask)
-            progress.advance()
+    """Every layer again, for the inputs that it gets now; back to the first pass where that came nearer."""
+    (before,) = distance.each(JUDGE_TEMPERATURE)
+
+    def fresh(name: str) -> Gram | None:
+        found = gather_enough(layers.subject, images, [name], dense=layers.dense, seed=layers.seed)
+        return found.get(name)
+
+    layers.pass_("second pass", fresh, box)
+    (after,) = distance.each(JUDGE_TEMPERATURE)
+    fall, error = fall_of(before, after)
+    if fall <= error:
+        for name, parts in first.items():
+            store_with_bias_(layers.subject, layers.behind, name, *parts)
+    say(
+        f"posttraining: second pass, nearer by {fall:.4g} +- {error:.2g} at T {JUDGE_TEMPERATURE:g}"
+        f"{'' if fall > error else ', undone'}"
+    )
 
 
-# Of a layer that is kept for another start.
-_PARTS = ("weight", "bias", "mask")
+@dataclass(frozen=True)
+class _Layers:
+    """Layers that get their zeros one after the other, in order of execution.
+
+    behind    of `norms_behind`
+    folder    keeps every layer that is done
+    """
+
+    subject: Subject
+    dense: Subject
+    behind: Mapping[str, tuple[Tensor, Tensor]]
+    choices: Mapping[str, Choice]
+    grams: Mapping[str, Gram]
+    stage: PosttrainingStage
+    folder: Path
+    seed: int
+
+    def pass_(
+        self, label: str, inputs_of: Callable[[str], Gram | None], box: TimeBox | None = None
+    ) -> dict[str, _Parts]:
+        """What every layer is given, for inputs which `inputs_of` tells; it ends early where the time is short.
+
+        inputs_of    None: nothing reaches the layer, which stays as it is
+        """
+        order, cache, given = [name for name in self.grams if name in self.choices], Cache(self.folder), {}
+        # The key of a layer stands for the network with all layers before it done.
+        networks = [self.subject.digest(), self.dense.digest()]
+        key = key_of([label, networks, self.stage.correct_bias, self.stage.method, self.seed])
+        with track(len(order), label) as progress:
+            for number, name in enumerate(order):
+                inputs, choice = self.grams[name], self.choices[name]
+                seen = [digest_of(array_of(part)) for part in (inputs.matrix, inputs.mean)]
+                key = key_of([key, name, str(choice.pattern), choice.level, seen])
+                done = cache.get(key)
+                if done is None and box and box.budget is not None and box.spent > SECOND_PASS * box.budget:
+                    say(f"posttraining: the {label} ends after {number} of {len(order)} layers, for want of time")
+                    break
+                if done is None:
+                    now = inputs_of(name)
+                    found = () if now is None else _compressed(self.dense, name, choice, now, inputs, self.stage)
+                    arrays = {
+                        part: array_of(value) for part, value in zip(_PARTS, found, strict=False) if value is not None
+                    }
+                    done = cache.put(key, {"layer": name}, arrays)
+                    if box:
+                        box.note()
+                if done.arrays:
+                    weight, bias, mask = (_tensor(done.arrays.get(part)) for part in _PARTS)
+                    assert weight is not None
+                    given[name] = weight, bias, mask
+                    store_with_bias_(self.subject, self.behind, name, *given[name])
+                progress.advance()
+        return given
 
 
 def _tensor(array: NDArray[Any] | None) -> Tensor | None:

@@ -151,7 +151,8 @@ class PosttrainingStage(Section):
         description="method magnitude: kept weights of every filter get the mean and variance of all of its weights",
     )
     second_pass: bool = Field(
-        default=True, description="compress again layer by layer, with what the compressed layers before give"
+        default=True,
+        description="compress again layer by layer, with what the compressed layers before give; kept where that helps",
     )
     correct_bias: bool = Field(
         default=True, description="biases, or the batch norms behind them, take the shift of the mean"
