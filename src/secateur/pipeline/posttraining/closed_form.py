@@ -77,7 +77,7 @@ def sparsify_closed_form_(
 
     dense      the same network, which stays as it is
     held_out   other images, which tell what a layer alone costs
-    folder     keeps Gram matrices, the database and layers of the second pass, so that a killed call goes on
+    folder     keeps Gram matrices, the database and the layers of both passes, so that a killed call goes on
     raises     PosttrainingError, SparsityError, RecipeError, DataError, DiskError
     """
     names = selection_for(dense, stage).chosen
@@ -112,7 +112,7 @@ def write_zeros_(
 ) -> None:
     """Weights of all layers for levels that are chosen, biases, the second pass, means and variances without norms.
 
-    folder      keeps the layers of the second pass
+    folder      keeps the layers of both passes
     distance    of the subject from the dense network on images that are held out
     """
     behind = norms_behind(subject, dense)
