@@ -15,6 +15,7 @@ The table goes to benchmarks/results/posttraining.md and .json, with CPU, versio
 import argparse
 import fnmatch
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ import torch
 from secateur import api
 from secateur.files import read_json, write_json, write_text
 from secateur.measure import provenance, provenance_line
-from secateur.pipeline import RunRecord
 from secateur.recipe import Recipe, build_recipe
 
 HERE = Path(__file__).resolve().parent
@@ -130,40 +130,36 @@ def by_file(row: Row, out: Path, options: argparse.Namespace) -> dict[str, Any]:
         **{key: stage[key] for key in ("sparsity", "base", "budget")},
     )
     assert done.dense_accuracy is not None and done.accuracy is not None
-    return {
-        "network": row.network,
-        "images": stage["images"] + done.agreement.images,
-        "dense top-1": done.dense_accuracy.top1,
-        "top-1": done.accuracy.top1,
-        "goal": row.goal,
-        "zeros": sum(layer.zeros for plan in done.plans for layer in plan.layers),
-        "sparsity": done.plans[0].achieved,
-        "base": done.plans[0].base,
-        "threads": options.threads,
-        "minutes": (time.monotonic() - began) / 60,
-        "steps": list(done.steps),
-    }
+    plans, images = [plan.to_dict() for plan in done.plans], stage["images"] + done.agreement.images
+    found = figures(row, plans, images, (done.dense_accuracy.top1, done.accuracy.top1), done.steps)
+    return found | {"threads": options.threads, "minutes": (time.monotonic() - began) / 60}
 
 
-def figures(row: Row, record: RunRecord, threads: int) -> dict[str, Any]:
-    """What one run came to."""
+def by_recipe(row: Row, out: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """What became of a torch network."""
+    record = api.compress(recipe=recipe_for(row, options), out=out).record
     before, after = (fields["top1"] for fields in record.results("evaluate"))
     result = record.results("posttraining")[0]
     stage = next(stage for stage in record.stages if stage.kind == "posttraining")
-    plans = result["plans"]
-    zeros = sum(layer["zeros"] for plan in plans for layer in plan["layers"])
+    images = len(result["calibration"]["indices"]) + result["agreement"]["images"]
+    found = figures(row, result["plans"], images, (before, after), result["steps"])
+    return found | {"threads": options.threads, "minutes": stage.seconds / 60}
+
+
+def figures(
+    row: Row, plans: list[dict[str, Any]], images: int, top1: tuple[float, float], steps: Iterable[dict[str, Any]]
+) -> dict[str, Any]:
+    """What one run came to. top1: of the dense network, and after"""
     return {
         "network": row.network,
-        "images": len(result["calibration"]["indices"]) + result["agreement"]["images"],
-        "dense top-1": before,
-        "top-1": after,
+        "images": images,
+        "dense top-1": top1[0],
+        "top-1": top1[1],
         "goal": row.goal,
-        "zeros": zeros,
+        "zeros": sum(layer["zeros"] for plan in plans for layer in plan["layers"]),
         "sparsity": plans[0]["achieved"],
         "base": plans[0]["base"],
-        "threads": threads,
-        "minutes": stage.seconds / 60,
-        "steps": result["steps"],
+        "steps": list(steps),
     }
 
 
@@ -211,11 +207,7 @@ def main() -> None:
             continue
         started = time.monotonic()
         out = options.runs / name.replace(" ", "-")
-        if row.file:
-            found[name] = by_file(row, out, options)
-        else:
-            done = api.compress(recipe=recipe_for(row, options), out=out)
-            found[name] = figures(row, done.record, options.threads)
+        found[name] = (by_file if row.file else by_recipe)(row, out, options)
         print(f"{name}: {found[name]['top-1']:.2f} (goal {row.goal}), {time.monotonic() - started:.0f} s", flush=True)
         found = {each: found[each] for each in ROWS if each in found}
         write_json(kept, {"about": about, "rows": found})

@@ -6,7 +6,7 @@ from torch import nn
 
 import tiny_networks
 from secateur.pipeline import Context
-from secateur.pipeline.posttraining import closed_form
+from secateur.pipeline.posttraining import closed_form, judge
 from secateur.pipeline.posttraining.choices import Choice
 from secateur.pipeline.stages.posttraining import posttraining_stage
 from secateur.posttraining import TorchSubject
@@ -43,7 +43,7 @@ def test_the_mean_is_left_out_only_where_the_bias_takes_it(corrected):
 def test_a_second_pass_that_leads_away_is_undone(tmp_path, monkeypatch, allocation):
     def weights(name: str, fall: float | None, **keys: object) -> dict[str, torch.Tensor]:
         if fall is not None:
-            monkeypatch.setattr(closed_form, "fall_of", lambda _before, _after: (fall, 0.1))
+            monkeypatch.setattr(judge, "fall_of", lambda _before, _after: (fall, 0.1))
         torch.manual_seed(0)
         network = tiny_networks.Tiny()
         context = Context(

@@ -7,7 +7,7 @@ import torch
 
 import small_database
 from secateur.pipeline.posttraining.gradients import norms_
-from secateur.pipeline.posttraining.steps import Steps, fall_of
+from secateur.pipeline.posttraining.steps import Steps
 from secateur.posttraining.losses import Divergence
 from secateur.posttraining.subject_torch import TorchSubject
 from secateur.sparsity import sparsify_
@@ -76,17 +76,6 @@ def test_statistics_of_norms(tmp_path):
     norms_(own, small_database.batches)
     row = own.rows[1]
     assert row["step"] == "norm statistics" and row["kept"] is (row["fall"] > row["error"])
-
-
-def test_a_fall_is_judged_image_by_image():
-    """Paired: what images have in common does not count; its error is that of a mean."""
-    before = torch.tensor([10.0, 20.0, 30.0, 40.0], dtype=torch.float64)
-    assert fall_of(before, before - 1.0) == (1.0, 0.0)
-    fall, error = fall_of(before, before - torch.tensor([2.0, -2.0, 2.0, 0.0]))
-    assert fall == 0.5 and error == pytest.approx((11 / 3) ** 0.5 / 2)
-    assert fall_of(before[:1], before[:1] - 1.0) == (1.0, 0.0)
-    broken = torch.full_like(before, float("nan"))
-    assert fall_of(before, broken)[0] == -float("inf") and fall_of(broken, before)[0] == float("inf")
 
 
 @pytest.mark.parametrize(("shift", "kept"), [(0.0, False), (0.2, True)])

@@ -27,8 +27,8 @@ from secateur.cache import Cache, digest_of, key_of
 from secateur.graph.census import Census
 from secateur.pipeline.posttraining.choices import Choice, Chosen, method_of, selection_for
 from secateur.pipeline.posttraining.choose_levels import choose_levels
+from secateur.pipeline.posttraining.judge import Judge
 from secateur.pipeline.posttraining.matching import match_outputs_
-from secateur.pipeline.posttraining.steps import JUDGE_TEMPERATURE, fall_of
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining import Gram, compress_layer
 from secateur.posttraining.arrays import array_of
@@ -122,7 +122,8 @@ def write_zeros_(
             # Weights from the database come without it.
             correct_biases_(subject, dense, {name: grams[name] for name in chosen.choices}, into="norm")
     else:
-        layers = _Layers(subject, dense, behind, chosen.choices, grams, stage, folder, seed)
+        digests = {name: [digest_of(array_of(part)) for part in (own.matrix, own.mean)] for name, own in grams.items()}
+        layers = _Layers(subject, dense, behind, chosen.choices, grams, digests, stage, folder, seed)
         first = layers.pass_("layers", lambda name: grams[name])
         if stage.second_pass:
             _second_pass_(layers, first, images, distance, box)
@@ -149,22 +150,18 @@ def _second_pass_(
     layers: "_Layers", first: Mapping[str, _Parts], images: GramImages, distance: Divergence, box: TimeBox
 ) -> None:
     """Every layer again, for the inputs that it gets now; back to the first pass where that came nearer."""
-    (before,) = distance.each(JUDGE_TEMPERATURE)
+    judge = Judge(distance)
 
     def fresh(name: str) -> Gram | None:
         found = gather_enough(layers.subject, images, [name], dense=layers.dense, seed=layers.seed)
         return found.get(name)
 
     layers.pass_("second pass", fresh, box)
-    (after,) = distance.each(JUDGE_TEMPERATURE)
-    fall, error = fall_of(before, after)
-    if fall <= error:
+    verdict = judge.verdict()
+    if not verdict.nearer:
         for name, parts in first.items():
             store_with_bias_(layers.subject, layers.behind, name, *parts)
-    say(
-        f"posttraining: second pass, nearer by {fall:.4g} +- {error:.2g} at T {JUDGE_TEMPERATURE:g}"
-        f"{'' if fall > error else ', undone'}"
-    )
+    say(f"posttraining: second pass, {verdict}")
 
 
 @dataclass(frozen=True)
@@ -172,6 +169,7 @@ class _Layers:
     """Layers that get their zeros one after the other, in order of execution.
 
     behind    of `norms_behind`
+    digests   of what every layer gets in the dense network
     folder    keeps every layer that is done
     """
 
@@ -180,6 +178,7 @@ class _Layers:
     behind: Mapping[str, tuple[Tensor, Tensor]]
     choices: Mapping[str, Choice]
     grams: Mapping[str, Gram]
+    digests: Mapping[str, list[str]]
     stage: PosttrainingStage
     folder: Path
     seed: int
@@ -198,8 +197,7 @@ class _Layers:
         with track(len(order), label) as progress:
             for number, name in enumerate(order):
                 inputs, choice = self.grams[name], self.choices[name]
-                seen = [digest_of(array_of(part)) for part in (inputs.matrix, inputs.mean)]
-                key = key_of([key, name, str(choice.pattern), choice.level, seen])
+                key = key_of([key, name, str(choice.pattern), choice.level, self.digests[name]])
                 done = cache.get(key)
                 if done is None and box and box.budget is not None and box.spent > SECOND_PASS * box.budget:
                     say(f"posttraining: the {label} ends after {number} of {len(order)} layers, for want of time")

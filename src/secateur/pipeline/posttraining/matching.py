@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from secateur.pipeline.posttraining.steps import JUDGE_TEMPERATURE, fall_of
+from secateur.pipeline.posttraining.judge import Judge
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining import Gram
 from secateur.posttraining.losses import Divergence
@@ -44,7 +44,7 @@ def match_outputs_(
     if not order:
         return False
     kept = {name: (subject.weight(name), subject.bias(name)) for name in order}
-    (before,) = distance.each(JUDGE_TEMPERATURE)
+    judge = Judge(distance)
     with track(len(order), "means and variances") as progress:
         for name in order:
             if box.budget is not None and box.spent > LATEST * box.budget:
@@ -55,16 +55,11 @@ def match_outputs_(
             if name in fresh:
                 match_statistics_(subject, dense, grams, fresh)
             progress.advance(layer=name)
-    (after,) = distance.each(JUDGE_TEMPERATURE)
-    fall, error = fall_of(before, after)
-    nearer = fall > error
-    if not nearer:
+    verdict = judge.verdict()
+    if not verdict.nearer:
         _restore_(subject, kept)
-    say(
-        f"posttraining: means and variances of {len(order)} layers without a norm, nearer by {fall:.4g} +- {error:.2g} "
-        f"at T {JUDGE_TEMPERATURE:g}{'' if nearer else ', undone'}"
-    )
-    return nearer
+    say(f"posttraining: means and variances of {len(order)} layers without a norm, {verdict}")
+    return verdict.nearer
 
 
 def _restore_(subject: Subject, kept: Mapping[str, tuple[Tensor, Tensor | None]]) -> None:
