@@ -91,7 +91,7 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
             "resnet56_cifar10", 5, pattern("unstructured", 0.8), 92.8, start=True, learning_rate=0.02
         ),
         "resnet56 1x4 after training-50": Row(
-            "resnet56_cifar10", 10, pattern("1x4", 0.5), 92.6, start=True, learning_rate=0.02
+            "resnet56_cifar10", 5, pattern("1x4", 0.5), 92.6, start=True, learning_rate=0.02
         ),
         "resnet56 1x4-fine after training-50": Row(
             "resnet56_cifar10", 2, pattern("1x4-fine", 0.5), 92.6, start=True, learning_rate=0.02
