@@ -109,7 +109,7 @@ def draw_frontier(
         "bias": stage.correct_bias,
         "norms": stage.estimate_norms,
         "outputs": stage.match_outputs,
-        "judge": JUDGE_TEMPERATURE,
+        "judge": [JUDGE_TEMPERATURE, 1.0],
     }
 
     def known(what: object, compute: Callable[[], Mapping[str, float]]) -> dict[str, float]:

@@ -26,8 +26,8 @@ class Steps:
     """The steps of one network, and what each came to.
 
     folder    keeps the network after a step, so that another start does not repeat it
-    rows      (step, KL distance after it, whether it was kept, mean fall at T = 4 and its standard error), the first
-              one of the network as it was when it got zeros
+    rows      (step, KL distance after it, whether it was kept, the parts of its verdict), the first one of the network
+              as it was when it got zeros
     """
 
     network: nn.Module
@@ -67,7 +67,8 @@ class Steps:
             self.network.load_state_dict(before)
         say(f"posttraining: {step}, distance to the dense network {least:.4g} -> {verdict.distance:.4g}, {verdict}")
         row = {"step": step, "distance": self._judge.now, "tried": verdict.distance, "kept": verdict.nearer}
-        self.rows.append(row | {"fall": _finite(verdict.fall), "error": _finite(verdict.error)})
+        judged = ("fall", "error", "sharp_fall", "sharp_error")
+        self.rows.append(row | {name: _finite(getattr(verdict, name)) for name in judged})
 
 
 def _finite(value: float) -> float | None:
