@@ -92,7 +92,7 @@ for every unit unless the row says otherwise.
 
 ## Ours
 
-Measured: {where}, from `posttraining.json`; minutes are there. ResNet-20 on the 10,000 test images of CIFAR-10, fitted
+Measured: {where}, from `posttraining.json`; threads and minutes are there. ResNet-20 on the 10,000 test images of CIFAR-10, fitted
 on 1,024 training images; other networks on 1,300 images of ImageNet, fitted on 400 others. The first convolution and
 depthwise ones stay dense, levels are chosen layer by layer.
 
@@ -116,7 +116,7 @@ def theirs() -> list[tuple[str, str, float, dict[int, float]]]:
 
 
 def ours(results: dict[str, Any]) -> list[tuple[str, str, float, dict[int, float]]]:
-    """The same of our rows without blocks."""
+    """The same of our rows without blocks, of torch networks."""
     found: dict[tuple[str, str], tuple[float, dict[int, float]]] = {}
     for name, row in results["rows"].items():
         network, kind, *more = name.split(" ")
@@ -147,7 +147,7 @@ def lines_of(rows: list[tuple[str, str, float, dict[int, float]]]) -> list[str]:
 def text(results: dict[str, Any]) -> str:
     """Both, and which is whose."""
     about = results["about"]
-    where = f"{about['date']}, {about['cpu']}, {about['threads']} thread(s)"
+    where = f"{about['date']}, {about['cpu']}"
     body = FRAME.format(theirs="\n".join(lines_of(theirs())), ours="\n".join(lines_of(ours(results))), where=where)
     return body.lstrip()
 
