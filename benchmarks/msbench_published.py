@@ -92,9 +92,9 @@ for every unit unless the row says otherwise.
 
 ## Ours
 
-Measured: {where}, from `posttraining.json`; threads and minutes are there. ResNet-20 on the 10,000 test images of CIFAR-10, fitted
-on 1,024 training images; other networks on 1,300 images of ImageNet, fitted on 400 others. The first convolution and
-depthwise ones stay dense, levels are chosen layer by layer.
+Measured: {where}; threads and minutes are in `posttraining.json`.
+ResNet-20 on the 10,000 test images of CIFAR-10, fitted on 1,024 training images; other networks on 1,300 images of
+ImageNet, fitted on 400 others. The first convolution and depthwise ones stay dense, levels are chosen layer by layer.
 
 {ours}
 
