@@ -22,7 +22,7 @@ from secateur.pipeline.posttraining.choose_levels import chosen_by, stitch_setti
 from secateur.pipeline.posttraining.closed_form import write_zeros_
 from secateur.pipeline.posttraining.frontier_networks import FrontierNetwork
 from secateur.pipeline.posttraining.images import gram_images, images_for
-from secateur.pipeline.posttraining.judge import JUDGE_TEMPERATURE
+from secateur.pipeline.posttraining.judge import JUDGE_TEMPERATURES
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining.costs import CostKind
 from secateur.posttraining.database_filling import build_database
@@ -109,7 +109,7 @@ def draw_frontier(
         "bias": stage.correct_bias,
         "norms": stage.estimate_norms,
         "outputs": stage.match_outputs,
-        "judge": [JUDGE_TEMPERATURE, 1.0],
+        "judge": JUDGE_TEMPERATURES,
     }
 
     def known(what: object, compute: Callable[[], Mapping[str, float]]) -> dict[str, float]:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from secateur.posttraining.losses import Divergence
 
-JUDGE_TEMPERATURE = 4.0
+# Sharp, at which a network answers, and soft, at which all of its logits count.
+JUDGE_TEMPERATURES = (1.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Verdict:
     """What became of a network.
 
     distance    mean KL distance now, at T = 1; infinite where an answer is no number
-    fall        mean fall at the temperature of judgement
+    fall        mean fall at T = 4
     error       standard error of that
     sharp_fall, sharp_error    the same at T = 1
     """
@@ -43,11 +44,12 @@ class Verdict:
         return self.fall > self.error and self.sharp_fall >= -self.sharp_error
 
     def __str__(self) -> str:
-        told = f"nearer by {self.fall:.4g} +- {self.error:.2g} at T {JUDGE_TEMPERATURE:g}"
+        sharp, soft = JUDGE_TEMPERATURES
+        told = f"nearer by {self.fall:.4g} +- {self.error:.2g} at T {soft:g}"
         if self.nearer:
             return told
         if self.fall > self.error:
-            told += f", but farther by {-self.sharp_fall:.4g} +- {self.sharp_error:.2g} at T 1"
+            told += f", but farther by {-self.sharp_fall:.4g} +- {self.sharp_error:.2g} at T {sharp:g}"
         return f"{told}, undone"
 
 
@@ -60,12 +62,12 @@ class Judge:
 
     def __init__(self, distance: Divergence) -> None:
         self.distance = distance
-        self._sharp, self._soft = self.distance.each(1.0, JUDGE_TEMPERATURE)
+        self._sharp, self._soft = self.distance.each(*JUDGE_TEMPERATURES)
         self.now = _mean(self._sharp)
 
     def verdict(self) -> Verdict:
         """On the network as it is."""
-        sharp, soft = self.distance.each(1.0, JUDGE_TEMPERATURE)
+        sharp, soft = self.distance.each(*JUDGE_TEMPERATURES)
         verdict = Verdict(_mean(sharp), *fall_of(self._soft, soft), *fall_of(self._sharp, sharp))
         if verdict.nearer:
             self.now, self._sharp, self._soft = verdict.distance, sharp, soft
