@@ -143,16 +143,19 @@ def test_other_settings_are_other_options(plain, subject, grams, change):
     assert same.layers[""].key == plain.layers["point"].key
 
 
-def test_other_weights_and_other_images_are_other_options(tmp_path, subject, grams):
+def test_other_weights_images_and_importance_are_other_options(tmp_path, subject, grams):
     rule = [parse_pattern("unstructured")]
     keys = [
         build_database(subject, grams, rule, tmp_path, [0.5]).layers["point"].key,
         build_database(small.subject(1), grams, rule, tmp_path, [0.5]).layers["point"].key,
         build_database(
+            subject, grams, rule, tmp_path, [0.5], importance={"point": torch.ones(len(subject.weight("point")))}
+        ).layers["point"].key,
+        build_database(
             subject, grams | {"point": replace(grams["point"], matrix=grams["point"].matrix * 2)}, rule, tmp_path, [0.5]
         ).layers["point"].key,
     ]  # fmt: skip
-    assert len(set(keys)) == 3
+    assert len(set(keys)) == 4
 
 
 def test_layers_that_stay_dense_say_why(tmp_path, subject, grams):

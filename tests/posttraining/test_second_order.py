@@ -164,6 +164,61 @@ def test_masks_have_the_pattern_and_its_count(spec, method, shape, groups):
     assert torch.equal(compress_layer(weight, of, pattern, [0.0])[0].weight, weight)
 
 
+# --------------------------------------------------------------------------------------------- outputs that matter
+
+
+def test_units_of_outputs_that_matter_stay():
+    """All masks of 2 x 3 weights with three zeros: the best one of the weighed sum, and its weights."""
+    weight, of = torch.tensor([[1.0, -0.6, 0.8], [1.1, 0.9, -0.7]]), gram(A3)
+    matters = torch.tensor([5.0, 0.2], dtype=torch.float64)
+    best, least = None, math.inf
+    for kept in itertools.combinations(range(6), 3):
+        mask = torch.zeros(6, dtype=torch.bool)
+        mask[list(kept)] = True
+        fitted = refit(weight, mask.reshape(2, 3), of, damping=0.0).weight.double()
+        lost = fitted - weight.double()
+        error = float((matters * ((lost @ torch.tensor(A3, dtype=torch.float64)) * lost).sum(1)).sum())
+        if error < least:
+            best, least = fitted, error
+    for method in ("exact", "columns"):
+        pattern = parse_pattern("unstructured")
+        (found,) = compress_layer(weight, of, pattern, [0.5], method=method, importance=matters, damping=0.0)
+        assert torch.allclose(found.weight.double(), best, atol=1e-5)
+        # What is told is the error of the outputs as they are.
+        assert found.error == pytest.approx(output_error(weight, found.weight, of), rel=1e-5)
+    (alike,) = compress_layer(weight, of, parse_pattern("unstructured"), [0.5], damping=0.0)
+    assert not torch.equal(alike.mask, found.mask) and alike.error < found.error
+
+
+@pytest.mark.parametrize("method", ["exact", "columns"])
+@pytest.mark.parametrize("spec", PATTERNS)
+def test_outputs_that_matter_alike_change_nothing_and_others_only_the_choice(spec, method):
+    pattern = parse_pattern(spec)
+    weight, of = random_weight(8, 8, 3, 3), random_gram(72)
+    level = pattern.fixed_level or 0.6
+
+    def found(matters):
+        return compress_layer(weight, of, pattern, [level], method=method, importance=matters, centered=True)[0]
+
+    plain, alike = found(None), found(torch.full((8,), 4.0))
+    assert torch.equal(plain.mask, alike.mask) and torch.allclose(plain.weight, alike.weight, atol=1e-6)
+    assert plain.error == pytest.approx(alike.error, rel=1e-6) and torch.allclose(plain.shift, alike.shift, atol=1e-6)
+    other = found(torch.logspace(-2, 2, 8))
+    assert int(other.mask.sum()) == int(plain.mask.sum())
+    again = refit(weight, other.mask, of, centered=True)
+    assert again.error <= other.error * (1 + 1e-3)
+    if pattern.fixed_level is not None and not spec.startswith("2:4-2d"):
+        assert torch.equal(other.mask, plain.mask)
+
+
+@pytest.mark.parametrize("matters", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, math.nan], [1.0, math.inf]])
+def test_importance_is_a_number_above_zero_of_every_output(matters):
+    with pytest.raises(PosttrainingError, match="importance"):
+        compress_layer(
+            torch.ones(2, 3), gram(A3), parse_pattern("unstructured"), [0.5], importance=torch.tensor(matters)
+        )
+
+
 @pytest.mark.parametrize("spec", ["unstructured", "2:4", "1x4", "1x4-fine", "kernel", "4in", "channel"])
 def test_exact_beats_columns_beats_magnitude(spec):
     pattern = parse_pattern(spec)

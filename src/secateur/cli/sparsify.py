@@ -129,6 +129,15 @@ def sparsify(
     search: Annotated[int, Option(help="Networks tried around the best choice.", rich_help_panel=WAY)] = 0,
     permute: Permute = False,
     rearrange: Rearrange = False,
+    weigh_outputs: Annotated[
+        bool,
+        Option(
+            "--weigh-outputs/--outputs-alike",
+            help="Choose masks where they cost the network least: outputs of a layer count as its answers depend on "
+            "them; or all alike.",
+            rich_help_panel=WAY,
+        ),
+    ] = True,
     second_pass: Annotated[
         bool,
         Option(

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ def build_database(
     levels: Sequence[float] = LEVELS,
     *,
     method: Method = "auto",
+    importance: Mapping[str, Tensor] = MappingProxyType({}),
     rounding: Rounding = "floor",
     polish: bool = True,
     centered: bool = False,
@@ -51,6 +53,7 @@ def build_database(
 
     patterns    a layer has options of all that fit it; of a pattern with one level (N:M) that one
     folder      one database; a second pass with the same arguments only checks what is there
+    importance  layer -> (C_out,) what the error of every output counts where units compete; missing: they count alike
     raises      PosttrainingError  no pattern, levels outside 0..1;  DiskError
     """
     levels = sorted({float(level) for level in levels})
@@ -70,6 +73,9 @@ def build_database(
                 continue
             bias, steps = subject.bias(layer.name), sum(len(_levels(rule, levels)) for rule in rules)
             facts = {"patterns": [repr(rule) for rule in rules], "levels": levels, "settings": settings}
+            matters = importance.get(layer.name)
+            if matters is not None:
+                facts["importance"] = digest_of(array_of(matters))
             key = key_of(_facts(layer, weight, bias, grams) | facts)
             entry = cache.get(key)
             if entry is not None:
@@ -77,7 +83,10 @@ def build_database(
             else:
                 try:
                     gram = grams[layer.name]
-                    entry = cache.put(key, *_compressed(layer, weight, bias, gram, rules, levels, settings, progress))
+                    rows = _compressed(
+                        layer, weight, bias, gram, rules, levels, {"importance": matters, **settings}, progress
+                    )
+                    entry = cache.put(key, *rows)
                 except SingularGramError as error:
                     found.append(_dense_only(layer, weight, str(error).rstrip(".")))
                     continue

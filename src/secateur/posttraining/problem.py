@@ -44,6 +44,8 @@ class Problem:
     mean       (groups, d) float64, or None: no shift
     shape      of the layer's weight, filter first
     damping    of the inverse
+    scale      (groups, rows, 1) float64: rows are that many times what the layer has, so that their errors compare as
+               their outputs matter
     """
 
     weight: Tensor
@@ -51,6 +53,7 @@ class Problem:
     mean: Tensor | None
     shape: tuple[int, ...]
     damping: float
+    scale: Tensor
 
     @cached_property
     def inverse(self) -> Inverse:
@@ -59,25 +62,31 @@ class Problem:
 
     @cached_property
     def energy(self) -> Tensor:
-        """(groups, rows): w A w^T, what a row costs when all of it goes."""
+        """(groups, rows): w A w^T, what a row costs when all of it goes, as far as it matters."""
         return row_errors(self.weight, self.matrix)
 
     def errors(self, weight: Tensor) -> Tensor:
-        """(groups, rows): (w - w^) A (w - w^)^T."""
+        """(groups, rows): (w - w^) A (w - w^)^T, as far as rows matter."""
         return row_errors(self.weight - weight, self.matrix)
 
     def solution(self, rows: Tensor, mask: Tensor, level: float) -> Compressed:
-        """What the layer gets: rows and mask (groups, rows, d)."""
-        weight = torch.where(mask, rows, 0.0).float()
-        error = _share(self.errors(weight.double()), self.energy)
+        """What the layer gets, its error in outputs as they are: rows and mask (groups, rows, d)."""
+        dense, weight = self.weight / self.scale, (torch.where(mask, rows, 0.0) / self.scale).float()
+        error = _share(row_errors(dense - weight, self.matrix), row_errors(dense, self.matrix))
         shift = None
         if self.mean is not None:
-            shift = ((self.weight - weight) @ self.mean[:, :, None]).flatten().float()
+            shift = ((dense - weight) @ self.mean[:, :, None]).flatten().float()
         return Compressed(weight.reshape(self.shape), mask.reshape(self.shape).clone(), error, level, shift)
 
 
-def problem_of(weight: Tensor, gram: Gram, *, centered: bool = False, damping: float = 0.01) -> Problem:
-    """The problem of one layer. raises PosttrainingError when weight and Gram matrix are not of one layer."""
+def problem_of(
+    weight: Tensor, gram: Gram, *, importance: Tensor | None = None, centered: bool = False, damping: float = 0.01
+) -> Problem:
+    """The problem of one layer.
+
+    importance    (C_out,) above 0, what the squared error of every output counts; by default they count alike
+    raises        PosttrainingError  weight, Gram matrix and importance are not of one layer, or damaged
+    """
     if weight.dim() < 2 or weight.shape[0] % gram.groups or weight[0].numel() != gram.d:
         raise PosttrainingError(
             f"a weight of shape {tuple(weight.shape)} does not belong to a Gram matrix of {gram.groups} groups with "
@@ -88,7 +97,15 @@ def problem_of(weight: Tensor, gram: Gram, *, centered: bool = False, damping: f
     rows = weight.detach().double().reshape(gram.groups, -1, gram.d)
     matrix = (gram.centered() if centered else gram).matrix.to(weight.device)
     mean = gram.mean.to(weight.device) if centered else None
-    return Problem(rows, matrix, mean, tuple(weight.shape), damping)
+    scale = torch.ones_like(rows[:, :, :1])
+    if importance is not None:
+        if importance.shape != weight.shape[:1] or not bool(((importance > 0) & torch.isfinite(importance)).all()):
+            raise PosttrainingError(
+                f"the importance of {len(weight)} outputs is as many finite numbers above 0, not "
+                f"{tuple(importance.shape)}."
+            )
+        scale = importance.to(rows).sqrt().reshape(scale.shape)
+    return Problem(rows * scale, matrix, mean, tuple(weight.shape), damping, scale)
 
 
 def row_errors(difference: Tensor, matrix: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
 """Second-order compression of one layer: which weights go, and what the others become.
 
-    minimise  sum over rows (w - w^) A (w - w^)^T     over all masks of a pattern with so many zeros
+    minimise  sum over rows s (w - w^) A (w - w^)^T     over all masks of a pattern with so many zeros
 
     exact      units go one by one; all levels come from one sweep (`exact.py`)
     columns    masks in rounds (`column_masks.py`) and a walk over the columns (`columnwise.py`), for large layers
     polish     least squares on the mask that was found (`polish.py`)
+    s          what a row's output matters to the network (`output_importance.py`); by default 1
     at last    every row is compared with itself masked and otherwise unchanged; the better one is taken
 
 Source: Hassibi & Stork 1993; Frantar & Alistarh 2022 (exact), 2023 (column by column).
@@ -46,6 +47,7 @@ def compress_layer(
     levels: Sequence[float],
     *,
     method: Method = "auto",
+    importance: Tensor | None = None,
     rounding: Rounding = "floor",
     polish: bool = True,
     centered: bool = False,
@@ -57,6 +59,7 @@ def compress_layer(
     weight    filter first, (C_out, C_in/groups, kernel...) or (C_out, C_in)
     levels    fractions of the pattern's units that go
     method    auto: exact where that takes about a minute or less
+    importance    (C_out,) above 0, what the squared error of every output counts when units compete
     polish    least squares on the mask; without it one round of choice and one walk over the columns, which is faster
     centered  the bias takes the mean: add `shift` to it
     progress  is called after every level
@@ -65,7 +68,7 @@ def compress_layer(
     """
     if method not in get_args(Method):
         raise PosttrainingError(unknown("method", method, get_args(Method)))
-    problem = problem_of(weight, gram, centered=centered, damping=damping)
+    problem = problem_of(weight, gram, importance=importance, centered=centered, damping=damping)
     checked_shape(weight, pattern, gram.groups)
     sets = sets_of(pattern, problem.shape, gram.groups)
     exact = method == "exact" or (method == "auto" and sets is not None and sweep_work(problem, sets) <= MOST_WORK)

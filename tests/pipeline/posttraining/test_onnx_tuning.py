@@ -112,6 +112,8 @@ def job(model, tuning=QUICK, asked=False, **stage):
         "images": 320,
         "held_out": 80,
         "errors": "output",
+        # What tuning is to mend.
+        "weigh_outputs": False,
         "second_pass": False,
     } | stage
     return OnnxJob("file.onnx", model, SMALL, photos(), PosttrainingStage(tuning=tuning, **stage), tuning_asked=asked)

@@ -45,6 +45,7 @@ def choose_levels(
     dense: Subject,
     scratch: Subject,
     grams: Mapping[str, Gram],
+    importance: Mapping[str, Tensor],
     batches: Batches,
     stage: PosttrainingStage,
     folder: Path,
@@ -56,6 +57,7 @@ def choose_levels(
     """Pattern and level of every layer; `dense` is not changed.
 
     scratch    a copy of the dense network that may be changed
+    importance  of the layers' outputs
     folder     keeps the database, so that a killed call goes on and other targets take seconds
     batches    images that the Gram matrices are not of: what a layer was fitted to does not show what it loses
     census     of the dense network, for targets in MACs, bytes and parameters
@@ -82,7 +84,9 @@ def choose_levels(
         return _allocated(dense.layers, selection, stage)
     # What the second pass computes again needs no finish here: errors rank levels without it.
     finish = not stage.second_pass
-    database = build_database(dense, grams, patterns_of(stage), folder, method=method_of(stage), polish=finish)
+    database = build_database(
+        dense, grams, patterns_of(stage), folder, method=method_of(stage), importance=importance, polish=finish
+    )
     settings = stitch_settings(
         dense, database, batches, stage, selection.skipped, census, measure if "seconds" in stage.remaining else None
     )

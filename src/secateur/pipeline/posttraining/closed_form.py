@@ -1,6 +1,7 @@
 """Zeros after training without a gradient: Gram matrices, levels, second-order masks and updates, corrections.
 
-    dense inputs      Gram matrices of the dense network -> levels of every layer -> weights of every layer
+    dense inputs      Gram matrices of the dense network, and what outputs matter -> levels of every layer -> weights of
+                      every layer
     second pass       layer by layer in order of execution: W <- argmin |W X^ - W_dense X|, pruned again, where X^ is
                       what the layers before, which are pruned already, give, so that errors do not pile up; kept where
                       images that are held out say that the network comes nearer to the dense one
@@ -27,6 +28,7 @@ from secateur.cache import Cache, digest_of, key_of
 from secateur.graph.census import Census
 from secateur.pipeline.posttraining.choices import Choice, Chosen, method_of, selection_for
 from secateur.pipeline.posttraining.choose_levels import choose_levels
+from secateur.pipeline.posttraining.importance import importance_of
 from secateur.pipeline.posttraining.judge import Judge
 from secateur.pipeline.posttraining.matching import match_outputs_
 from secateur.pipeline.posttraining.time_box import TimeBox
@@ -82,10 +84,12 @@ def sparsify_closed_form_(
     """
     names = selection_for(dense, stage).chosen
     grams = gather_enough(dense, images, names, folder=folder / "grams", seed=seed)
+    importance = importance_of(dense, names, images.batches, stage, folder / "importance", seed)
     chosen = choose_levels(
         dense,
         subject,
         grams,
+        importance,
         held_out,
         stage,
         folder / "database",
@@ -94,7 +98,7 @@ def sparsify_closed_form_(
         seed=seed,
     )
     distance = Divergence(dense, held_out).of(subject)
-    write_zeros_(subject, dense, chosen, images, grams, stage, folder / "second", box, distance, seed)
+    write_zeros_(subject, dense, chosen, images, grams, importance, stage, folder / "second", box, distance, seed)
     return chosen
 
 
@@ -104,6 +108,7 @@ def write_zeros_(
     chosen: Chosen,
     images: GramImages,
     grams: Mapping[str, Gram],
+    importance: Mapping[str, Tensor],
     stage: PosttrainingStage,
     folder: Path,
     box: TimeBox,
@@ -112,6 +117,7 @@ def write_zeros_(
 ) -> None:
     """Weights of all layers for levels that are chosen, biases, the second pass, means and variances without norms.
 
+    importance  of outputs, of `importance_of`
     folder      keeps the layers of both passes
     distance    of the subject from the dense network on images that are held out
     """
@@ -123,7 +129,7 @@ def write_zeros_(
             correct_biases_(subject, dense, {name: grams[name] for name in chosen.choices}, into="norm")
     else:
         digests = {name: [digest_of(array_of(part)) for part in (own.matrix, own.mean)] for name, own in grams.items()}
-        layers = _Layers(subject, dense, behind, chosen.choices, grams, digests, stage, folder, seed)
+        layers = _Layers(subject, dense, behind, chosen.choices, grams, importance, digests, stage, folder, seed)
         first = layers.pass_("layers", lambda name: grams[name])
         if stage.second_pass:
             _second_pass_(layers, first, images, distance, box)
@@ -178,6 +184,7 @@ class _Layers:
     behind: Mapping[str, tuple[Tensor, Tensor]]
     choices: Mapping[str, Choice]
     grams: Mapping[str, Gram]
+    importance: Mapping[str, Tensor]
     digests: Mapping[str, list[str]]
     stage: PosttrainingStage
     folder: Path
@@ -197,14 +204,18 @@ class _Layers:
         with track(len(order), label) as progress:
             for number, name in enumerate(order):
                 inputs, choice = self.grams[name], self.choices[name]
-                key = key_of([key, name, str(choice.pattern), choice.level, self.digests[name]])
+                matters = self.importance.get(name)
+                counts = None if matters is None else digest_of(array_of(matters))
+                key = key_of([key, name, str(choice.pattern), choice.level, self.digests[name], counts])
                 done = cache.get(key)
                 if done is None and box and box.budget is not None and box.spent > SECOND_PASS * box.budget:
                     say(f"posttraining: the {label} ends after {number} of {len(order)} layers, for want of time")
                     break
                 if done is None:
                     now = inputs_of(name)
-                    found = () if now is None else _compressed(self.dense, name, choice, now, inputs, self.stage)
+                    found = (
+                        () if now is None else _compressed(self.dense, name, choice, now, inputs, self.stage, matters)
+                    )
                     arrays = {
                         part: array_of(value) for part, value in zip(_PARTS, found, strict=False) if value is not None
                     }
@@ -231,13 +242,16 @@ def _compressed(
     inputs: Gram,
     dense_inputs: Gram,
     stage: PosttrainingStage,
+    importance: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """(weight, bias or None, mask) of one layer, for the inputs that it gets now."""
     weight = dense.weight(name)
     # Only a bias takes the mean; without one the mean error counts like every other.
     moments = inputs.centered() if stage.correct_bias else inputs
     target = weight if moments.cross is None else corrected_target(weight, moments)
-    found = compress_layer(target, moments, choice.pattern, [choice.level], method=method_of(stage))[0]
+    (found,) = compress_layer(
+        target, moments, choice.pattern, [choice.level], method=method_of(stage), importance=importance
+    )
     bias = _bias(dense, name, found.weight, inputs, dense_inputs) if stage.correct_bias else None
     return found.weight, bias, found.mask
 

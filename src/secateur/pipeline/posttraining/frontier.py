@@ -22,6 +22,7 @@ from secateur.pipeline.posttraining.choose_levels import chosen_by, stitch_setti
 from secateur.pipeline.posttraining.closed_form import write_zeros_
 from secateur.pipeline.posttraining.frontier_networks import FrontierNetwork
 from secateur.pipeline.posttraining.images import gram_images, images_for
+from secateur.pipeline.posttraining.importance import importance_of
 from secateur.pipeline.posttraining.judge import JUDGE_TEMPERATURES
 from secateur.pipeline.posttraining.time_box import TimeBox
 from secateur.posttraining.costs import CostKind
@@ -87,12 +88,14 @@ def draw_frontier(
     selection = selection_for(dense, stage)
     images = gram_images(calibration, preprocessing, stage, batches, seed)
     grams = gather_enough(dense, images, selection.chosen, folder=folder / "grams", seed=seed)
+    importance = importance_of(dense, selection.chosen, images.batches, stage, folder / "importance", seed)
     database = build_database(
         dense,
         grams,
         patterns_of(stage),
         folder / "database",
         method=method_of(stage),
+        importance=importance,
         polish=not stage.second_pass,
     )
 
@@ -131,7 +134,8 @@ def draw_frontier(
             # Kept until the point is measured; another start finds the layers that are done.
             work = folder / "work"
             distance = divergence.of(own)
-            write_zeros_(own, dense, chosen, images, grams, stage, work, TimeBox(None, work), distance, seed)
+            box = TimeBox(None, work)
+            write_zeros_(own, dense, chosen, images, grams, importance, stage, work, box, distance, seed)
             if stage.estimate_norms:
                 network.settle_(own, distance, batches, work / "steps")
             return figures_of(own)

@@ -57,6 +57,7 @@ class Product(nn.Linear):
 
     rows_last    the features of the value are its last but one axis
     turned       so are those of the product
+    output_axis  where they are
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, rows_last: bool, turned: bool) -> None:
@@ -64,6 +65,7 @@ class Product(nn.Linear):
         self.weight = nn.Parameter(weight)
         self.bias = None if bias is None else nn.Parameter(bias)
         self.rows_last, self.turned = rows_last, turned
+        self.output_axis = -2 if turned else -1
 
     def forward(self, input: Tensor) -> Tensor:
         product = super().forward(input.mT if self.rows_last else input)

@@ -44,6 +44,7 @@ class SparsifyOptions(JobOptions):
     include_classifier: bool = True
     permute: bool = False
     rearrange: bool = False
+    weigh_outputs: bool = True
     second_pass: bool = True
     budget: float | str | None = None
     tuning: bool | None = None
@@ -101,6 +102,7 @@ def _stage(options: SparsifyOptions, calibration: str | None) -> dict[str, Any]:
         "include_classifier": options.include_classifier,
         "permute": options.permute,
         "rearrange": options.rearrange,
+        "weigh_outputs": options.weigh_outputs,
         "second_pass": options.second_pass,
         "tuning": {} if tuned else None,
         "budget": options.budget,

@@ -150,6 +150,11 @@ class PosttrainingStage(Section):
         default=None,
         description="method magnitude: kept weights of every filter get the mean and variance of all of its weights",
     )
+    weigh_outputs: bool = Field(
+        default=True,
+        description="masks are chosen where they cost the network least: outputs of a layer count as its answers "
+        "depend on them, half trusted",
+    )
     second_pass: bool = Field(
         default=True,
         description="compress again layer by layer, with what the compressed layers before give; kept where that helps",
