@@ -106,3 +106,19 @@ def test_a_file_without_a_twin_says_so(tmp_path, monkeypatch, capsys):
     file = product(left=False)
     assert importance_of(file, names(file), lambda: [images(6)], STAGE, tmp_path) is ALIKE
     assert "count alike" in capsys.readouterr().err
+
+
+def test_so_does_a_network_through_which_no_gradient_comes(tmp_path, capsys):
+    class Overwrites(nn.Module):
+        """What the gradient would need is overwritten."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(192, 4)
+
+        def forward(self, x):
+            return torch.sigmoid(self.layer(x.flatten(1))).add_(1.0)
+
+    own = TorchSubject(Overwrites(), SMALL)
+    assert importance_of(own, names(own), lambda: [images(6)], STAGE, tmp_path) is ALIKE
+    assert "count alike" in capsys.readouterr().err

@@ -44,12 +44,13 @@ def importance_of(
     if entry is None:
         try:
             network, modules = _differentiable(dense, batches)
-        except (ModelError, PosttrainingError, QuantizationError) as error:
-            say(f"posttraining: outputs of a layer count alike, no gradient tells what they matter: {error}")
+            layers = {name: modules[name] for name in wanted if name in modules}
+            found = output_importance(network, layers, batches, seed=seed)
+        # RuntimeError: torch's, of networks that were never meant to be trained.
+        except (ModelError, PosttrainingError, QuantizationError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0]
+            say(f"posttraining: outputs of a layer count alike, no gradient tells what they matter: {reason}")
             return ALIKE
-        found = output_importance(
-            network, {name: modules[name] for name in wanted if name in modules}, batches, seed=seed
-        )
         entry = cache.put(key, {}, {name: array_of(own) for name, own in found.items()})
     return {name: torch.from_numpy(array.copy()) for name, array in entry.arrays.items()}
 
