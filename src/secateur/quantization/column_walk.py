@@ -18,6 +18,7 @@ from torch import Tensor
 
 from secateur.errors import QuantizationError
 from secateur.posttraining.gram import Gram
+from secateur.posttraining.inverse import inverse_of
 from secateur.posttraining.problem import Problem, problem_of, row_errors
 from secateur.quantization.numbers import Scale
 
@@ -128,9 +129,8 @@ def _walk(problem: Problem, group: int, grid: Grid, kept: Tensor, ordered: bool)
         return walk_columns(weight, problem.inverse.upper[group], grid, kept)
     # A single matrix of the group, in the new order, with an inverse of its own.
     order = problem.matrix[group].diagonal().argsort(descending=True, stable=True)
-    matrix = problem.matrix[group][order][:, order]
-    turned = Problem(weight[None, :, order], matrix[None], None, problem.shape, problem.damping)
-    walked = walk_columns(turned.weight[0], turned.inverse.upper[0], grid, kept[:, order])
+    turned = inverse_of(problem.matrix[group][order][:, order][None], problem.damping)
+    walked = walk_columns(weight[:, order], turned.upper[0], grid, kept[:, order])
     return torch.empty_like(walked).index_copy_(1, order, walked)
 
 
