@@ -12,7 +12,7 @@ from secateur.pipeline.stages.posttraining import posttraining_stage
 from secateur.posttraining import TorchSubject
 from secateur.posttraining.gathering import gather_grams
 from secateur.recipe import PosttrainingStage, parse_recipe
-from secateur.sparsity import parse_pattern
+from secateur.sparsity import masks, parse_pattern
 from secateur.zoo import Preprocessing
 
 NONE = Preprocessing((3, 8, 8), (0.0,) * 3, (1.0,) * 3)
@@ -62,3 +62,23 @@ def test_a_second_pass_that_leads_away_is_undone(tmp_path, monkeypatch, allocati
     assert same(undone, weights("undone", 0.05))
     if allocation == "uniform":
         assert same(undone, weights("without", None, second_pass=False))
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "database"])
+def test_what_outputs_matter_is_told_apart_in_a_shared_cache(tmp_path, allocation):
+    def zeros(cache: str, weighed: bool) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        network = tiny_networks.Tiny()
+        context = Context(
+            parse_recipe(tiny_networks.RECIPE), tmp_path, tiny_networks.images(), network, stage_folder=tmp_path / "own"
+        )
+        keys = {"images": 24, "held_out": 8, "batch_size": 12, "allocation": allocation, "sparsity": 0.6}
+        stage = keys | {"weigh_outputs": weighed, "cache": str(tmp_path / cache), "estimate_norms": False}
+        posttraining_stage(context, PosttrainingStage.model_validate(stage))
+        return masks(network)
+
+    weighed, alike = zeros("one", True), zeros("one", False)
+    assert any(not torch.equal(weighed[name], alike[name]) for name in weighed)
+    # As where nothing was there before.
+    for found, again in ((weighed, zeros("two", True)), (alike, zeros("three", False))):
+        assert all(torch.equal(found[name], again[name]) for name in found)

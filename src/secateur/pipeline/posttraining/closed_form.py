@@ -128,7 +128,12 @@ def write_zeros_(
             # Weights from the database come without it.
             correct_biases_(subject, dense, {name: grams[name] for name in chosen.choices}, into="norm")
     else:
-        digests = {name: [digest_of(array_of(part)) for part in (own.matrix, own.mean)] for name, own in grams.items()}
+        digests = {
+            name: [
+                digest_of(array_of(part)) for part in (own.matrix, own.mean, importance.get(name)) if part is not None
+            ]
+            for name, own in grams.items()
+        }
         layers = _Layers(subject, dense, behind, chosen.choices, grams, importance, digests, stage, folder, seed)
         first = layers.pass_("layers", lambda name: grams[name])
         if stage.second_pass:
@@ -175,7 +180,7 @@ class _Layers:
     """Layers that get their zeros one after the other, in order of execution.
 
     behind    of `norms_behind`
-    digests   of what every layer gets in the dense network
+    digests   of what every layer gets in the dense network, and of what its outputs matter
     folder    keeps every layer that is done
     """
 
@@ -198,24 +203,21 @@ class _Layers:
         inputs_of    None: nothing reaches the layer, which stays as it is
         """
         order, cache, given = [name for name in self.grams if name in self.choices], Cache(self.folder), {}
+        stage = self.stage
         # The key of a layer stands for the network with all layers before it done.
         networks = [self.subject.digest(), self.dense.digest()]
-        key = key_of([label, networks, self.stage.correct_bias, self.stage.method, self.seed])
+        key = key_of([label, networks, stage.correct_bias, stage.method, self.seed])
         with track(len(order), label) as progress:
             for number, name in enumerate(order):
                 inputs, choice = self.grams[name], self.choices[name]
-                matters = self.importance.get(name)
-                counts = None if matters is None else digest_of(array_of(matters))
-                key = key_of([key, name, str(choice.pattern), choice.level, self.digests[name], counts])
+                key = key_of([key, name, str(choice.pattern), choice.level, self.digests[name]])
                 done = cache.get(key)
                 if done is None and box and box.budget is not None and box.spent > SECOND_PASS * box.budget:
                     say(f"posttraining: the {label} ends after {number} of {len(order)} layers, for want of time")
                     break
                 if done is None:
-                    now = inputs_of(name)
-                    found = (
-                        () if now is None else _compressed(self.dense, name, choice, now, inputs, self.stage, matters)
-                    )
+                    now, matters = inputs_of(name), self.importance.get(name)
+                    found = () if now is None else _compressed(self.dense, name, choice, now, inputs, stage, matters)
                     arrays = {
                         part: array_of(value) for part, value in zip(_PARTS, found, strict=False) if value is not None
                     }
